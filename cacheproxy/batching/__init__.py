@@ -1,0 +1,1 @@
+"""Micro-batching: many callers, one batch at a time, every waiter answered."""

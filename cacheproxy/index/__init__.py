@@ -1,0 +1,1 @@
+"""Adapters that find the nearest entries inside a scope."""

@@ -1,0 +1,279 @@
+"""The vocabulary: what a request, an answer and a cache entry are called everywhere in this project.
+
+Frozen dataclasses and enums, no behaviour beyond arithmetic on themselves. An enum's value is at once the metric
+label, the response header and the log field.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Vector: TypeAlias = NDArray[np.float32]
+"""An embedding: shape (dimension,), unit length."""
+
+
+class Mode(StrEnum):
+    """How much of the cache may answer. From the loosest to the tightest."""
+
+    SEMANTIC = "semantic"
+    SHADOW = "shadow"
+    EXACT = "exact"
+    OFF = "off"
+
+
+class CacheStatus(StrEnum):
+    """``X-Cache-Status``."""
+
+    HIT = "Hit"
+    MISS = "Miss"
+    BYPASS = "Bypass"
+    REFRESH = "Refresh"
+
+
+class Layer(StrEnum):
+    """Which part of the cache answered."""
+
+    EXACT = "exact"
+    SEMANTIC = "semantic"
+    COALESCED = "coalesced"
+
+
+class Reason(StrEnum):
+    """Why a request was not answered from the cache, or only from its exact layer."""
+
+    # It went through the cache and found nothing that may be served.
+    NO_ENTRY = "no-entry"
+    NO_NEIGHBOR = "no-neighbor"
+    BELOW_THRESHOLD = "below-threshold"
+    EXPIRED = "expired"
+    TOO_OLD = "too-old"
+    SAMPLING = "sampling"
+    SHADOW = "shadow"
+    # A lexical guard saw a difference that similarity does not.
+    GUARD_NUMBERS = "guard-numbers"
+    GUARD_UNITS = "guard-units"
+    GUARD_DATES = "guard-dates"
+    GUARD_IDS = "guard-ids"
+    GUARD_NEGATION = "guard-negation"
+    GUARD_ANTONYMS = "guard-antonyms"
+    GUARD_ENTITIES = "guard-entities"
+    GUARD_ROLES = "guard-roles"
+    GUARD_CODE = "guard-code"
+    GUARD_LANGUAGE = "guard-language"
+    # The request may use the exact layer only.
+    EXACT_MODE = "exact-mode"
+    TURN_TOO_LONG = "turn-too-long"
+    NOT_PLAIN_TEXT = "not-plain-text"
+    TOOL_RESULT = "tool-result"
+    SEVERAL_CHOICES = "several-choices"
+    LOGPROBS = "logprobs"
+    VOLATILE = "volatile"
+    RETAINED_UPSTREAM = "retained-upstream"
+    EMBEDDINGS = "embeddings"
+    # A part of the cache could not be asked.
+    NO_EMBEDDER = "no-embedder"
+    EMBEDDER_UNAVAILABLE = "embedder-unavailable"
+    STORE_UNAVAILABLE = "store-unavailable"
+    INDEX_UNAVAILABLE = "index-unavailable"
+    CREDENTIAL_UNPROVEN = "credential-unproven"
+    # The cache was not asked.
+    MODE_OFF = "mode-off"
+    NO_CACHE = "no-cache"
+    NO_STORE = "no-store"
+    NOT_CACHEABLE = "not-cacheable"
+    SERVER_TOOLS = "server-tools"
+    CONVERSATION = "conversation"
+    PREVIOUS_RESPONSE = "previous-response"
+    BACKGROUND = "background"
+    STORED_PROMPT = "stored-prompt"
+    STORED_COMPLETION = "stored-completion"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer, in the terms of the price tables.
+
+    ``input_tokens`` counts all input, cached parts included; ``output_tokens`` all output, reasoning included.
+    ``estimated`` is set when the upstream gave no usage and the numbers were derived from the texts' lengths.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    estimated: bool = False
+
+
+NO_USAGE = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a dialect reads out of a request's body. The body itself is forwarded, never this.
+
+    ``texts`` are the text parts of the last user turn, and ``skeleton`` is the body with each of them replaced by
+    ``null``; a request without a user turn of plain text has no texts, and its skeleton is its body. Together they
+    are the whole body.
+    """
+
+    model: str
+    stream: bool
+    texts: tuple[str, ...]
+    skeleton: dict[str, Any]
+    bypass: Reason | None = None
+    """Set when the request must not touch the cache."""
+    exact_only: Reason | None = None
+    """Set when only an identical request may share its answer."""
+    asks_usage: bool = True
+    """False on a stream whose caller did not ask for the usage that the dialect can add (``include_usage``)."""
+    retained_upstream: bool = False
+    """The upstream keeps the answer under its id (Responses API with ``store``): a hit keeps the id too."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerView:
+    """What a dialect reads out of a complete answer."""
+
+    model: str
+    usage: Usage | None
+    storable: bool
+    """Complete, with a natural finish: no refusal, no content filter, no pause, no error."""
+    exact_only: bool
+    """It holds tool calls or was cut by a token limit: served to identical requests only."""
+    text: str
+    """The plain text of the answer, for comparing and estimating; may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stored answer, under the exact key and in the scope of the request that produced it."""
+
+    id: str
+    key: bytes
+    scope: bytes
+    tenant: str
+    dialect: str
+    upstream: str
+    model: str
+    prompt: str
+    """The last user turn's text, empty when there was none."""
+    answer: bytes
+    """The dialect's whole JSON answer (never a stream), as UTF-8 text."""
+    usage: Usage
+    cost_usd: float
+    """What the upstream charged for it: what one hit saves."""
+    latency_ms: float
+    """How long the upstream took for it."""
+    created_at: float
+    expires_at: float
+    semantic: bool
+    """Whether similar requests may be answered with it."""
+    namespace: str = ""
+    tags: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes that this entry holds, near enough for limits."""
+        return len(self.answer) + len(self.prompt.encode("utf-8", "surrogatepass")) + 512
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """An entry as a vector index knows it."""
+
+    entry_id: str
+    scope: bytes
+    vector: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbor:
+    """An entry near a prompt. ``similarity`` is the cosine, clipped to 0..1."""
+
+    entry_id: str
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A neighbour with its entry loaded, ready to be decided on."""
+
+    entry: Entry
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of an entry in a shared store: ``row`` for a vector that came, ``None`` for an entry that went."""
+
+    entry_id: str
+    key: bytes
+    scope: bytes
+    row: IndexRow | None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which entries are meant: all conditions together; an empty selection means every entry."""
+
+    ids: Sequence[str] = ()
+    scope_prefix: str = ""
+    """Hexadecimal digits at the start of the scope."""
+    tag: str = ""
+    namespace: str | None = None
+    older_than: float | None = None
+    """Created before this time (seconds since the epoch)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One finished request, told once to every observer."""
+
+    at: float
+    """When it finished, seconds since the epoch."""
+    dialect: str
+    upstream: str
+    tenant: str
+    model: str
+    http_status: int
+    status: CacheStatus
+    duration_ms: float
+    layer: Layer | None = None
+    reason: Reason | None = None
+    entry_id: str = ""
+    similarity: float | None = None
+    usage: Usage = NO_USAGE
+    """Tokens that the upstream was paid for; zero on a hit."""
+    cost_usd: float = 0.0
+    saved_usage: Usage = NO_USAGE
+    """Tokens that a hit did not buy; zero on a miss."""
+    saved_usd: float = 0.0
+    saved_ms: float = 0.0
+    upstream_ms: float | None = None
+    price_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Sums over a group of requests, as the ledger reports them. ``group`` holds the values it was grouped by."""
+
+    group: Mapping[str, str] = field(default_factory=dict)
+    requests: int = 0
+    cost_usd: float = 0.0
+    saved_usd: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    saved_input_tokens: int = 0
+    saved_output_tokens: int = 0
+    saved_ms: float = 0.0
+    duration_ms: float = 0.0
+    estimated: int = 0
+    """How many of the requests had no usage from the upstream."""

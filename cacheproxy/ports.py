@@ -1,0 +1,152 @@
+"""The ports: what the flow needs from the world, as small protocols. Adapters do not inherit from them.
+
+Every port may fail with ``PortUnavailable`` (an upstream with its own two errors). The flow shelters each call with a
+short deadline and a breaker, and goes on without: a broken cache is a slow cache, never an outage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from cacheproxy.model import Change, Entry, IndexRow, Neighbor, Selection, Served, Tally, Usage, Vector
+
+
+class Store(Protocol):
+    """Keeps entries. Each write is committed when it returns, and is numbered in a log that other processes follow."""
+
+    async def find(self, key: bytes) -> Sequence[Entry]:
+        """The entries under an exact key, oldest first; expired ones may be among them."""
+
+    async def load(self, ids: Sequence[str]) -> Sequence[Entry]:
+        """These entries in this order, leaving out what is gone."""
+
+    async def put(self, entry: Entry, *, samples: int = 1) -> None:
+        """Store an entry; of the entries under its key the newest ``samples`` stay."""
+
+    async def set_vector(self, entry_id: str, vector: Vector) -> None:
+        """Keep an entry's vector beside it; nothing happens when the entry is gone."""
+
+    async def touch(self, hits: Mapping[str, int], at: float) -> None:
+        """Count hits and remember when entries were last used, for eviction."""
+
+    async def remove(self, selection: Selection) -> int:
+        """Delete the selected entries; how many there were."""
+
+    async def sweep(self, now: float) -> int:
+        """Delete expired entries, then the least recently used past the limits; how many went."""
+
+    async def browse(self, selection: Selection, *, limit: int, after: str = "") -> Sequence[Entry]:
+        """Entries in the order of their ids, at most ``limit``, from behind the id ``after``."""
+
+    async def count(self) -> int:
+        """How many entries are stored."""
+
+    def vectors(self) -> AsyncIterator[Sequence[IndexRow]]:
+        """Every unexpired entry that has a vector, in blocks, for filling an index."""
+
+    async def changes(self) -> Sequence[Change]:
+        """What changed since the last call other than by this object's ``put``, ``set_vector`` and ``remove``."""
+
+    async def proven_at(self, credential: str) -> float | None:
+        """When an upstream last accepted a credential (named by its hash)."""
+
+    async def prove(self, credential: str, at: float) -> None:
+        """An upstream accepted this credential."""
+
+    async def revoke(self, credential: str) -> None:
+        """An upstream refused this credential."""
+
+
+class VectorIndex(Protocol):
+    """Nearest entries by cosine inside one scope."""
+
+    async def add(self, row: IndexRow) -> None:
+        """Add an entry, or replace its vector."""
+
+    async def remove(self, entry_id: str) -> None:
+        """Forget an entry; unknown ones are no error."""
+
+    async def is_empty(self, scope: bytes) -> bool:
+        """Whether a scope has no entries."""
+
+    async def nearest(self, scope: bytes, vector: Vector, k: int) -> Sequence[Neighbor]:
+        """At most ``k`` entries of the scope, most similar first, equals in the order of their ids."""
+
+    def __len__(self) -> int:
+        """How many entries this process indexes."""
+
+
+class Embedder(Protocol):
+    """Turns a text into a vector."""
+
+    @property
+    def model(self) -> str:
+        """The model's name, for instance ``sentence-transformers/all-MiniLM-L6-v2``."""
+
+    @property
+    def dimension(self) -> int:
+        """How many numbers a vector has."""
+
+    async def embed(self, text: str) -> Vector:
+        """The text's vector. Raises ``TurnTooLong``, ``Overloaded`` (the queue is full) or ``PortUnavailable``."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """A request to forward. ``url`` is complete and already encoded; headers keep their order and spelling."""
+
+    method: str
+    url: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes | AsyncIterable[bytes] | None = None
+
+
+class UpstreamResponse(Protocol):
+    """An answer whose head has arrived."""
+
+    status: int
+    reason: str
+    headers: Sequence[tuple[str, str]]
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes, still in its content coding. Raises ``UpstreamUnreachable`` or ``UpstreamTimeout``."""
+
+
+class Upstream(Protocol):
+    """Sends requests to LLM APIs."""
+
+    def send(self, request: UpstreamRequest) -> AbstractAsyncContextManager[UpstreamResponse]:
+        """Forward a request; leaving the block ends it. Raises ``UpstreamUnreachable`` or ``UpstreamTimeout``."""
+
+
+class Prices(Protocol):
+    """What tokens cost."""
+
+    @property
+    def version(self) -> str:
+        """Names the price table, kept with each amount."""
+
+    def usd(self, *, model: str, upstream: str, usage: Usage) -> float | None:
+        """The price of one answer in USD; None when no price is known for the model."""
+
+
+class Observer(Protocol):
+    """Is told about each finished request. Must not block and must not raise."""
+
+    def served(self, event: Served) -> None:
+        """Take note of a finished request."""
+
+
+class Ledger(Observer, Protocol):
+    """Books each request's cost and each hit's saving."""
+
+    async def flush(self) -> None:
+        """Write what was booked since the last flush."""
+
+    async def tallies(self, by: Sequence[str], *, since: float = 0.0, until: float | None = None) -> Sequence[Tally]:
+        """Sums by any of ``day``, ``hour``, ``model``, ``tenant``, ``upstream``, ``dialect``, ``status``, ``layer``."""

@@ -1,0 +1,1 @@
+"""The doors: two HTTP listeners, one for callers and one for operators."""

@@ -1,0 +1,1 @@
+"""Adapters that keep entries and the ledger."""

@@ -1,0 +1,1 @@
+"""Adapters that reach LLM APIs, real, simulated or scripted."""
