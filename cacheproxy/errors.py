@@ -102,4 +102,4 @@ def translating(table: Mapping[type[BaseException], type[ProxyError]], doing: st
         raise
     except tuple(table) as foreign:
         ours = next(ours for theirs, ours in table.items() if isinstance(foreign, theirs))
-        raise ours(f"{doing}: {foreign or type(foreign).__name__}") from foreign
+        raise ours(f"{doing}: {str(foreign) or type(foreign).__name__}") from foreign
