@@ -1,0 +1,278 @@
+"""The upstream over HTTP/1.1: requests and answers streamed both ways in constant memory.
+
+What it promises: nothing is added to a request but Host and framing, nothing is decoded, redirects and cookies are the
+caller's business, proxies from the environment are not used, and leaving a ``send`` block early closes the connection
+so that the upstream stops working. Every failure is an ``UpstreamUnreachable`` or an ``UpstreamTimeout`` whose message
+names the host and what to check, and never a path, a query or a header.
+
+What is sent again: a pooled connection may be closed by the server just when a request is written to it. aiohttp then
+repeats GET, HEAD, OPTIONS, TRACE, PUT and DELETE once on another connection, unless the body was already consumed. A
+POST is never repeated: it may have reached the model, and would be paid for twice (RFC 9110, section 9.2.2). The
+caller's SDK decides, as it does without a proxy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+import aiohttp
+from yarl import URL
+
+from cacheproxy.errors import ProxyError, UpstreamTimeout, UpstreamUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Sequence
+    from types import TracebackType
+
+    from cacheproxy.ports import UpstreamRequest, UpstreamResponse
+
+_ONE_WRITE: Final = 32 * 1024
+"""Bodies up to this size go out in one write, which cannot stall; longer ones in slices, each with a deadline."""
+_SLICE: Final = 64 * 1024
+_MAX_HEADER_BYTES: Final = 64 * 1024  # aiohttp's 8 KiB is less than some providers' cookies and policies take
+_AUTO_HEADERS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long to wait for an upstream, in seconds. There is no limit on the whole: an answer may stream for hours."""
+
+    connect_s: float = 5.0
+    """Name look-up, TCP and TLS together, and the wait for a pooled connection where their number is limited."""
+    first_byte_s: float = 120.0
+    """From the end of the request to the head of the answer, and from the head to the body's first byte."""
+    between_bytes_s: float = 60.0
+    """Between two reads of an answer, and for the upstream to take one slice of a long request."""
+
+
+class HttpUpstream:
+    """Sends requests through one pool of connections. Built in a running event loop; an async context manager.
+
+    ``max_connections`` limits the connections to all upstreams together; 0 is no limit.
+    """
+
+    def __init__(self, deadlines: Deadlines | None = None, *, max_connections: int = 0) -> None:
+        self._deadlines = deadlines or Deadlines()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=max_connections),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=_AUTO_HEADERS,
+            auto_decompress=False,
+            trust_env=False,
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=self._deadlines.connect_s, sock_read=self._deadlines.first_byte_s
+            ),
+        )
+
+    @asynccontextmanager
+    async def send(self, request: UpstreamRequest) -> AsyncIterator[UpstreamResponse]:
+        """Forward a request; leaving the block ends it. See ``ports.Upstream``.
+
+        An exception that the request's own body raises passes through as it is.
+        """
+        url = URL(request.url, encoded=True)
+        body = request.body
+        if body is None or (isinstance(body, bytes) and len(body) <= _ONE_WRITE):
+            response = await self._request(request, url, request.headers, body)
+        else:
+            response = await self._upload(request, url, body)
+        # Each answer starts with the patience for a first byte; once there is one, the next must come sooner.
+        if (connection := response.connection) is not None and (protocol := connection.protocol) is not None:
+            protocol.read_timeout = self._deadlines.between_bytes_s
+        async with response:
+            yield _HttpResponse(response, url, self._deadlines)
+
+    async def _request(
+        self,
+        request: UpstreamRequest,
+        url: URL,
+        headers: Sequence[tuple[str, str]],
+        body: bytes | AsyncIterable[bytes] | None,
+    ) -> aiohttp.ClientResponse:
+        try:
+            return await self._session.request(
+                request.method, url, headers=_one_spelling(headers), data=body, allow_redirects=False
+            )
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _translated(error, url, self._deadlines.first_byte_s) from error
+
+    async def _upload(
+        self, request: UpstreamRequest, url: URL, body: bytes | AsyncIterable[bytes]
+    ) -> aiohttp.ClientResponse:
+        headers = request.headers
+        if isinstance(body, bytes):
+            if not any(name.lower() == "content-length" for name, _ in headers):
+                headers = [*headers, ("Content-Length", str(len(body)))]
+            body = _sliced(body)
+        limit = asyncio.timeout(None)
+        upload = _Upload(limit, self._deadlines.between_bytes_s)
+        try:
+            async with limit:
+                try:
+                    return await self._request(request, url, headers, upload.chunks(body))
+                except ProxyError:
+                    if upload.failure is not None:
+                        raise upload.failure from None
+                    raise
+                finally:
+                    upload.head_arrived()
+        except TimeoutError as error:
+            if not limit.expired():
+                raise  # the body's own
+            message = f"The upstream {_host(url)} took none of the request for {self._deadlines.between_bytes_s:g} s."
+            raise UpstreamTimeout(message) from error
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class _Upload:
+    """A request's body on its way: tells its own failure from the upstream's, a slow caller from a stalled upstream."""
+
+    def __init__(self, limit: asyncio.Timeout, patience_s: float) -> None:
+        self.failure: Exception | None = None
+        self._limit: asyncio.Timeout | None = limit
+        self._patience_s = patience_s
+
+    def head_arrived(self) -> None:
+        """The sender no longer waits: from here on the deadlines of the answer count."""
+        self._limit = None
+
+    def _wait_at_most(self, seconds: float | None) -> None:
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
+
+    async def chunks(self, body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in body:
+                self._wait_at_most(self._patience_s)
+                yield chunk
+                self._wait_at_most(None)
+        except Exception as failure:
+            self.failure = failure
+            raise
+
+
+class _HttpResponse:
+    """An answer whose head has arrived. See ``ports.UpstreamResponse``."""
+
+    __slots__ = ("_deadlines", "_response", "_url", "headers", "reason", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse, url: URL, deadlines: Deadlines) -> None:
+        self.status = response.status
+        self.reason = response.reason or ""
+        self.headers: Sequence[tuple[str, str]] = [(_text(name), _text(value)) for name, value in response.raw_headers]
+        self._response = response
+        self._url = url
+        self._deadlines = deadlines
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        content = self._response.content
+        try:
+            while chunk := await content.readany():
+                yield chunk
+        except (aiohttp.ClientError, OSError) as error:
+            raise _translated(error, self._url, self._deadlines.between_bytes_s) from error
+
+
+async def _sliced(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), _SLICE):
+        yield body[start : start + _SLICE]
+
+
+def _one_spelling(headers: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+    """The headers with each name spelt as it was first: aiohttp keeps one of two that differ in case alone."""
+    names = {name for name, _ in headers}
+    if len(names) == len({name.lower() for name in names}):
+        return headers
+    first: dict[str, str] = {}
+    return [(first.setdefault(name.lower(), name), value) for name, value in headers]
+
+
+def _text(raw: bytes) -> str:
+    """A header's name or value: UTF-8, and Latin-1 where it is not that (RFC 9110, section 5.5)."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _host(url: URL) -> str:
+    return url.host_port_subcomponent or "(no host)"
+
+
+_FAILURES: Final[tuple[tuple[type[BaseException], type[ProxyError], str], ...]] = (
+    (
+        aiohttp.ClientConnectorCertificateError,
+        UpstreamUnreachable,
+        "has a TLS certificate that is not trusted here: check the upstream's URL and this machine's CA certificates.",
+    ),
+    (
+        aiohttp.ClientConnectorDNSError,
+        UpstreamUnreachable,
+        "has a name that does not resolve: check the upstream's URL and this machine's DNS.",
+    ),
+    (
+        aiohttp.ClientSSLError,
+        UpstreamUnreachable,
+        "does not speak TLS as asked: check whether its URL should begin with http:// or https://.",
+    ),
+    (
+        aiohttp.ClientConnectorError,
+        UpstreamUnreachable,
+        "does not accept connections: check that it runs and that the upstream's URL names its host and port.",
+    ),
+    (
+        aiohttp.ConnectionTimeoutError,
+        UpstreamTimeout,
+        "did not accept a connection in time: check the upstream's URL and the network between.",
+    ),
+    (TimeoutError, UpstreamTimeout, "sent nothing for {waited_s:g} s: try again, or raise its deadline."),
+    (
+        aiohttp.ServerDisconnectedError,
+        UpstreamUnreachable,
+        "closed the connection before it answered: try again, and check the upstream's own log.",
+    ),
+    (
+        aiohttp.ClientPayloadError,
+        UpstreamUnreachable,
+        "ended its answer before it was complete: try again, and check the upstream's own log.",
+    ),
+    (
+        aiohttp.ClientResponseError,
+        UpstreamUnreachable,
+        "answered something that is not HTTP/1.1: check that the upstream's URL names the right port.",
+    ),
+    (
+        aiohttp.InvalidURL,
+        UpstreamUnreachable,
+        "is not reachable by this URL: check the upstream's URL in the settings.",
+    ),
+    (OSError, UpstreamUnreachable, "broke the connection: try again, and check the upstream's own log."),
+    (
+        ValueError,
+        UpstreamUnreachable,
+        "cannot be sent this request: a header is malformed, or its URL holds a second credential.",
+    ),
+    (Exception, UpstreamUnreachable, "could not be asked: check the upstream's URL and its own log."),
+)
+"""What aiohttp may raise, the most specific first, and what to tell the caller."""
+
+
+def _translated(error: Exception, url: URL, waited_s: float) -> ProxyError:
+    ours, advice = next((ours, advice) for theirs, ours, advice in _FAILURES if isinstance(error, theirs))
+    return ours(f"The upstream {_host(url)} {advice.format(waited_s=waited_s)}")
