@@ -1,0 +1,5 @@
+"""``python -m cacheproxy``: the same as the command ``cacheproxy``."""
+
+from cacheproxy.cli import main
+
+main()

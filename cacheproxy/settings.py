@@ -1,0 +1,341 @@
+"""What can be set: every setting with its type, its default and one line of documentation.
+
+Plain frozen models. Building one reads no file and no environment (config.py does); an unknown name is an error.
+Durations end in ``_s`` or ``_ms``, sizes are bytes and may be written as ``64MiB``.
+"""
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from cacheproxy.address import Address
+from cacheproxy.model import Mode, Reason
+
+GUARDS: Final = tuple(r.value.removeprefix("guard-") for r in Reason if r.value.startswith("guard-"))
+_LATER_POLICIES: Final = ("certified", "vcache")
+_LATER_STORES: Final = ("redis", "rediss", "redis+cluster", "redis+sentinel")
+_MIB: Final = 1024 * 1024
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_RESERVED_NAMES: Final = ("v1", "livez", "readyz", "cacheproxy")
+
+
+def _regular_expression(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+    return pattern
+
+
+def _base_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be a base URL such as https://llm.example/v1")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user or password; use upstreams.<name>.api_key_env")
+    if parts.query or parts.fragment:
+        raise ValueError("must not hold a query or fragment")
+    return url.rstrip("/")
+
+
+def _store_url(url: str) -> str:
+    scheme = url.partition(":")[0]
+    if scheme in _LATER_STORES:
+        raise ValueError(f"{scheme} stores are not available in this version; use sqlite:///PATH")
+    if not url.startswith("sqlite:///") or url == "sqlite:///":
+        raise ValueError("must be sqlite:///PATH (four slashes for an absolute path)")
+    return url
+
+
+def _lowered(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _mode_word(value: object) -> object:
+    return Mode.OFF.value if value is False else _lowered(value)  # YAML 1.1 reads the bare word off as false
+
+
+Listen = Annotated[
+    Address,
+    BeforeValidator(lambda value: value if isinstance(value, Address) else Address.parse(str(value))),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8090", "[::1]:8090", ":8090"]}),
+]
+Url = Annotated[str, AfterValidator(_base_url)]
+Pattern = Annotated[str, AfterValidator(_regular_expression)]
+Size = Annotated[ByteSize, Field(ge=0)]
+Price = Annotated[float, Field(ge=0)]
+Secret = Annotated[SecretStr, Field(min_length=1)]
+HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), AfterValidator(str.lower)]
+
+
+class Policy(StrEnum):
+    """How a similar question's answer is accepted."""
+
+    THRESHOLD = "threshold"
+
+
+class Frozen(BaseModel):
+    """What all settings have in common."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class UpstreamSettings(Frozen):
+    """One LLM API, reached under ``/NAME/...``."""
+
+    url: Url | None = None
+    """Base URL with its /v1; may be left out for a provider that is known by name."""
+    api_key: Secret | None = None
+    """Sent in place of the caller's own credential; prefer api_key_env, which keeps it out of files."""
+    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    """The environment variable that holds the key, for instance OPENAI_API_KEY. Without it no key is ever sent."""
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if self.api_key is not None and self.api_key_env is not None:
+            raise ValueError("set api_key or api_key_env, not both")
+        return self
+
+    @property
+    def injects_key(self) -> bool:
+        """Whether a key of ours replaces the caller's credential."""
+        return self.api_key is not None or self.api_key_env is not None
+
+
+class GuardSettings(Frozen):
+    """The lexical guards, which veto a similar question that differs in what matters."""
+
+    disabled: tuple[str, ...] = ()
+    """Guards that do not veto."""
+
+    @field_validator("disabled")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in GUARDS:
+                raise ValueError(f"{name!r} is no guard; there are {', '.join(GUARDS)}")
+        return names
+
+    @property
+    def disabled_reasons(self) -> frozenset[Reason]:
+        """The reasons that those guards would have given."""
+        return frozenset(Reason(f"guard-{name}") for name in self.disabled)
+
+
+class CacheSettings(Frozen):
+    """What is kept, for how long, and who may read it."""
+
+    ttl_s: PositiveFloat = 86_400
+    """How long an answer lives."""
+    volatile_ttl_s: PositiveFloat = 300
+    """How long an answer lives whose question speaks of now, today, latest ..."""
+    responses_ttl_s: PositiveFloat = 29 * 86_400
+    """The longest life of a Responses API answer that the provider keeps too; below the provider's 30 days."""
+    max_entries: PositiveInt = 100_000
+    """Beyond this number the entries that were used least recently go."""
+    max_bytes: Size = ByteSize(2048 * _MIB)
+    """The same limit, in bytes of stored answers."""
+    max_answer_bytes: Size = ByteSize(4 * _MIB)
+    """A longer answer is passed on and not stored."""
+    samples: PositiveInt = 1
+    """Answers kept per exact question; more than one serves applications that sample for self-consistency."""
+    isolate_by: Literal["credential", "user"] = "credential"
+    """Who shares entries: callers with one credential, or only those who also name the same user in the body."""
+    shared: bool = False
+    """Let every caller read every entry, whatever the credential."""
+    tenant_header: HeaderName | None = None
+    """A request header that names the tenant in place of the credential; only behind a gateway that sets it."""
+    credential_proof_s: PositiveFloat = 3600
+    """A credential reads the cache only while an upstream accepted it no longer ago than this."""
+    l1_bytes: Size = ByteSize(64 * _MIB)
+    """Memory for the answers used most recently."""
+
+
+class KeySettings(Frozen):
+    """What makes two requests the same."""
+
+    neutral: tuple[str, ...] = ()
+    """Further body members that do not change the answer and are left out of the key."""
+    headers: tuple[HeaderName, ...] = ()
+    """Further request headers that change the answer and are part of the key."""
+    ignore_patterns: tuple[Pattern, ...] = ()
+    """Regular expressions whose matches in system prompts are blanked in the key: timestamps, request ids."""
+    volatile_patterns: tuple[Pattern, ...] = ()
+    """Further regular expressions that mark a question as volatile."""
+
+
+class LimitSettings(Frozen):
+    """Bounds on what callers send."""
+
+    body_bytes: Size = ByteSize(32 * _MIB)
+    """A longer request body to a cached API gets a 413."""
+
+
+class DeadlineSettings(Frozen):
+    """How long anything is waited for."""
+
+    store_ms: PositiveFloat = 50
+    """The store, per call on a request's path."""
+    embedder_ms: PositiveFloat = 250
+    """The embedding of a question, its time in the queue included."""
+    connect_s: PositiveFloat = 5
+    """Connecting to an upstream."""
+    first_byte_s: PositiveFloat = 120
+    """The first byte of an upstream's answer."""
+    between_bytes_s: PositiveFloat = 60
+    """Each further byte of it."""
+    abandon_s: Annotated[float, Field(ge=0)] = 2
+    """After its last listener left, an upstream call is cancelled when this has passed."""
+    drain_s: Annotated[float, Field(ge=0)] = 30
+    """On SIGTERM, requests in flight may take this long to finish."""
+
+
+class BatchingSettings(Frozen):
+    """How questions are gathered for the embedding model."""
+
+    max_items: PositiveInt = 64
+    """Texts in one batch."""
+    max_padded_tokens: PositiveInt = 16_384
+    """Texts in a batch times the tokens of its longest."""
+    max_wait_ms: Annotated[float, Field(ge=0)] = 2
+    """How long a batch waits for company, only under load."""
+    max_queue: PositiveInt = 1024
+    """Texts that may wait; beyond it a request goes on without its embedding."""
+
+
+class PriceSettings(Frozen):
+    """What a model costs, in USD per million tokens, where the price library does not know it."""
+
+    model: str
+    """The model's name as requests give it, or a pattern such as my-model-*."""
+    upstream: str | None = None
+    """Only at this upstream."""
+    input_per_mtok: Price
+    """Input."""
+    output_per_mtok: Price
+    """Output, reasoning included."""
+    cached_input_per_mtok: Price | None = None
+    """Input read from the provider's own prompt cache; the input price when absent."""
+    cache_write_per_mtok: Price | None = None
+    """Input written to the provider's own prompt cache; the input price when absent."""
+
+
+class LogSettings(Frozen):
+    """The log, on standard error."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowered)] = "info"
+    """The least serious messages that are shown."""
+    format: Annotated[Literal["text", "json"], BeforeValidator(_lowered)] = "text"
+    """For people or for programs."""
+
+
+class Settings(Frozen):
+    """Every setting of the proxy. An instance is complete and consistent."""
+
+    listen: Listen = Address("127.0.0.1", 8090)
+    """Where callers connect: HOST:PORT, [IPV6]:PORT, or :PORT for every interface; port 0 takes a free one."""
+    admin_listen: Listen = Address("127.0.0.1", 8091)
+    """Where metrics and administration are, by default for this machine only."""
+    admin_token: Secret | None = None
+    """The bearer token of the admin listener; needed when it is not on loopback."""
+    upstream_url: Url | None = None
+    """Base URL with its /v1 of the LLM API behind the proxy; unset, the providers' own public ones."""
+    upstreams: dict[str, UpstreamSettings] = {}
+    """Named LLM APIs, each reached under /NAME/...; the names default and anthropic are those behind /v1."""
+    data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Path("~/.local/share/cacheproxy")
+    """Where entries, the ledger and the secret that keys are made with are kept."""
+    store: Annotated[str, AfterValidator(_store_url)] | None = None
+    """sqlite:///PATH; unset, a database in the data directory."""
+    mode: Annotated[Mode, BeforeValidator(_mode_word)] = Mode.SEMANTIC
+    """semantic; exact; shadow (decide, count, and answer from the upstream all the same); off."""
+    policy: Policy = Policy.THRESHOLD
+    """How a similar question's answer is accepted."""
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """The least cosine similarity, 0 to 1, at which a similar question's answer is served."""
+    guards: GuardSettings = GuardSettings()
+    embedding_model: Annotated[str, Field(min_length=1)] = "sentence-transformers/all-MiniLM-L6-v2"
+    """The sentence-transformers model that compares questions."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$"), BeforeValidator(_lowered)] = "auto"
+    """Where the model runs: auto, cpu, cuda, cuda:1, mps ..."""
+    expose_headers: bool = True
+    """Whether responses carry the cache's own headers."""
+    hit_usage: Annotated[Literal["original", "zero"], BeforeValidator(_lowered)] = "original"
+    """The token counts that a hit reports: those of the stored answer, or zero."""
+    allow_open: bool = False
+    """Accept that anyone who reaches the listener spends a key of ours."""
+    finish_abandoned: bool = False
+    """Let an upstream call end, and be stored, although nobody waits for it any more."""
+    workers: int = 1
+    """Processes that serve; this version runs one."""
+    cache: CacheSettings = CacheSettings()
+    key: KeySettings = KeySettings()
+    limits: LimitSettings = LimitSettings()
+    deadlines: DeadlineSettings = DeadlineSettings()
+    batching: BatchingSettings = BatchingSettings()
+    prices: tuple[PriceSettings, ...] = ()
+    """Prices of private models; they win over the price library."""
+    log: LogSettings = LogSettings()
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        if self.store is None:
+            return self.data_dir / "cacheproxy.sqlite3"
+        return Path(self.store.removeprefix("sqlite:///")).expanduser()
+
+    @field_validator("policy", mode="before")
+    @classmethod
+    def _available(cls, value: object) -> object:
+        if value in _LATER_POLICIES:
+            raise ValueError(f"{value} is not available in this version; use {Policy.THRESHOLD}")
+        return value
+
+    @field_validator("workers")
+    @classmethod
+    def _one_worker(cls, workers: int) -> int:
+        if workers != 1:
+            raise ValueError("this version runs one worker; start several proxies with a data directory each")
+        return workers
+
+    @field_validator("upstreams")
+    @classmethod
+    def _names(cls, upstreams: dict[str, UpstreamSettings]) -> dict[str, UpstreamSettings]:
+        for name in upstreams:
+            if not _NAME.fullmatch(name) or name in _RESERVED_NAMES:
+                raise ValueError(f"{name!r} cannot be a path's first segment: lower-case letters, digits, - and _ only")
+        return upstreams
+
+    @model_validator(mode="after")
+    def _not_open(self) -> Self:
+        if not self.admin_listen.is_loopback and not self.admin_token:
+            raise ValueError(
+                f"admin_listen {self.admin_listen} can be reached from other machines: set admin_token or use loopback"
+            )
+        injecting = [name for name, upstream in self.upstreams.items() if upstream.injects_key]
+        if injecting and not self.listen.is_loopback and not self.allow_open:
+            raise ValueError(
+                f"listen {self.listen} would let anyone who reaches it spend the key of upstream {injecting[0]}: "
+                "listen on loopback, or say allow_open"
+            )
+        return self

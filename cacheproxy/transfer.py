@@ -1,0 +1,156 @@
+"""Entries out of a store, into another, and under another embedding model. Off line, over the ports alone.
+
+The file is JSON lines: a head, then one entry a line with every field, hashes as hexadecimal digits and the answer
+as text. Vectors stay behind: they belong to one embedding model, and are made anew from the prompts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from pydantic import TypeAdapter, ValidationError
+
+from cacheproxy import jsontext
+from cacheproxy.errors import BadRequest, TurnTooLong
+from cacheproxy.model import Entry, Selection
+from cacheproxy.ports import Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+
+    from cacheproxy.model import Vector
+    from cacheproxy.ports import Embedder
+
+FORMAT: Final = 1
+_HEAD: Final = {"cacheproxy_entries": FORMAT}
+_PAGE: Final = 256
+_ENTRY: Final = TypeAdapter(Entry)
+_FIELDS: Final = frozenset(field.name for field in fields(Entry))
+
+
+class Reembeddable(Store, Protocol):
+    """A store whose vectors can be replaced by those of another model."""
+
+    async def drop_vectors(self) -> None:
+        """Delete every vector."""
+
+    async def claim_embedding(self, model: str, dimension: int) -> None:
+        """Say which vectors come next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import did. ``to_embed`` counts the entries that similar questions cannot find yet."""
+
+    entries: int = 0
+    expired: int = 0
+    to_embed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """What embedding anew did."""
+
+    entries: int = 0
+    too_long: int = 0
+
+
+async def pages(store: Store, selection: Selection) -> AsyncIterator[Sequence[Entry]]:
+    """Every selected entry, page by page, in the order of the ids."""
+    after = ""
+    while page := await store.browse(selection, limit=_PAGE, after=after):
+        yield page
+        after = page[-1].id
+
+
+async def count(store: Store, selection: Selection) -> int:
+    """How many entries are selected."""
+    return sum([len(page) async for page in pages(store, selection)])
+
+
+async def export_entries(store: Store) -> AsyncIterator[bytes]:
+    """Every entry as the lines of a file, head first."""
+    yield jsontext.dump(_HEAD) + b"\n"
+    async for page in pages(store, Selection()):
+        for entry in page:
+            yield jsontext.dump(record(entry)) + b"\n"
+
+
+async def import_entries(store: Store, lines: Iterable[bytes], *, now: float, samples: int = 1) -> Imported:
+    """Store the entries of a file that have not expired.
+
+    Raises ``BadRequest``, naming the line, for a file that is no export; the entries above that line are stored.
+    """
+    numbered = enumerate(lines, start=1)
+    if _object(next(numbered, (1, b""))[1], 1) != _HEAD:
+        raise BadRequest("line 1: this is no file that `cacheproxy cache export` of this version wrote")
+    stored = expired = to_embed = 0
+    for number, line in numbered:
+        entry = _entry(line, number)
+        if entry.expires_at <= now:
+            expired += 1
+            continue
+        await store.put(entry, samples=samples)
+        stored += 1
+        to_embed += entry.semantic
+    return Imported(stored, expired, to_embed)
+
+
+async def embed_anew(
+    store: Reembeddable, embedder: Embedder, progress: Callable[[int], None] = lambda _: None
+) -> Embedded:
+    """Replace every vector by the one that this embedder makes. ``progress`` is told of each page's entries."""
+    await store.drop_vectors()
+    await store.claim_embedding(embedder.model, embedder.dimension)
+    entries = too_long = 0
+    async for page in pages(store, Selection()):
+        semantic = [entry for entry in page if entry.semantic]
+        vectors = await asyncio.gather(*(_embed(embedder, entry.prompt) for entry in semantic))
+        for entry, vector in zip(semantic, vectors, strict=True):
+            if vector is None:
+                too_long += 1
+            else:
+                await store.set_vector(entry.id, vector)
+                entries += 1
+        progress(len(page))
+    return Embedded(entries, too_long)
+
+
+def record(entry: Entry) -> dict[str, Any]:
+    """An entry as a JSON object."""
+    answer = entry.answer.decode("utf-8", "surrogatepass")
+    return asdict(entry) | {"key": entry.key.hex(), "scope": entry.scope.hex(), "answer": answer}
+
+
+def _entry(line: bytes, number: int) -> Entry:
+    values = _object(line, number)
+    if values.keys() != _FIELDS:
+        raise BadRequest(f"line {number}: missing or unknown: {', '.join(sorted(values.keys() ^ _FIELDS))}")
+    try:
+        values["key"], values["scope"] = bytes.fromhex(values["key"]), bytes.fromhex(values["scope"])
+        values["answer"] = values["answer"].encode("utf-8", "surrogatepass")
+        return _ENTRY.validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadRequest(f"line {number}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BadRequest(f"line {number}: {error}") from None
+
+
+def _object(line: bytes, number: int) -> dict[str, Any]:
+    try:
+        value = jsontext.parse(line)
+    except ValueError as error:
+        raise BadRequest(f"line {number} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BadRequest(f"line {number} is no JSON object")
+    return value
+
+
+async def _embed(embedder: Embedder, text: str) -> Vector | None:
+    try:
+        return await embedder.embed(text)
+    except TurnTooLong:
+        return None

@@ -1,0 +1,72 @@
+"""The house holds: imports point down, fences stand, every module has its tests, no file grows past reading."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parent.parent
+PACKAGE: Final = ROOT / "cacheproxy"
+MODULES: Final = sorted(PACKAGE.rglob("*.py"))
+MAX_LINES: Final = 400
+MAX_DEPTH: Final = 2
+
+TESTED_ELSEWHERE: Final = {
+    "__main__": "one call, made by tests/cli/test_app.py",
+    "errors": "classes without behaviour; translating is tested with each adapter",
+    "ports": "protocols; tests/contracts runs a suite for each port over every adapter",
+    "cli/serve": "passes flags on; tests/cli/test_app.py, and tests/e2e for what they start",
+    "wire/dialect": "a protocol; each dialect's tests",
+}
+"""Modules without a test file of their own, and why."""
+
+LONGER: Final[dict[str, str]] = {}
+"""Modules over the limit, and why."""
+
+
+def name_of(module: Path) -> str:
+    return module.relative_to(PACKAGE).with_suffix("").as_posix()
+
+
+def test_floors_and_fences_hold():
+    linter = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert linter.returncode == 0, linter.stdout + linter.stderr
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.name != "__init__.py"], ids=name_of)
+def test_each_module_has_its_test_file(module):
+    name = name_of(module)
+    folder, _, last = name.rpartition("/")
+    exists = (ROOT / "tests" / folder / f"test_{last}.py").is_file()
+    assert exists != (name in TESTED_ELSEWHERE), "either a test file or a reason for none, not both"
+
+
+def test_only_existing_modules_are_excused():
+    names = {name_of(module) for module in MODULES}
+    assert TESTED_ELSEWHERE.keys() | LONGER.keys() <= names
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name_of)
+def test_no_file_is_too_long_to_read(module):
+    lines = module.read_text(encoding="utf-8").count("\n")
+    assert (lines > MAX_LINES) == (name_of(module) in LONGER), f"{lines} lines"
+
+
+def test_folders_are_at_most_two_deep():
+    deepest = [module for module in MODULES if len(module.relative_to(PACKAGE).parts) > MAX_DEPTH + 1]
+    assert deepest == []
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name_of)
+def test_each_module_says_what_it_is(module):
+    assert module.read_text(encoding="utf-8").startswith('"""')

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cacheproxy import jsontext, transfer
+from cacheproxy.errors import BadRequest, TurnTooLong
+from cacheproxy.model import Entry, Selection, Usage
+from cacheproxy.store.sqlite import SqliteStore, open_sqlite
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cacheproxy.model import Vector
+
+NOW = 1_000_000.0
+
+
+def entry(name: str, **changes: object) -> Entry:
+    plain = Entry(
+        id=name,
+        key=name.encode().ljust(16, b"k")[:16],
+        scope=b"s" * 16,
+        tenant="t",
+        dialect="openai-chat",
+        upstream="default",
+        model="m",
+        prompt=f"question {name}",
+        answer=b'{"id": "x", "text": "\xc3\xa4"}',
+        usage=Usage(input_tokens=3, output_tokens=4, estimated=True),
+        cost_usd=0.25,
+        latency_ms=12.5,
+        created_at=NOW - 60,
+        expires_at=NOW + 60,
+        semantic=True,
+        tags=("a", "b"),
+    )
+    return replace(plain, **changes)
+
+
+def opened(path: Path):
+    return open_sqlite(path, clock=lambda: NOW)
+
+
+async def exported(store: SqliteStore) -> list[bytes]:
+    return [line async for line in transfer.export_entries(store)]
+
+
+class Letters:
+    """Embeds a text as what letters it holds; refuses long ones."""
+
+    model = "letters"
+    dimension = 26
+
+    async def embed(self, text: str) -> Vector:
+        if len(text) > 40:
+            raise TurnTooLong("too long")
+        counts = np.array([1 + text.count(chr(97 + index)) for index in range(26)], dtype=np.float32)
+        return counts / np.linalg.norm(counts)
+
+
+async def test_what_was_exported_is_imported_the_same(tmp_path):
+    entries = [entry(f"e{number:04}") for number in range(300)]
+    async with opened(tmp_path / "a.db") as source, opened(tmp_path / "b.db") as target:
+        for one in entries:
+            await source.put(one)
+        lines = await exported(source)
+
+        imported = await transfer.import_entries(target, lines, now=NOW)
+
+        assert imported == transfer.Imported(entries=300, to_embed=300)
+        assert len(lines) == 301
+        assert await exported(target) == lines
+        assert list(await target.load(["e0007"])) == [entries[7]]
+
+
+async def test_importing_twice_changes_nothing(tmp_path):
+    async with opened(tmp_path / "a.db") as store:
+        await store.put(entry("e"))
+        lines = await exported(store)
+        await transfer.import_entries(store, lines, now=NOW)
+        assert await exported(store) == lines
+
+
+async def test_expired_entries_stay_out(tmp_path):
+    async with opened(tmp_path / "a.db") as store:
+        lines = [jsontext.dump({"cacheproxy_entries": 1})]
+        lines += [jsontext.dump(transfer.record(entry("old", expires_at=NOW)))]
+        lines += [jsontext.dump(transfer.record(entry("new", semantic=False)))]
+
+        assert await transfer.import_entries(store, lines, now=NOW) == transfer.Imported(entries=1, expired=1)
+        assert [one.id for one in await store.browse(Selection(), limit=9)] == ["new"]
+
+
+@given(prompt=st.text(), answer=st.text(st.characters(exclude_categories=())))
+def test_any_text_survives_its_line(prompt, answer):
+    one = entry("e", prompt=prompt, answer=answer.encode("utf-8", "surrogatepass"))
+    assert transfer._entry(jsontext.dump(transfer.record(one)), 2) == one
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        pytest.param(b"{", "line 2 is not JSON", id="no-json"),
+        pytest.param(b"[]", "line 2 is no JSON object", id="no-object"),
+        pytest.param(b"{}", "line 2: missing or unknown: answer", id="nothing-there"),
+        pytest.param(jsontext.dump(transfer.record(entry("e")) | {"more": 1}), "unknown: more", id="unknown-field"),
+        pytest.param(jsontext.dump(transfer.record(entry("e")) | {"key": "xy"}), "line 2: non-hex", id="no-hash"),
+        pytest.param(jsontext.dump(transfer.record(entry("e")) | {"expires_at": "soon"}), "expires_at", id="no-number"),
+        pytest.param(jsontext.dump(transfer.record(entry("e")) | {"answer": None}), "line 2", id="no-answer"),
+    ],
+)
+async def test_a_damaged_line_is_named(tmp_path, line, said):
+    async with opened(tmp_path / "a.db") as store:
+        with pytest.raises(BadRequest, match=said):
+            await transfer.import_entries(store, [b'{"cacheproxy_entries": 1}\n', line], now=NOW)
+
+
+@pytest.mark.parametrize("lines", [[], [b"{}"], [b'{"cacheproxy_entries": 2}']], ids=["empty", "other", "later"])
+async def test_a_file_of_another_kind_is_refused(tmp_path, lines):
+    async with opened(tmp_path / "a.db") as store:
+        with pytest.raises(BadRequest, match="line 1"):
+            await transfer.import_entries(store, lines, now=NOW)
+
+
+async def test_counting_counts_the_selected_over_all_pages(tmp_path):
+    async with opened(tmp_path / "a.db") as store:
+        for number in range(300):
+            await store.put(entry(f"e{number:04}", tags=("odd",) if number % 2 else ()))
+
+        assert await transfer.count(store, Selection()) == 300
+        assert await transfer.count(store, Selection(tag="odd")) == 150
+
+
+async def test_embedding_anew_replaces_every_vector(tmp_path):
+    seen: list[int] = []
+    async with opened(tmp_path / "a.db") as store:
+        await store.claim_embedding("old", 2)
+        for one in [entry("a"), entry("b", semantic=False), entry("c", prompt="x" * 41)]:
+            await store.put(one)
+        await store.set_vector("c", np.array([1, 0], dtype=np.float32))
+
+        assert await transfer.embed_anew(store, Letters(), seen.append) == transfer.Embedded(entries=1, too_long=1)
+
+        rows = [row async for block in store.vectors() for row in block]
+        assert [row.entry_id for row in rows] == ["a"]
+        assert rows[0].vector.shape == (26,)
+        assert sum(seen) == 3
