@@ -69,7 +69,6 @@ class Reason(StrEnum):
     GUARD_CODE = "guard-code"
     GUARD_LANGUAGE = "guard-language"
     # The request may use the exact layer only.
-    EXACT_MODE = "exact-mode"
     TURN_TOO_LONG = "turn-too-long"
     NOT_PLAIN_TEXT = "not-plain-text"
     TOOL_RESULT = "tool-result"

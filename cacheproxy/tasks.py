@@ -25,8 +25,12 @@ class TaskSet:
         self._owner = owner
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def start(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
-        """Run ``work`` in the background under ``owner/name``."""
+    def start(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Run ``work`` in the background under ``owner/name``; nobody waits for it."""
+        self.begin(work, name=name)
+
+    def begin(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+        """The same, for work whose result is awaited or which may have to be cancelled."""
         task = asyncio.create_task(work, name=f"{self._owner}/{name}")  # noqa: TID251 - this is its one home
         self._tasks.add(task)
         task.add_done_callback(self._ended)

@@ -67,7 +67,7 @@ class SseParser:
             del self._buffer[:start]
         # A boundary is at most four bytes long, so the last three may be the start of one.
         self._searched = max(0, len(self._buffer) - 3)
-        if len(self._buffer) > self._max_event_bytes:
+        if not events and len(self._buffer) > self._max_event_bytes:  # events that came complete are never lost
             raise EventTooLarge(f"a server-sent event is over {self._max_event_bytes} bytes")
         return events
 

@@ -1,0 +1,72 @@
+"""Which parts of the cache a request may use, and for how long its answer may be kept.
+
+The operator's settings, the caller's controls and the dialect's view come together here, each only ever tightening.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cacheproxy.core.controls import tighter
+from cacheproxy.core.volatile import is_volatile
+from cacheproxy.model import Mode, Reason
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Sequence
+
+    from cacheproxy.core.controls import Controls
+    from cacheproxy.model import View
+
+_TIGHTNESS: Final = {mode: rank for rank, mode in enumerate(Mode)}
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRules:
+    """What the operator allows."""
+
+    mode: Mode = Mode.SEMANTIC
+    ttl_s: float = 86_400.0
+    volatile_ttl_s: float = 300.0
+    retained_ttl_s: float = 29 * 86_400.0
+    """For answers that the upstream keeps under their id; providers keep them for 30 days."""
+    volatile_patterns: Sequence[re.Pattern[str]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Eligibility:
+    """What one request may do. ``bypass`` set: nothing at all."""
+
+    bypass: Reason | None
+    exact_only: Reason | None
+    """Why the semantic layer must not be asked; None when it may."""
+    read: bool
+    ttl_s: float
+    """How long the answer may be kept; zero or less: not at all."""
+    shadow: bool = False
+
+
+def judge(view: View, controls: Controls, rules: CacheRules) -> Eligibility:
+    """Decide what a request may use."""
+    mode = rules.mode if controls.mode is None else max(rules.mode, controls.mode, key=_TIGHTNESS.__getitem__)
+    ttl_s = tighter(rules.ttl_s, controls.ttl_s) or 0.0
+    if bypass := _bypass(view, controls, mode):
+        return Eligibility(bypass, None, read=False, ttl_s=0.0)
+    exact_only = view.exact_only
+    if exact_only is None and mode is Mode.EXACT:
+        exact_only = Reason.NO_ENTRY
+    if view.texts and is_volatile("\n".join(view.texts), rules.volatile_patterns):
+        ttl_s = min(ttl_s, rules.volatile_ttl_s)
+        exact_only = exact_only or Reason.VOLATILE
+    if view.retained_upstream:
+        ttl_s = min(ttl_s, rules.retained_ttl_s)
+    return Eligibility(None, exact_only, read=not controls.no_cache, ttl_s=ttl_s, shadow=mode is Mode.SHADOW)
+
+
+def _bypass(view: View, controls: Controls, mode: Mode) -> Reason | None:
+    if mode is Mode.OFF:
+        return Reason.MODE_OFF
+    if controls.no_store:
+        return Reason.NO_STORE
+    return view.bypass

@@ -1,0 +1,171 @@
+"""The pump of a flight: ask the upstream, hand its bytes to the listeners, and learn from a complete answer."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Final, Protocol
+
+from cacheproxy import jsontext
+from cacheproxy.core.scope import CREDENTIAL_HEADERS
+from cacheproxy.errors import ProxyError, UpstreamUnreachable
+from cacheproxy.flow.asked import plain_body
+from cacheproxy.flow.coalesce import Head, Outcome, Piece
+from cacheproxy.flow.tee import Decoder, Recorder, can_decode
+from cacheproxy.ports import UpstreamRequest
+from cacheproxy.upstream.headers import forwarded, returned
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from cacheproxy.flow.asked import Asked
+    from cacheproxy.flow.coalesce import Flight
+    from cacheproxy.flow.credentials import Proofs
+    from cacheproxy.flow.routing import Target
+    from cacheproxy.jsontext import JsonObject
+    from cacheproxy.ports import Upstream, UpstreamResponse
+
+_OK: Final = range(200, 300)
+_REFUSED: Final = frozenset({401, 403})
+_BAD_REQUEST: Final = 400
+_NOTHING: Final[frozenset[str]] = frozenset()
+_CODING: Final = frozenset({"content-encoding"})
+_CREDENTIALS: Final = frozenset(CREDENTIAL_HEADERS)
+
+
+class Learn(Protocol):
+    """What is done with a complete answer, before its last byte has left."""
+
+    def __call__(self, answer: JsonObject, *, upstream_ms: float) -> Outcome:
+        """Take note of it."""
+
+
+class Forwarder:
+    """Sends requests on. ``clock`` is monotonic, in seconds."""
+
+    def __init__(self, *, upstream: Upstream, proofs: Proofs, clock: Callable[[], float], limit_bytes: int) -> None:
+        self._upstream = upstream
+        self._proofs = proofs
+        self._clock = clock
+        self._limit_bytes = limit_bytes
+        self._no_usage: set[tuple[str, str]] = set()
+        """(upstream, dialect) pairs that refuse to be asked for the usage of a stream."""
+
+    async def fly(self, flight: Flight, asked: Asked, learn: Learn) -> None:
+        """Make the call; the flight has ended when this returns, however it went."""
+        status = 0
+        outcome: Outcome | None = None
+        failure: ProxyError | None = UpstreamUnreachable("the request was given up")
+        try:
+            outcome = await self._exchange(flight, asked, learn)
+            failure = None
+        except ProxyError as error:
+            failure = error
+            status = flight.head.status if flight.head else error.status
+        finally:
+            flight.end(outcome or Outcome(http_status=status), failure)
+
+    async def _exchange(self, flight: Flight, asked: Asked, learn: Learn) -> Outcome:
+        pair = (asked.route.target.name, asked.dialect.name)
+        ask_usage = not asked.view.asks_usage and pair not in self._no_usage
+        outcome = await self._attempt(flight, asked, learn, ask_usage=ask_usage)
+        if outcome is None:
+            self._no_usage.add(pair)
+            outcome = await self._attempt(flight, asked, learn, ask_usage=False)
+        assert outcome is not None  # noqa: S101 - only an attempt that asked for usage comes back empty
+        return outcome
+
+    async def _attempt(self, flight: Flight, asked: Asked, learn: Learn, *, ask_usage: bool) -> Outcome | None:
+        """One call; None when the upstream refused to be asked for usage, before anything reached a listener."""
+        started = self._clock()
+        async with self._upstream.send(_request(asked, ask_usage=ask_usage)) as response:
+            self._note_credential(asked, response.status)
+            coding = _header(response, "content-encoding")
+            if response.status in _OK and _header(response, "content-type").startswith("text/event-stream"):
+                if not can_decode(coding):
+                    return await _pass(flight, response, b"", response.chunks())
+                recorder = Recorder(asked.dialect.assembler(), coding=coding, hide_usage=ask_usage)
+                await _record(flight, response, recorder)
+                answer = recorder.answer()
+            else:
+                chunks = response.chunks()
+                whole = await _read(chunks, self._limit_bytes)
+                if len(whole) > self._limit_bytes:
+                    return await _pass(flight, response, whole, chunks)
+                if ask_usage and response.status == _BAD_REQUEST and b"stream_options" in whole:
+                    return None
+                flight.land(Head(response.status, returned(response.headers, body_changed=True), whole))
+                answer = _answer(whole, coding) if response.status in _OK and not asked.view.stream else None
+            upstream_ms = (self._clock() - started) * 1000
+            if answer is None:
+                return Outcome(response.status, upstream_ms=upstream_ms)
+            return learn(answer, upstream_ms=upstream_ms)
+
+    def _note_credential(self, asked: Asked, status: int) -> None:
+        if status in _OK:
+            self._proofs.accept(asked.credential)
+        elif status in _REFUSED:
+            self._proofs.refuse(asked.credential)
+
+
+def _request(asked: Asked, *, ask_usage: bool) -> UpstreamRequest:
+    changed, body = asked.recoded, asked.raw
+    if ask_usage:
+        changed, body = True, asked.dialect.asking_usage(plain_body(asked))
+    headers = outgoing(asked.incoming.headers, asked.route.target, cacheable=True, body_changed=changed)
+    return UpstreamRequest("POST", asked.route.url + asked.route.query, headers, body)
+
+
+def outgoing(
+    headers: Mapping[str, str], target: Target, *, cacheable: bool, body_changed: bool = False
+) -> list[tuple[str, str]]:
+    """A caller's headers as they go to an upstream, with our own credential where the upstream has one."""
+    drop = _CODING if body_changed else _NOTHING
+    if target.inject is None:
+        return forwarded(headers.items(), cacheable=cacheable, body_changed=body_changed, drop=drop)
+    drop |= _CREDENTIALS
+    return [*forwarded(headers.items(), cacheable=cacheable, body_changed=body_changed, drop=drop), target.inject]
+
+
+async def _record(flight: Flight, response: UpstreamResponse, recorder: Recorder) -> None:
+    headers = returned(response.headers, body_changed=True, drop=_CODING)
+    flight.land(Head(response.status, headers, events=True))
+    async for chunk in response.chunks():
+        for piece in recorder.feed(chunk):
+            await flight.push(piece)
+    for piece in recorder.rest():
+        await flight.push(piece)
+
+
+async def _pass(flight: Flight, response: UpstreamResponse, start: bytes, rest: AsyncIterator[bytes]) -> Outcome:
+    """An answer too large or too strange to read: to its first caller only, byte for byte."""
+    flight.joinable = False
+    flight.land(Head(response.status, returned(response.headers)))
+    if start:
+        await flight.push(Piece(start))
+    async for chunk in rest:
+        await flight.push(Piece(chunk))
+    return Outcome(response.status)
+
+
+async def _read(chunks: AsyncIterator[bytes], limit: int) -> bytes:
+    """The body, or its start once that is over the limit."""
+    read = bytearray()
+    async for chunk in chunks:
+        read += chunk
+        if len(read) > limit:
+            break
+    return bytes(read)
+
+
+def _answer(whole: bytes, coding: str) -> JsonObject | None:
+    if not can_decode(coding):
+        return None
+    try:
+        answer = jsontext.parse(Decoder(coding).feed(whole))
+    except (ValueError, zlib.error):
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _header(response: UpstreamResponse, name: str) -> str:
+    return next((value.strip().lower() for header, value in response.headers if header.lower() == name), "")

@@ -1,0 +1,77 @@
+"""The hottest entries in memory, bounded in bytes, least recently used out first."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cacheproxy.model import Entry
+
+
+class L1:
+    """Entries by exact key, and by id. Not thread-safe: it belongs to the event loop."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held = 0
+        self._by_key: OrderedDict[bytes, tuple[Entry, ...]] = OrderedDict()
+        self._by_id: dict[str, Entry] = {}
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes the entries hold."""
+        return self._held
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def find(self, key: bytes) -> tuple[Entry, ...]:
+        """The entries under a key, oldest first; empty when they are not here."""
+        found = self._by_key.get(key)
+        if found is None:
+            return ()
+        self._by_key.move_to_end(key)
+        return found
+
+    def get(self, entry_id: str) -> Entry | None:
+        """One entry."""
+        entry = self._by_id.get(entry_id)
+        if entry is not None:
+            self._by_key.move_to_end(entry.key)
+        return entry
+
+    def keep(self, entries: Sequence[Entry]) -> None:
+        """Hold these, which must be all the entries under their one key."""
+        if not entries:
+            return
+        key = entries[0].key
+        self.drop_key(key)
+        size = sum(entry.size for entry in entries)
+        if size > self._max_bytes:
+            return
+        self._by_key[key] = tuple(entries)
+        self._by_id.update((entry.id, entry) for entry in entries)
+        self._held += size
+        while self._held > self._max_bytes:
+            self.drop_key(next(iter(self._by_key)))
+
+    def drop_key(self, key: bytes) -> None:
+        """Forget what is under a key."""
+        for entry in self._by_key.pop(key, ()):
+            del self._by_id[entry.id]
+            self._held -= entry.size
+
+    def drop(self, entry_ids: Iterable[str]) -> None:
+        """Forget entries, and what else is under their keys."""
+        for entry_id in entry_ids:
+            if (entry := self._by_id.get(entry_id)) is not None:
+                self.drop_key(entry.key)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._by_key.clear()
+        self._by_id.clear()
+        self._held = 0

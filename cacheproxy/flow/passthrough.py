@@ -1,0 +1,56 @@
+"""Everything that is not cached goes through untouched, streamed both ways in constant memory."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Final
+
+from cacheproxy.core import scope
+from cacheproxy.flow.forward import outgoing
+from cacheproxy.flow.learn import response_tag
+from cacheproxy.flow.messages import Streamed
+from cacheproxy.ports import UpstreamRequest
+from cacheproxy.upstream.headers import returned
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from cacheproxy.flow.credentials import Proofs
+    from cacheproxy.flow.messages import Incoming
+    from cacheproxy.flow.routing import Route
+    from cacheproxy.ports import Upstream
+
+_OK: Final = range(200, 300)
+_REFUSED: Final = frozenset({401, 403})
+_RESPONSES: Final = "/v1/responses/"
+
+
+class PassThrough:
+    """Sends requests on as they are. ``evict`` removes the entries with a tag."""
+
+    def __init__(
+        self, *, upstream: Upstream, proofs: Proofs, secret: bytes, evict: Callable[[str], Awaitable[None]]
+    ) -> None:
+        self._upstream = upstream
+        self._proofs = proofs
+        self._secret = secret
+        self._evict = evict
+
+    async def send(self, incoming: Incoming, route: Route) -> Streamed:
+        """Forward a request; the reply's body comes as the upstream sends it."""
+        request = UpstreamRequest(
+            incoming.method,
+            route.url + route.query,
+            outgoing(incoming.headers, route.target, cacheable=False),
+            incoming.chunks() if incoming.has_body else None,
+        )
+        async with AsyncExitStack() as stack:
+            response = await stack.enter_async_context(self._upstream.send(request))
+            if response.status in _REFUSED:
+                credential = scope.credential(incoming.headers, route.query)
+                self._proofs.refuse(scope.credential_name(route.target.name, credential, secret=self._secret))
+            if incoming.method == "DELETE" and route.path.startswith(_RESPONSES) and response.status in _OK:
+                await self._evict(response_tag(route.path.removeprefix(_RESPONSES)))
+            return Streamed(
+                response.status, returned(response.headers), response.chunks(), close=stack.pop_all().aclose
+            )

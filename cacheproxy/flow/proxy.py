@@ -1,0 +1,206 @@
+"""One request, told top to bottom.
+
+    bytes in -> route and dialect -> what is asked (view, eligibility, scope, exact key)
+      -> exact look-up -> a flight that carries the same request already -> the semantic layer
+      -> an answer from the cache, or a flight of its own: the upstream's bytes go to the caller and to a recorder
+
+Everything that can fail on the way to a cached answer fails towards the upstream.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from cacheproxy.core.policy import Forward, Serve
+from cacheproxy.errors import NotCached, ProxyError
+from cacheproxy.flow import render
+from cacheproxy.flow.asked import understand
+from cacheproxy.flow.messages import Streamed, Whole
+from cacheproxy.flow.told import Hit, Miss
+from cacheproxy.model import CacheStatus, Entry, Layer, Reason
+from cacheproxy.wire.dialect import Fresh
+from cacheproxy.wire.dialects import DIALECTS, EMBEDDINGS, dialect_for_errors
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Hashable
+
+    from cacheproxy.flow.asked import Asked, Rules
+    from cacheproxy.flow.coalesce import Flight, Flights, Head, Listener
+    from cacheproxy.flow.credentials import Proofs
+    from cacheproxy.flow.embeddings import CachedEmbeddings
+    from cacheproxy.flow.exact import Exact
+    from cacheproxy.flow.forward import Forwarder
+    from cacheproxy.flow.learn import Learner
+    from cacheproxy.flow.messages import Headers, Incoming, Reply
+    from cacheproxy.flow.passthrough import PassThrough
+    from cacheproxy.flow.recall import Recall
+    from cacheproxy.flow.render import RenderRules
+    from cacheproxy.flow.routing import Routes
+    from cacheproxy.flow.told import Teller
+    from cacheproxy.model import Vector
+
+_SUCCESS: Final = range(200, 300)
+
+
+class Proxy:
+    """Answers requests. ``now`` tells the time, ``clock`` measures it, ``token`` gives unused letters and digits."""
+
+    def __init__(
+        self,
+        *,
+        routes: Routes,
+        rules: Rules,
+        render_rules: RenderRules,
+        exact: Exact,
+        recall: Recall,
+        embeddings: CachedEmbeddings,
+        flights: Flights,
+        forwarder: Forwarder,
+        learner: Learner,
+        passthrough: PassThrough,
+        proofs: Proofs,
+        teller: Teller,
+        now: Callable[[], float],
+        clock: Callable[[], float],
+        token: Callable[[], str],
+    ) -> None:
+        self._routes = routes
+        self._rules = rules
+        self._render_rules = render_rules
+        self._exact = exact
+        self._recall = recall
+        self._embeddings = embeddings
+        self._flights = flights
+        self._forwarder = forwarder
+        self._learner = learner
+        self._passthrough = passthrough
+        self._proofs = proofs
+        self._teller = teller
+        self._now = now
+        self._clock = clock
+        self._token = token
+
+    async def handle(self, incoming: Incoming) -> Reply:
+        """Answer a request; errors of ours come back in the caller's dialect."""
+        started = self._clock()
+        dialect = dialect_for_errors(incoming.headers)
+        try:
+            route = self._routes.resolve(incoming.target, anthropic="anthropic-version" in incoming.headers)
+            cached = DIALECTS.get(route.path) if incoming.method == "POST" else None
+            if cached is None:
+                return await self._passthrough.send(incoming, route)
+            dialect = cached
+            return await self._answer(await understand(incoming, route, dialect, self._rules, started=started))
+        except ProxyError as error:
+            return render.failure(dialect, error)
+
+    async def _answer(self, asked: Asked) -> Reply:
+        eligibility, key = asked.eligibility, asked.keys.key
+        if eligibility.bypass is not None:
+            return await self._forward(asked, Miss(CacheStatus.BYPASS, eligibility.bypass), key=None)
+        if asked.dialect is EMBEDDINGS:
+            return await self._embeddings.answer(asked)
+        if not eligibility.read:
+            return await self._forward(asked, Miss(CacheStatus.REFRESH, Reason.NO_CACHE), key=None)
+        if not await self._proofs.proven(asked.credential):
+            # Nobody else's answer, not even one still in flight, before the upstream has accepted this credential.
+            return await self._forward(
+                asked, Miss(CacheStatus.MISS, Reason.CREDENTIAL_UNPROVEN), key=(key, asked.credential)
+            )
+        return await self._look_up(asked)
+
+    async def _look_up(self, asked: Asked) -> Reply:
+        """The exact layer, then whoever is asking the same at the moment, then the semantic layer."""
+        found = await self._exact.find(asked.keys.key, max_age_s=asked.controls.max_age_s)
+        if isinstance(found, Entry):
+            return self._hit(asked, Hit(found, Layer.EXACT))
+        if self._exact.samples > 1:
+            # Whoever wants several samples of one request wants them independent: no sharing, nothing similar.
+            return await self._forward(asked, Miss(CacheStatus.MISS, found), key=None)
+        if (flight := self._flights.find(asked.keys.key)) is not None:
+            return await self._join(asked, flight)
+        exact_only = asked.eligibility.exact_only
+        if exact_only is None:
+            return await self._look_near(asked, found)
+        reason = exact_only if found is Reason.NO_ENTRY else found
+        return await self._forward(asked, Miss(CacheStatus.MISS, reason), key=asked.keys.key)
+
+    async def _look_near(self, asked: Asked, exact: Reason) -> Reply:
+        recalled = await self._recall.decide(asked)
+        match recalled.decision:
+            case Serve(candidate):
+                return self._hit(asked, Hit(candidate.entry, Layer.SEMANTIC, candidate.similarity))
+            case Forward(reason, similarity):
+                miss = Miss(CacheStatus.MISS, reason if exact is Reason.NO_ENTRY else exact, similarity)
+                return await self._forward(asked, miss, key=asked.keys.key, vector=recalled.vector)
+
+    def _hit(self, asked: Asked, hit: Hit) -> Whole:
+        self._teller.hit(asked, hit)
+        now = self._now()
+        return render.replay(asked, hit, fresh=Fresh(self._token(), int(now)), now=now, rules=self._render_rules)
+
+    async def _forward(self, asked: Asked, miss: Miss, *, key: Hashable | None, vector: Vector | None = None) -> Reply:
+        """Ask the upstream; equal requests find the flight under ``key``."""
+        if asked.controls.only_if_cached:
+            raise NotCached(f"nothing is cached for this request ({miss.reason}), and only-if-cached was asked")
+        learn = partial(self._learner.learn, asked, vector=vector)
+        if key is not None and (flight := self._flights.find(key)) is not None:
+            return await self._join(asked, flight)
+        flight = self._flights.start(
+            key, lambda flight: self._forwarder.fly(flight, asked, learn), streaming=asked.view.stream
+        )
+        flight.when_ended(lambda outcome: self._teller.missed(asked, miss, outcome))
+        listener = flight.listen()
+        try:
+            head = await listener.head()
+            if head.whole is None:
+                return self._stream(asked, head, listener, self._notes(render.miss_headers(miss)))
+            outcome = await listener.end()
+            notes = render.miss_headers(miss, cost_usd=outcome.cost_usd if head.status in _SUCCESS else None)
+            listener.leave()
+            return Whole(head.status, [*head.headers, *self._notes(notes)], head.whole)
+        except BaseException:
+            listener.leave()
+            raise
+
+    async def _join(self, asked: Asked, flight: Flight) -> Reply:
+        """Share an equal request's flight. One in the other stream mode is waited for and told in this one's."""
+        listener = flight.listen()
+        try:
+            if flight.streaming == asked.view.stream:
+                head = await listener.head()
+                if head.whole is None:
+                    flight.when_ended(lambda outcome: self._teller.joined(asked, outcome))
+                    return self._stream(asked, head, listener, self._notes(render.coalesced_headers(None)))
+            outcome = await listener.end()
+            head = await listener.head()
+            listener.leave()
+        except BaseException:
+            listener.leave()
+            raise
+        if outcome.entry is not None:
+            return self._hit(asked, Hit(outcome.entry, Layer.COALESCED))
+        if head.whole is not None:
+            self._teller.joined(asked, outcome)
+            notes = render.miss_headers(Miss(CacheStatus.MISS, Reason.NO_ENTRY))
+            return Whole(head.status, [*head.headers, *self._notes(notes)], head.whole)
+        return await self._forward(asked, Miss(CacheStatus.MISS, Reason.NO_ENTRY), key=None)
+
+    def _stream(self, asked: Asked, head: Head, listener: Listener, notes: Headers) -> Streamed:
+        async def body() -> AsyncIterator[bytes]:
+            try:
+                async for data in listener.body(with_usage=asked.view.asks_usage):
+                    yield data
+            except ProxyError as error:
+                if not head.events:
+                    raise
+                yield asked.dialect.error_event(error.status, error.code, error.message).encode()
+
+        async def close() -> None:
+            listener.leave()
+
+        return Streamed(head.status, [*head.headers, *notes], body(), close)
+
+    def _notes(self, headers: Headers) -> Headers:
+        return headers if self._render_rules.expose_headers else ()

@@ -1,0 +1,128 @@
+"""Tells every observer about each finished request, once."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cacheproxy.model import NO_USAGE, CacheStatus, Layer, Reason, Served, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cacheproxy.flow.asked import Asked
+    from cacheproxy.flow.coalesce import Outcome
+    from cacheproxy.model import Entry
+    from cacheproxy.ports import Observer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An answer from the cache."""
+
+    entry: Entry
+    layer: Layer
+    similarity: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """An answer from the upstream, and why."""
+
+    status: CacheStatus
+    reason: Reason
+    similarity: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What the cache spared the caller."""
+
+    usage: Usage = NO_USAGE
+    usd: float = 0.0
+    ms: float = 0.0
+
+
+NOTHING_SAVED = Saved()
+
+
+class Teller:
+    """Turns what happened into ``Served`` events. ``now`` tells the time, ``clock`` measures it; both in seconds."""
+
+    def __init__(
+        self,
+        observers: Sequence[Observer],
+        *,
+        price_version: str,
+        now: Callable[[], float],
+        clock: Callable[[], float],
+    ) -> None:
+        self._observers = tuple(observers)
+        self._price_version = price_version
+        self._now = now
+        self._clock = clock
+
+    def hit(self, asked: Asked, hit: Hit) -> None:
+        """An entry was served."""
+        entry = hit.entry
+        self._tell(
+            asked,
+            model=entry.model,
+            http_status=200,
+            status=CacheStatus.HIT,
+            layer=hit.layer,
+            entry_id=entry.id,
+            similarity=hit.similarity,
+            saved_usage=entry.usage,
+            saved_usd=entry.cost_usd,
+            saved_ms=entry.latency_ms,
+        )
+
+    def joined(self, asked: Asked, outcome: Outcome) -> None:
+        """A flight answered a caller that did not start it. Nothing was saved where it brought no answer."""
+        self._tell(
+            asked,
+            model=outcome.entry.model if outcome.entry else asked.view.model,
+            http_status=outcome.http_status,
+            status=CacheStatus.HIT if outcome.entry else CacheStatus.MISS,
+            layer=Layer.COALESCED if outcome.entry else None,
+            reason=None if outcome.entry else Reason.NO_ENTRY,
+            entry_id=outcome.entry.id if outcome.entry else "",
+            saved_usage=outcome.usage,
+            saved_usd=outcome.cost_usd,
+        )
+
+    def missed(self, asked: Asked, miss: Miss, outcome: Outcome, saved: Saved = NOTHING_SAVED) -> None:
+        """The upstream was asked. A part of the answer may have come from the cache all the same."""
+        self._tell(
+            asked,
+            model=outcome.entry.model if outcome.entry else asked.view.model,
+            http_status=outcome.http_status,
+            status=miss.status,
+            reason=miss.reason,
+            similarity=miss.similarity,
+            usage=outcome.usage,
+            cost_usd=outcome.cost_usd,
+            saved_usage=saved.usage,
+            saved_usd=saved.usd,
+            upstream_ms=outcome.upstream_ms,
+        )
+
+    def _tell(self, asked: Asked, **what: Any) -> None:
+        event = Served(
+            at=self._now(),
+            dialect=asked.dialect.name,
+            upstream=asked.route.target.name,
+            tenant=asked.tenant,
+            duration_ms=(self._clock() - asked.started) * 1000,
+            price_version=self._price_version,
+            **what,
+        )
+        for observer in self._observers:
+            try:
+                observer.served(event)
+            except Exception:
+                log.exception("an observer failed")

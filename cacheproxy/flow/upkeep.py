@@ -1,0 +1,107 @@
+"""What has to be done now and then: follow what others wrote, write what was counted, sweep what expired.
+
+Each round stands alone: a failed one is counted by its shelter and the next one comes all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from cacheproxy.flow.l1 import L1
+    from cacheproxy.flow.shelter import Shelter
+    from cacheproxy.model import Selection, Served
+    from cacheproxy.ports import Ledger, Store, VectorIndex
+    from cacheproxy.tasks import TaskSet
+
+FOLLOW_S: Final = 0.25
+FLUSH_S: Final = 0.5
+SWEEP_S: Final = 30.0
+
+
+class HitCounts:
+    """An observer that counts hits by entry, for eviction."""
+
+    def __init__(self) -> None:
+        self._hits: Counter[str] = Counter()
+
+    def served(self, event: Served) -> None:
+        """Count a hit."""
+        if event.entry_id:
+            self._hits[event.entry_id] += 1
+
+    def take(self) -> Counter[str]:
+        """What was counted since the last time."""
+        hits, self._hits = self._hits, Counter()
+        return hits
+
+
+class Upkeep:
+    """The rounds. ``now`` tells the time."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        index: VectorIndex,
+        l1: L1,
+        ledger: Ledger,
+        hits: HitCounts,
+        shelter: Shelter,
+        now: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._index = index
+        self._l1 = l1
+        self._ledger = ledger
+        self._hits = hits
+        self._shelter = shelter
+        self._now = now
+        self.entries = 0
+        """How many entries the store held when it was last counted."""
+
+    def start(self, tasks: TaskSet) -> None:
+        """Begin the rounds, in the background."""
+        tasks.start(_every(FOLLOW_S, self.follow), name="follow")
+        tasks.start(_every(FLUSH_S, self.flush), name="flush")
+        tasks.start(_every(SWEEP_S, self.sweep), name="sweep")
+
+    async def follow(self) -> None:
+        """Apply what changed in the store by other hands, or by expiry and eviction."""
+        changes = await self._shelter.call("changes", self._store.changes)
+        for change in changes or ():
+            if change.row is None:
+                await self._index.remove(change.entry_id)
+                self._l1.drop_key(change.key)
+            else:
+                await self._index.add(change.row)
+
+    async def flush(self) -> None:
+        """Write the ledger and the hit counts."""
+        await self._shelter.call("flush", self._ledger.flush)
+        if hits := self._hits.take():
+            await self._shelter.call("touch", partial(self._store.touch, hits, self._now()))
+
+    async def sweep(self) -> None:
+        """Delete what expired or is over the limits."""
+        await self._shelter.call("sweep", partial(self._store.sweep, self._now()))
+        self.entries = await self._shelter.call("count", self._store.count) or 0
+
+    async def evict(self, selection: Selection) -> None:
+        """Remove entries everywhere, at once."""
+        gone = await self._shelter.call("browse", partial(self._store.browse, selection, limit=1000)) or ()
+        for entry in gone:
+            self._l1.drop_key(entry.key)
+            await self._index.remove(entry.id)
+        await self._shelter.call("remove", partial(self._store.remove, selection))
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await work()
+        await asyncio.sleep(seconds)

@@ -1,0 +1,82 @@
+"""The operators' door: metrics and statistics. A bearer token is asked wherever one is set."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from cacheproxy import __version__
+from cacheproxy.errors import PortUnavailable
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
+
+    from cacheproxy.ports import Ledger
+    from cacheproxy.server.metrics import Metrics
+
+GROUPS: Final = ("day", "hour", "model", "tenant", "upstream", "dialect", "status", "layer")
+METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def build_admin(*, metrics: Metrics, ledger: Ledger, token: str | None) -> web.Application:
+    """The admin plane's application."""
+    app = web.Application(middlewares=[_bearer(token)] if token else [])
+    admin = _Admin(metrics, ledger)
+    app.add_routes(
+        [
+            web.get("/", admin.index),
+            web.get("/metrics", admin.metrics),
+            web.get("/api/v1/stats", admin.stats),
+        ]
+    )
+    return app
+
+
+class _Admin:
+    def __init__(self, metrics: Metrics, ledger: Ledger) -> None:
+        self._metrics = metrics
+        self._ledger = ledger
+
+    async def index(self, _: web.Request) -> web.Response:
+        return web.json_response(
+            {"name": "cacheproxy", "version": __version__, "paths": ["/metrics", "/api/v1/stats?by=model,layer"]}
+        )
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.render(), headers={"Content-Type": METRICS_TYPE})
+
+    async def stats(self, request: web.Request) -> web.Response:
+        by = [name for name in request.query.get("by", "").split(",") if name]
+        unknown = [name for name in by if name not in GROUPS]
+        if unknown:
+            return _refused(400, "bad_request", f"cannot group by {unknown[0]!r}; choose from {', '.join(GROUPS)}")
+        try:
+            since = float(request.query.get("since", "0"))
+        except ValueError:
+            return _refused(400, "bad_request", "since must be seconds since the epoch")
+        try:
+            await self._ledger.flush()
+            tallies = await self._ledger.tallies(by, since=since)
+        except PortUnavailable as error:
+            return _refused(error.status, error.code, error.message)
+        return web.json_response({"by": by, "rows": [asdict(tally) for tally in tallies]})
+
+
+def _bearer(token: str) -> web.middleware:  # type: ignore[valid-type]  # aiohttp's decorator has no type of its own
+    wanted = f"Bearer {token}".encode()
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(given, wanted):
+            return _refused(401, "unauthorized", "send the admin token: Authorization: Bearer ...")
+        return await handler(request)
+
+    return check
+
+
+def _refused(status: int, code: str, message: str) -> web.Response:
+    return web.json_response({"error": {"code": code, "message": message}}, status=status)

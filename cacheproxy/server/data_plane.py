@@ -1,0 +1,134 @@
+"""The callers' door: one handler for every path, between aiohttp and the flow."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from cacheproxy.errors import ProxyError, TooLarge
+from cacheproxy.flow.messages import Streamed, Whole
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from cacheproxy.flow.messages import Reply
+    from cacheproxy.flow.proxy import Proxy
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class AiohttpIncoming:
+    """An aiohttp request as the flow sees it (``messages.Incoming``)."""
+
+    __slots__ = ("_request", "headers", "method")
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+        self.method = request.method
+        self.headers: Mapping[str, str] = request.headers
+
+    @property
+    def target(self) -> str:
+        """Path and query as they were sent; of an absolute URL what follows the host."""
+        target = self._request.raw_path
+        if target.startswith("/"):
+            return target
+        _, _, rest = target.partition("://")
+        return "/" + rest.partition("/")[2]
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a body follows."""
+        return self._request.body_exists
+
+    async def read(self, limit: int) -> bytes:
+        """The body whole, at most ``limit`` bytes of it."""
+        length = self._request.content_length
+        if length is not None and length > limit:
+            raise TooLarge(f"the body has {length} bytes; at most {limit} are taken")
+        await self._expected()
+        content = self._request.content
+        chunk = await content.readany()
+        if content.at_eof():
+            read = chunk
+        else:
+            parts = [chunk]
+            size = len(chunk)
+            while chunk := await content.readany():
+                parts.append(chunk)
+                size += len(chunk)
+                if size > limit:
+                    break
+            read = b"".join(parts)
+        if len(read) > limit:
+            raise TooLarge(f"the body is over {limit} bytes")
+        return read
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes."""
+        await self._expected()
+        content = self._request.content
+        while chunk := await content.readany():
+            yield chunk
+
+    async def _expected(self) -> None:
+        if self.headers.get("Expect", "").lower() == "100-continue" and self._request.transport is not None:
+            self._request.transport.write(_CONTINUE)
+
+
+class DataPlane:
+    """The handler. ``ready`` tells what ``/readyz`` answers: whether to send traffic, and in what state."""
+
+    def __init__(self, proxy: Proxy, ready: Callable[[], tuple[bool, Mapping[str, object]]]) -> None:
+        self._proxy = proxy
+        self._ready = ready
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        if request.method in {"GET", "HEAD"}:
+            match request.raw_path:
+                case "/livez":
+                    return web.json_response({"status": "alive"})
+                case "/readyz":
+                    return self._readyz()
+                case _:
+                    pass
+        reply = await self._proxy.handle(AiohttpIncoming(request))
+        return await write(request, reply)
+
+    def _readyz(self) -> web.Response:
+        ready, state = self._ready()
+        body = json.dumps({"status": "ready" if ready else "not ready", **state})
+        return web.Response(text=body, status=200 if ready else 503, content_type="application/json")
+
+
+async def write(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
+    """Write a reply to its caller."""
+    headers = CIMultiDict(reply.headers)
+    headers.setdefault("Server", "cacheproxy")
+    match reply:
+        case Whole(status, _, body):
+            return web.Response(status=status, headers=headers, body=body)
+        case Streamed():
+            return await _write_stream(request, reply, headers)
+
+
+async def _write_stream(request: web.BaseRequest, reply: Streamed, headers: CIMultiDict[str]) -> web.StreamResponse:
+    response = web.StreamResponse(status=reply.status, headers=headers)
+    try:
+        await response.prepare(request)
+        async for chunk in reply.body:
+            await response.write(chunk)
+        await response.write_eof()
+    except ProxyError:
+        # The head is out: cutting the connection is the one way left to say that the answer is not whole.
+        if request.transport is not None:
+            request.transport.abort()
+    except ConnectionError:
+        pass  # the caller left
+    finally:
+        await reply.close()
+    return response

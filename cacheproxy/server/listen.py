@@ -1,0 +1,57 @@
+"""Opening and closing the two listeners. On closing, requests under way get time to finish."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from cacheproxy.address import Address
+from cacheproxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from cacheproxy.server.data_plane import DataPlane
+
+_MAX_HEADER_BYTES: Final = 64 * 1024
+_BACKLOG: Final = 1024
+
+
+@asynccontextmanager
+async def data_listener(plane: DataPlane, address: Address, *, drain_s: float) -> AsyncIterator[Address]:
+    """Serve callers; yields the address that was bound."""
+    server = web.Server(
+        plane,
+        handler_cancellation=True,
+        auto_decompress=False,
+        access_log=None,
+        max_line_size=_MAX_HEADER_BYTES,
+        max_field_size=_MAX_HEADER_BYTES,
+    )
+    async with _listening(web.ServerRunner(server, shutdown_timeout=drain_s), address) as bound:
+        yield bound
+
+
+@asynccontextmanager
+async def admin_listener(app: web.Application, address: Address) -> AsyncIterator[Address]:
+    """Serve operators; yields the address that was bound."""
+    async with _listening(web.AppRunner(app, access_log=None, shutdown_timeout=1.0), address) as bound:
+        yield bound
+
+
+@asynccontextmanager
+async def _listening(runner: web.BaseRunner, address: Address) -> AsyncIterator[Address]:
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, address.host, address.port, backlog=_BACKLOG)
+        try:
+            await site.start()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {address}: {error.strerror or error}; choose another address"
+            ) from error
+        yield Address(address.host, runner.addresses[0][1])
+    finally:
+        await runner.cleanup()

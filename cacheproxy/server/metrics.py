@@ -1,0 +1,146 @@
+"""Prometheus metrics: what was served, what it cost and saved, and how the ports fare. Labels are bounded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from cacheproxy.model import Layer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cacheproxy.model import Served
+
+MAX_MODELS: Final = 100
+"""Model names come from callers: past this many they share the label ``other``."""
+_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_SIMILARITIES: Final = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 1.0)
+_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """An observer of requests and a watch over the ports; ``render`` gives the text that Prometheus scrapes."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "cacheproxy_requests_total",
+            "Finished requests to cached APIs, by what the cache did",
+            ["dialect", "status", "layer"],
+            registry=registry,
+        )
+        self._request_seconds = Histogram(
+            "cacheproxy_request_seconds",
+            "From the request's head to its answer, or to the end of the upstream's answer",
+            ["layer"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._upstream_seconds = Histogram(
+            "cacheproxy_upstream_seconds",
+            "How long upstreams took for whole answers",
+            ["upstream"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._reasons = Counter(
+            "cacheproxy_miss_reasons_total",
+            "Why requests were not answered from the cache",
+            ["reason"],
+            registry=registry,
+        )
+        self._similarity = Histogram(
+            "cacheproxy_similarity",
+            "Cosine similarity of the nearest entry, where one was looked for",
+            buckets=_SIMILARITIES,
+            registry=registry,
+        )
+        self._embedding_seconds = Histogram(
+            "cacheproxy_embedding_seconds", "Embedding one prompt, queue included", buckets=_SECONDS, registry=registry
+        )
+        self._batch_size = Histogram(
+            "cacheproxy_embedding_batch_size", "Texts per batch", buckets=_BATCHES, registry=registry
+        )
+        self._index_seconds = Histogram(
+            "cacheproxy_index_seconds", "Searching one scope", buckets=_SECONDS, registry=registry
+        )
+        self._cost = Counter(
+            "cacheproxy_cost_usd_total", "What upstreams charged, in USD", ["model", "kind"], registry=registry
+        )
+        self._saved = Counter(
+            "cacheproxy_saved_usd_total", "What hits saved, in USD", ["model", "layer"], registry=registry
+        )
+        self._saved_tokens = Counter(
+            "cacheproxy_saved_tokens_total", "Tokens that hits did not buy", ["model", "kind"], registry=registry
+        )
+        self._coalesced = Counter(
+            "cacheproxy_coalesced_total", "Requests that shared another's upstream call", registry=registry
+        )
+        self._port_errors = Counter(
+            "cacheproxy_store_errors_total",
+            "Failed calls to the store, the index and the embedder",
+            ["op"],
+            registry=registry,
+        )
+        self._entries = Gauge("cacheproxy_entries", "Entries in the store", registry=registry)
+        self._breaker = Gauge("cacheproxy_breaker_state", "0 closed, 1 half open, 2 open", ["port"], registry=registry)
+        self._models: set[str] = set()
+
+    def watch_entries(self, count: Callable[[], float]) -> None:
+        """Ask this for the number of entries at each scrape."""
+        self._entries.set_function(count)
+
+    def watch_breakers(self, states: Mapping[str, Callable[[], float]]) -> None:
+        """Ask these for the breakers' states at each scrape."""
+        for port, state in states.items():
+            self._breaker.labels(port).set_function(state)
+
+    def served(self, event: Served) -> None:
+        """Count a finished request."""
+        layer = event.layer.value if event.layer is not None else "none"
+        self._requests.labels(event.dialect, event.status.value, layer).inc()
+        self._request_seconds.labels(layer).observe(event.duration_ms / 1000)
+        if event.reason is not None:
+            self._reasons.labels(event.reason.value).inc()
+        if event.similarity is not None:
+            self._similarity.observe(event.similarity)
+        if event.upstream_ms is not None:
+            self._upstream_seconds.labels(event.upstream).observe(event.upstream_ms / 1000)
+        if event.layer is Layer.COALESCED:
+            self._coalesced.inc()
+        if event.cost_usd or event.saved_usd or event.saved_usage.input_tokens or event.saved_usage.output_tokens:
+            model = self._bounded(event.model)
+            if event.cost_usd:
+                self._cost.labels(model, "upstream").inc(event.cost_usd)
+            self._saved.labels(model, layer).inc(event.saved_usd)
+            self._saved_tokens.labels(model, "input").inc(event.saved_usage.input_tokens)
+            self._saved_tokens.labels(model, "output").inc(event.saved_usage.output_tokens)
+
+    def took(self, port: str, operation: str, seconds: float) -> None:
+        """A port's call worked."""
+        if port == "embedder":
+            self._embedding_seconds.observe(seconds)
+        elif operation == "nearest":
+            self._index_seconds.observe(seconds)
+
+    def failed(self, port: str, operation: str) -> None:
+        """A port's call failed."""
+        self._port_errors.labels(f"{port}.{operation}").inc()
+
+    def batched(self, size: int, seconds: float) -> None:  # noqa: ARG002 - the whole wait is measured per prompt
+        """A batch of texts was embedded."""
+        self._batch_size.observe(size)
+
+    def render(self) -> bytes:
+        """The exposition text."""
+        return generate_latest(self._registry)
+
+    def _bounded(self, model: str) -> str:
+        if model in self._models:
+            return model
+        if len(self._models) < MAX_MODELS:
+            self._models.add(model)
+            return model
+        return "other"

@@ -1,0 +1,416 @@
+"""Puts the parts together. The only place that names concrete adapters, tells the time and throws dice.
+
+Nothing is built at import. Adapters that are heavy are imported where they are needed, so that a command which does
+not need them starts quickly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import re
+import secrets
+import signal
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import uvloop
+
+from cacheproxy.core import scope
+from cacheproxy.core.eligibility import CacheRules
+from cacheproxy.core.policy import ThresholdPolicy
+from cacheproxy.core.pricing import GenaiPrices, PriceOverride
+from cacheproxy.errors import ConfigError, PortUnavailable
+from cacheproxy.flow.asked import Rules, TenantRules
+from cacheproxy.flow.coalesce import Flights
+from cacheproxy.flow.credentials import Proofs
+from cacheproxy.flow.embeddings import CachedEmbeddings
+from cacheproxy.flow.exact import Exact
+from cacheproxy.flow.forward import Forwarder
+from cacheproxy.flow.l1 import L1
+from cacheproxy.flow.learn import KeepRules, Learner
+from cacheproxy.flow.passthrough import PassThrough
+from cacheproxy.flow.proxy import Proxy
+from cacheproxy.flow.recall import Recall
+from cacheproxy.flow.render import RenderRules
+from cacheproxy.flow.routing import ANTHROPIC, DEFAULT, Routes, Target
+from cacheproxy.flow.shelter import Shelter
+from cacheproxy.flow.told import Teller
+from cacheproxy.flow.upkeep import HitCounts, Upkeep
+from cacheproxy.model import Mode, Reason, Selection
+from cacheproxy.server.admin import build_admin
+from cacheproxy.server.data_plane import DataPlane
+from cacheproxy.server.listen import admin_listener, data_listener
+from cacheproxy.server.metrics import Metrics
+from cacheproxy.store.entries import StoreLimits
+from cacheproxy.store.sqlite import open_sqlite
+from cacheproxy.store.sqlite_ledger import SqliteLedger
+from cacheproxy.tasks import TaskSet
+from cacheproxy.upstream.http import Deadlines, HttpUpstream
+from cacheproxy.upstream.providers import PROVIDERS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from cacheproxy.address import Address
+    from cacheproxy.embed.local import LocalEmbedder
+    from cacheproxy.ports import Embedder, Ledger, Store, Upstream, VectorIndex
+    from cacheproxy.settings import PriceSettings, Settings, UpstreamSettings
+    from cacheproxy.store.sqlite import SqliteStore
+
+log = logging.getLogger(__name__)
+
+WRITE_DEADLINE_S: Final = 10.0
+"""For what happens off the request's path: storing, counting, sweeping."""
+_SECRET_BYTES: Final = 32
+_now: Final = time.time  # noqa: TID251 - the clock's one home
+_clock: Final = time.monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A proxy that serves."""
+
+    data: Address
+    admin: Address
+    upstream_url: str
+    store: str
+    model: str
+    """The embedding model and its device; empty without one."""
+    no_model: str
+    """Why there is none; empty with one."""
+    settings: Settings
+
+
+def run_proxy(settings: Settings, on_ready: Callable[[Running], None] = lambda _: None) -> None:
+    """Serve until SIGINT or SIGTERM, then let requests under way finish. Raises ``ConfigError``."""
+    uvloop.run(_serve(settings, on_ready))
+
+
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[SqliteStore]:
+    """The store that the settings name."""
+    limits = StoreLimits(settings.cache.max_entries, settings.cache.max_bytes)
+    async with open_sqlite(settings.database, clock=_now, limits=limits) as store:
+        yield store
+
+
+@asynccontextmanager
+async def open_ledger(settings: Settings) -> AsyncIterator[Ledger]:
+    """The ledger beside the store."""
+    async with open_store(settings) as store:
+        yield SqliteLedger(store.database)
+
+
+@asynccontextmanager
+async def open_embedder(
+    settings: Settings, on_batch: Callable[[int, float], None] | None = None
+) -> AsyncIterator[LocalEmbedder]:
+    """The embedding model. Raises ``PortUnavailable`` when there is none to be had."""
+    from cacheproxy.embed.local import open_local  # noqa: PLC0415 - torch takes seconds, and not everything needs it
+
+    batching = settings.batching
+    embedder = await open_local(
+        settings.embedding_model,
+        device=settings.device,
+        max_items=batching.max_items,
+        max_padded_tokens=batching.max_padded_tokens,
+        max_waiting=batching.max_queue,
+        max_wait_s=batching.max_wait_ms / 1000,
+        on_batch=on_batch,
+    )
+    try:
+        yield embedder
+    finally:
+        await embedder.aclose()
+
+
+@asynccontextmanager
+async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
+    """Build everything and serve; leaving the block drains and closes it. Raises ``ConfigError``."""
+    async with AsyncExitStack() as stack:
+        metrics = Metrics()
+        embedder, no_model = await _embedder(settings, stack, metrics)
+        store = await stack.enter_async_context(open_store(settings))
+        ledger = SqliteLedger(store.database)
+        index = _index()
+        if embedder is not None:
+            await store.claim_embedding(embedder.model, embedder.dimension)
+            await _fill(index, store)
+        upstream = await stack.enter_async_context(HttpUpstream(_deadlines(settings)))
+        tasks = await stack.enter_async_context(TaskSet("flow"))
+        routes = Routes(_targets(settings))
+        flow = _assemble(settings, store, ledger, index, embedder, upstream, metrics, tasks, routes)
+        stack.push_async_callback(flow.upkeep.flush)
+        await flow.upkeep.sweep()
+        flow.upkeep.start(tasks)
+        plane = DataPlane(flow.proxy, _readiness(embedder, no_model, flow.shelters))
+        token = settings.admin_token.get_secret_value() if settings.admin_token else None
+        admin = build_admin(metrics=metrics, ledger=ledger, token=token)
+        admin_address = await stack.enter_async_context(admin_listener(admin, settings.admin_listen))
+        data_address = await stack.enter_async_context(
+            data_listener(plane, settings.listen, drain_s=settings.deadlines.drain_s)
+        )
+        yield Running(
+            data=data_address,
+            admin=admin_address,
+            upstream_url=routes.targets[DEFAULT].base_url,
+            store=f"sqlite {settings.database}",
+            model=f"{embedder.model} on {embedder.device}" if embedder else "",
+            no_model=no_model,
+            settings=settings,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Flow:
+    proxy: Proxy
+    upkeep: Upkeep
+    shelters: Sequence[Shelter]
+
+
+def _assemble(
+    settings: Settings,
+    store: Store,
+    ledger: Ledger,
+    index: VectorIndex,
+    embedder: Embedder | None,
+    upstream: Upstream,
+    metrics: Metrics,
+    tasks: TaskSet,
+    routes: Routes,
+) -> _Flow:
+    """The flow, over any adapters."""
+    draw = random.Random().random  # noqa: S311 - it chooses samples, and guards nothing
+    cache, deadlines = settings.cache, settings.deadlines
+    store_s, embedder_s = deadlines.store_ms / 1000, deadlines.embedder_ms / 1000
+
+    def shelter(port: str, deadline_s: float) -> Shelter:
+        return Shelter(port, deadline_s=deadline_s, clock=_clock, watch=metrics)
+
+    reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
+    searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
+    rules = _rules(settings)
+    render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
+    prices = GenaiPrices(clock=_now, overrides=[_price(price) for price in settings.prices])
+    hits = HitCounts()
+    teller = Teller([ledger, metrics, hits], price_version=prices.version, now=_now, clock=_clock)
+    l1 = L1(cache.l1_bytes)
+    proofs = Proofs(store=store, reads=reads, writes=writes, tasks=tasks, life_s=cache.credential_proof_s, now=_now)
+    exact = Exact(store=store, reads=reads, l1=l1, samples=cache.samples, now=_now, draw=draw)
+    recall = Recall(
+        embedder=embedder,
+        index=index,
+        store=store,
+        l1=l1,
+        policy=ThresholdPolicy(
+            settings.threshold, frozenset(Reason(f"guard-{name}") for name in settings.guards.disabled)
+        ),
+        embedding=embedding,
+        searching=searching,
+        loading=reads,
+        now=_now,
+        draw=draw,
+    )
+    learner = Learner(
+        store=store,
+        writes=writes,
+        l1=l1,
+        recall=recall,
+        prices=prices,
+        rules=KeepRules(cache.max_answer_bytes, cache.samples),
+        tasks=tasks,
+        now=_now,
+        new_id=_new_id,
+    )
+    upkeep = Upkeep(store=store, index=index, l1=l1, ledger=ledger, hits=hits, shelter=writes, now=_now)
+    flights = Flights(
+        tasks,
+        abandon_s=deadlines.abandon_s,
+        finish_abandoned=settings.finish_abandoned,
+        limit_bytes=cache.max_answer_bytes,
+    )
+    forwarder = Forwarder(upstream=upstream, proofs=proofs, clock=_clock, limit_bytes=cache.max_answer_bytes)
+    proxy = Proxy(
+        routes=routes,
+        rules=rules,
+        render_rules=render_rules,
+        exact=exact,
+        recall=recall,
+        embeddings=CachedEmbeddings(
+            exact=exact,
+            flights=flights,
+            forwarder=forwarder,
+            learner=learner,
+            proofs=proofs,
+            teller=teller,
+            keys=rules.keys,
+            render_rules=render_rules,
+            now=_now,
+            token=_token,
+        ),
+        flights=flights,
+        forwarder=forwarder,
+        learner=learner,
+        passthrough=PassThrough(
+            upstream=upstream,
+            proofs=proofs,
+            secret=rules.keys.secret,
+            evict=lambda tag: upkeep.evict(Selection(tag=tag)),
+        ),
+        proofs=proofs,
+        teller=teller,
+        now=_now,
+        clock=_clock,
+        token=_token,
+    )
+    shelters = (reads, writes, searching, embedding)
+    metrics.watch_entries(lambda: upkeep.entries)
+    metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})
+    return _Flow(proxy, upkeep, shelters)
+
+
+async def _serve(settings: Settings, on_ready: Callable[[Running], None]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with open_proxy(settings) as running:
+        on_ready(running)
+        await stop.wait()
+
+
+async def _embedder(settings: Settings, stack: AsyncExitStack, metrics: Metrics) -> tuple[LocalEmbedder | None, str]:
+    """The model, or why there is none: then the exact layer serves alone."""
+    if settings.mode in {Mode.EXACT, Mode.OFF}:
+        return None, f"mode {settings.mode} needs none"
+    try:
+        return await stack.enter_async_context(open_embedder(settings, metrics.batched)), ""
+    except PortUnavailable as error:
+        log.warning("no embedding model, so only identical requests are answered from the cache: %s", error)
+        return None, error.message
+
+
+def _index() -> VectorIndex:
+    from cacheproxy.index.faiss import FaissIndex  # noqa: PLC0415 - loads a large library, which the commands do not need
+
+    return FaissIndex()
+
+
+async def _fill(index: VectorIndex, store: Store) -> None:
+    async for rows in store.vectors():
+        for row in rows:
+            await index.add(row)
+
+
+def _readiness(
+    embedder: Embedder | None, no_model: str, shelters: Sequence[Shelter]
+) -> Callable[[], tuple[bool, Mapping[str, object]]]:
+    def ready() -> tuple[bool, Mapping[str, object]]:
+        semantic = {"semantic": "on", "model": embedder.model} if embedder else {"semantic": "off", "why": no_model}
+        ports = {shelter.port: shelter.state.name.lower() for shelter in shelters}
+        return True, {**semantic, "breakers": ports}
+
+    return ready
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        cache=CacheRules(
+            mode=settings.mode,
+            ttl_s=settings.cache.ttl_s,
+            volatile_ttl_s=settings.cache.volatile_ttl_s,
+            retained_ttl_s=settings.cache.responses_ttl_s,
+            volatile_patterns=[re.compile(pattern) for pattern in settings.key.volatile_patterns],
+        ),
+        keys=scope.KeyRules(
+            secret=_secret(settings.data_dir),
+            neutral=scope.NEUTRAL | set(settings.key.neutral),
+            headers=(*scope.KEY_HEADERS, *settings.key.headers),
+            ignore_patterns=tuple(re.compile(pattern) for pattern in settings.key.ignore_patterns),
+            isolate_by_user=settings.cache.isolate_by == "user",
+        ),
+        tenants=TenantRules(settings.cache.shared, settings.cache.tenant_header or ""),
+        max_body_bytes=settings.limits.body_bytes,
+    )
+
+
+def _targets(settings: Settings) -> dict[str, Target]:
+    """Every upstream: the presets, with what the settings say on top."""
+    targets = {name: Target(name, provider.base_url) for name, provider in PROVIDERS.items()}
+    targets[DEFAULT] = Target("openai", PROVIDERS["openai"].base_url)
+    if settings.upstream_url is not None:
+        # One base for both APIs, under its own name: prices are then looked up by the model alone.
+        targets[DEFAULT] = Target(DEFAULT, settings.upstream_url)
+        targets[ANTHROPIC] = Target(ANTHROPIC, settings.upstream_url)
+    for name, upstream in settings.upstreams.items():
+        targets[name] = _target(name, upstream)
+    return targets
+
+
+def _target(name: str, upstream: UpstreamSettings) -> Target:
+    provider = PROVIDERS.get(name)
+    url = upstream.url or (provider.base_url if provider else None)
+    if url is None:
+        raise ConfigError(f"upstreams.{name}.url is missing, and {name} is no provider that is known by name")
+    if upstream.api_key is None:
+        return Target(name, url)
+    key = upstream.api_key.get_secret_value()
+    return Target(name, url, provider.credential(key) if provider else ("Authorization", f"Bearer {key}"))
+
+
+def _deadlines(settings: Settings) -> Deadlines:
+    limits = settings.deadlines
+    return Deadlines(limits.connect_s, limits.first_byte_s, limits.between_bytes_s)
+
+
+def _price(price: PriceSettings) -> PriceOverride:
+    return PriceOverride(
+        price.model,
+        price.input_per_mtok,
+        price.output_per_mtok,
+        price.cached_input_per_mtok,
+        price.cache_write_per_mtok,
+        price.upstream,
+    )
+
+
+def _secret(data_dir: Path) -> bytes:
+    """The secret that keys every hash, made on the first start and only readable by its owner."""
+    path = data_dir / "secret"
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            secret = path.read_bytes()
+        else:
+            secret = secrets.token_bytes(_SECRET_BYTES)
+            with os.fdopen(handle, "wb") as file:
+                file.write(secret)
+    except OSError as error:
+        raise ConfigError(f"cannot keep the server's secret in {path}: {error.strerror}; choose --data-dir") from error
+    if len(secret) != _SECRET_BYTES:
+        raise ConfigError(
+            f"{path} does not hold a secret of {_SECRET_BYTES} bytes; delete it, and the cache starts anew"
+        )
+    return secret
+
+
+def _new_id(now: float) -> str:
+    """An entry's id; later ones sort behind earlier ones."""
+    return f"{int(now * 1000):011x}{secrets.token_hex(6)}"
+
+
+def _token() -> str:
+    return secrets.token_hex(12)
+
+
+def _state_of(shelter: Shelter) -> float:
+    return float(shelter.state)
