@@ -90,6 +90,15 @@ def load(*, flags: Mapping[str, Any], environ: Mapping[str, str] | None = None, 
     return Loaded(_with_keys(settings, layers.origins, environ), layers.origins, file)
 
 
+def secret_in(variable: str, environ: Mapping[str, str] | None = None) -> str:
+    """What an environment variable holds. Raises ``ConfigError`` when it is not set or empty."""
+    environ = os.environ if environ is None else environ  # noqa: TID251 - this is its one home
+    if not (value := environ.get(variable)):
+        # Not told by name: people put the key itself there.
+        raise ConfigError("the variable that it names is not set")
+    return value
+
+
 def settings_schema() -> dict[str, Any]:
     """The JSON schema of the settings file."""
     return Settings.model_json_schema()
@@ -256,9 +265,11 @@ def _with_keys(settings: Settings, origins: dict[Place, str], environ: Mapping[s
     upstreams = dict(settings.upstreams)
     for name, upstream in settings.upstreams.items():
         if (variable := upstream.api_key_env) is not None:
-            if not environ.get(variable):
-                raise ConfigError(f"upstreams.{name}.api_key_env names a variable that is not set")
-            upstreams[name] = upstream.model_copy(update={"api_key": SecretStr(environ[variable])})
+            try:
+                key = SecretStr(secret_in(variable, environ))
+            except ConfigError as error:
+                raise ConfigError(f"upstreams.{name}.api_key_env: {error.message}") from None
+            upstreams[name] = upstream.model_copy(update={"api_key": key})
             origins["upstreams", name, "api_key"] = variable
     return settings.model_copy(update={"upstreams": upstreams})
 

@@ -28,6 +28,7 @@ from pydantic import (
 
 from cacheproxy.address import Address
 from cacheproxy.model import Mode, Reason
+from cacheproxy.upstream.providers import PROVIDERS
 
 GUARDS: Final = tuple(r.value.removeprefix("guard-") for r in Reason if r.value.startswith("guard-"))
 _LATER_POLICIES: Final = ("certified", "vcache")
@@ -321,7 +322,9 @@ class Settings(Frozen):
     @field_validator("upstreams")
     @classmethod
     def _names(cls, upstreams: dict[str, UpstreamSettings]) -> dict[str, UpstreamSettings]:
-        for name in upstreams:
+        for name, upstream in upstreams.items():
+            if upstream.url is None and name not in PROVIDERS and name != "default":
+                raise ValueError(f"{name!r} needs a url; known without one are default, {', '.join(PROVIDERS)}")
             if not _NAME.fullmatch(name) or name in _RESERVED_NAMES:
                 raise ValueError(f"{name!r} cannot be a path's first segment: lower-case letters, digits, - and _ only")
         return upstreams

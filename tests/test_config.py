@@ -159,7 +159,7 @@ def test_a_key_in_the_environment_is_used_only_where_an_upstream_names_it(tmp_pa
 
 
 def test_a_named_key_that_is_not_there_is_an_error(tmp_path):
-    assert "not set" in mistake(tmp_path, yaml="upstreams: {a: {api_key_env: NO_KEY}}")
+    assert "not set" in mistake(tmp_path, yaml="upstreams: {groq: {api_key_env: NO_KEY}}")
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ def test_a_named_key_that_is_not_there_is_an_error(tmp_path):
         pytest.param({"environ": {"CACHEPROXY_STORE": "redis://user:s3cret/@h"}}, id="url-with-slash"),
         pytest.param({"environ": {"CACHEPROXY_UPSTREAM_URL": "http://user:s3cret@h/v1"}}, id="upstream-url"),
         pytest.param({"yaml": "admin_token: [s3cret]"}, id="wrong-type"),
-        pytest.param({"yaml": "upstreams: {a: {api_key_env: s3cret-}}"}, id="key-for-its-variable"),
-        pytest.param({"yaml": "upstreams: {a: {api_key_env: s3cret}}"}, id="key-like-a-variable"),
+        pytest.param({"yaml": "upstreams: {groq: {api_key_env: s3cret-}}"}, id="key-for-its-variable"),
+        pytest.param({"yaml": "upstreams: {groq: {api_key_env: s3cret}}"}, id="key-like-a-variable"),
         pytest.param({"yaml": "upstreams: {a: {api_kay: s3cret}}"}, id="misspelt"),
         pytest.param({"yaml": "upstreams: {a: {api_key: s3cret}\n b: ["}, id="broken-file"),
         pytest.param({"environ": {"CACHEPROXY_UPSTREAMS": '{"a": {"api_key": "s3cret"'}}, id="broken-variable"),
@@ -181,12 +181,12 @@ def test_secrets_are_not_in_errors(tmp_path, sources):
 
 
 def test_secrets_are_masked_where_settings_are_shown(tmp_path):
-    environ = {"KEY": "s3cret", "CACHEPROXY_UPSTREAMS__A__API_KEY_ENV": "KEY", "CACHEPROXY_ADMIN_TOKEN": "s3cret"}
+    environ = {"KEY": "s3cret", "CACHEPROXY_UPSTREAMS__GROQ__API_KEY_ENV": "KEY", "CACHEPROXY_ADMIN_TOKEN": "s3cret"}
 
     rows = reading(tmp_path, environ=environ)
 
     assert "s3cret" not in str(rows)
-    assert rows["upstreams.a.api_key"] == ("**********", "KEY")
+    assert rows["upstreams.groq.api_key"] == ("**********", "KEY")
 
 
 def test_the_schema_is_json_and_refuses_unknown_names():
@@ -202,6 +202,6 @@ def test_every_setting_is_described():
 
 @given(st.dictionaries(st.sampled_from(sorted(KNOWN)), st.text(max_size=20).filter(lambda text: "\x00" not in text)))
 def test_whatever_the_environment_says_there_are_settings_or_one_error(texts):
-    environ = {KNOWN[name].environment.replace("<NAME>", "A"): text for name, text in texts.items()}
+    environ = {KNOWN[name].environment.replace("<NAME>", "GROQ"): text for name, text in texts.items()}
     with suppress(ConfigError):
         load(flags={}, environ=environ, cwd=Path("/nonexistent"))

@@ -83,10 +83,11 @@ def test_sizes_may_be_written_with_their_unit(size):
         pytest.param({"cache": {"ttl_s": 0}}, id="ttl-zero"),
         pytest.param({"cache": {"ttl_s": float("inf")}}, id="ttl-infinite"),
         pytest.param({"cache": {"max_bytes": -1}}, id="negative-size"),
-        pytest.param({"upstreams": {"v1": {}}}, id="upstream-name-taken"),
-        pytest.param({"upstreams": {"A/B": {}}}, id="upstream-name-with-slash"),
-        pytest.param({"upstreams": {"a": {"api_key": "k", "api_key_env": "K"}}}, id="two-keys"),
-        pytest.param({"upstreams": {"a": {"api_key_env": "sk-proj-1"}}}, id="key-for-its-variable"),
+        pytest.param({"upstreams": {"v1": {"url": "http://h/v1"}}}, id="upstream-name-taken"),
+        pytest.param({"upstreams": {"A/B": {"url": "http://h/v1"}}}, id="upstream-name-with-slash"),
+        pytest.param({"upstreams": {"mine": {}}}, id="unknown-provider-without-url"),
+        pytest.param({"upstreams": {"groq": {"api_key": "k", "api_key_env": "K"}}}, id="two-keys"),
+        pytest.param({"upstreams": {"groq": {"api_key_env": "sk-proj-1"}}}, id="key-for-its-variable"),
         pytest.param({"prices": [{"model": "m", "input_per_mtok": -1, "output_per_mtok": 1}]}, id="negative-price"),
         pytest.param({"admin_token": ""}, id="empty-token"),
         pytest.param({"treshold": 0.9}, id="unknown-name"),
@@ -122,7 +123,7 @@ def test_a_key_of_ours_behind_an_open_listener_is_refused(upstream):
 
 
 def test_secrets_are_not_in_the_repr():
-    settings = Settings(admin_token=SecretStr("hush"), upstreams={"a": UpstreamSettings(api_key=SecretStr("psst"))})
+    settings = Settings(admin_token=SecretStr("hush"), upstreams={"groq": UpstreamSettings(api_key=SecretStr("psst"))})
 
     assert "hush" not in repr(settings)
     assert "psst" not in repr(settings)

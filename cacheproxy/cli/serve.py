@@ -1,0 +1,86 @@
+"""``cacheproxy serve``: the proxy itself."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cacheproxy import __version__
+from cacheproxy.address import Address
+from cacheproxy.cli.common import ConfigOption, DataDirOption, StoreOption, say, settings_from
+
+if TYPE_CHECKING:
+    from cacheproxy.wiring import Running
+
+
+def serve(
+    *,
+    listen: Annotated[str | None, typer.Option(help="Where callers connect.  [default: 127.0.0.1:8090]")] = None,
+    admin_listen: Annotated[
+        str | None, typer.Option(help="Where metrics and administration are.  [default: 127.0.0.1:8091]")
+    ] = None,
+    upstream_url: Annotated[
+        str | None,
+        typer.Option(help="Base URL, with /v1, of the LLM API.  [default: the providers' own]", metavar="URL"),
+    ] = None,
+    data_dir: DataDirOption = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    mode: Annotated[str | None, typer.Option(help="semantic, exact, shadow or off.  [default: semantic]")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="The least similarity, 0 to 1, that is served.  [default: 0.95]")
+    ] = None,
+    embedding_model: Annotated[str | None, typer.Option(help="The model that compares questions.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps ...  [default: auto]")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; this version runs one.")] = None,
+    allow_open: Annotated[
+        bool | None, typer.Option("--allow-open", help="Accept that anyone who connects spends a key of yours.")
+    ] = None,
+) -> None:
+    """Run the proxy until it is interrupted."""
+    flags: dict[str, Any] = {
+        "listen": listen,
+        "admin_listen": admin_listen,
+        "upstream_url": upstream_url,
+        "data_dir": data_dir,
+        "store": store,
+        "config": config,
+        "mode": mode,
+        "threshold": threshold,
+        "embedding_model": embedding_model,
+        "device": device,
+        "workers": workers,
+        "allow_open": allow_open,
+    }
+    loaded = settings_from(flags)
+    from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
+
+    wiring.run_proxy(loaded.settings, on_ready=lambda running: say(banner(running)))
+
+
+def banner(running: "Running") -> str:
+    """What a proxy that has just started is, and a line to paste."""
+    settings = running.settings
+    rows = {
+        "data plane": f"http://{running.data}/v1",
+        "admin plane": f"http://{running.admin}",
+        "upstream": running.upstream_url,
+        "store": running.store,
+        "model": running.model or f"none, exact only: {running.no_model}",
+        "policy": f"mode {settings.mode}, {settings.policy} {settings.threshold:g}",
+    }
+    described = "\n".join(f"  {name:<12} {value}" for name, value in rows.items())
+    return f"""cacheproxy {__version__} serves
+
+{described}
+
+  export OPENAI_BASE_URL=http://{running.data}/v1 ANTHROPIC_BASE_URL=http://{running.data}
+  {_example(running.data)}
+"""
+
+
+def _example(address: Address) -> str:
+    body = '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "What is a cache?"}]}'
+    return (
+        f"curl -i http://{address}/v1/chat/completions -H 'content-type: application/json' "
+        f"-H \"authorization: Bearer $OPENAI_API_KEY\" -d '{body}'"
+    )

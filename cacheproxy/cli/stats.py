@@ -1,0 +1,154 @@
+"""``cacheproxy stats``: what the ledger booked, as a table or as JSON."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
+
+import typer
+from rich.table import Table
+
+from cacheproxy.cli.common import (
+    ConfigOption,
+    DataDirOption,
+    JsonOption,
+    Misuse,
+    StoreOption,
+    console,
+    print_json,
+    seconds,
+    settings_from,
+    wall_clock,
+)
+from cacheproxy.model import Layer, Tally
+from cacheproxy.settings import Settings
+
+GROUPINGS: Final = ("day", "hour", "model", "tenant", "upstream", "dialect", "status")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the report: a group's requests, and its hits by the layer that answered."""
+
+    group: Mapping[str, str]
+    requests: int = 0
+    hits: Mapping[Layer, int] = field(default_factory=dict)
+    cost_usd: float = 0.0
+    saved_usd: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    saved_input_tokens: int = 0
+    saved_output_tokens: int = 0
+    saved_s: float = 0.0
+    estimated: int = 0
+
+    @property
+    def hit_rate(self) -> float:
+        """Hits of all layers per request; 0 without requests."""
+        return sum(self.hits.values()) / self.requests if self.requests else 0.0
+
+    def plus(self, tally: Tally) -> "Row":
+        """This row with one more tally in it, which was grouped by layer too."""
+        hits = dict(self.hits)
+        if layer := tally.group["layer"]:
+            hits[Layer(layer)] = hits.get(Layer(layer), 0) + tally.requests
+        return Row(
+            group=self.group,
+            requests=self.requests + tally.requests,
+            hits=hits,
+            cost_usd=self.cost_usd + tally.cost_usd,
+            saved_usd=self.saved_usd + tally.saved_usd,
+            input_tokens=self.input_tokens + tally.input_tokens,
+            output_tokens=self.output_tokens + tally.output_tokens,
+            saved_input_tokens=self.saved_input_tokens + tally.saved_input_tokens,
+            saved_output_tokens=self.saved_output_tokens + tally.saved_output_tokens,
+            saved_s=self.saved_s + tally.saved_ms / 1000,
+            estimated=self.estimated + tally.estimated,
+        )
+
+
+def stats(
+    *,
+    by: Annotated[str, typer.Option(help=f"Group by any of {', '.join(GROUPINGS)}.", metavar="A,B")] = "model",
+    since: Annotated[str | None, typer.Option(help="Only this far back: 24h, 7d.", metavar="AGE")] = None,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Show hit rates and savings."""
+    groups = [name.strip() for name in by.split(",") if name.strip()]
+    if unknown := [name for name in groups if name not in GROUPINGS]:
+        raise Misuse(f"cannot group by {unknown[0]!r}; there are {', '.join(GROUPINGS)}")
+    start = 0.0 if since is None else wall_clock() - seconds(since)
+    settings = settings_from({"config": config, "data_dir": data_dir, "store": store}).settings
+    rows, total = report(asyncio.run(_tallies(settings, [*groups, "layer"], start)))
+    if json:
+        print_json({"rows": [as_json(row) for row in rows], "total": as_json(total)})
+    else:
+        console().print(_table(groups, rows, total), markup=False)
+
+
+def report(tallies: Sequence[Tally]) -> tuple[list[Row], Row]:
+    """A row for each group, in the tallies' order, and one over all. The tallies are grouped by ``layer`` last."""
+    rows: dict[tuple[str, ...], Row] = {}
+    total = Row({})
+    for tally in tallies:
+        group = {name: value for name, value in tally.group.items() if name != "layer"}
+        values = tuple(group.values())
+        rows[values] = rows.get(values, Row(group)).plus(tally)
+        total = total.plus(tally)
+    return list(rows.values()), total
+
+
+def as_json(row: Row) -> dict[str, Any]:
+    """A row for programs: its group's names beside its numbers, a hit rate for each layer."""
+    return {
+        **row.group,
+        "requests": row.requests,
+        "hit_rate": row.hit_rate,
+        "hits": {layer.value: row.hits.get(layer, 0) for layer in Layer},
+        "cost_usd": row.cost_usd,
+        "saved_usd": row.saved_usd,
+        "input_tokens": row.input_tokens,
+        "output_tokens": row.output_tokens,
+        "saved_input_tokens": row.saved_input_tokens,
+        "saved_output_tokens": row.saved_output_tokens,
+        "saved_s": row.saved_s,
+        "requests_with_estimated_tokens": row.estimated,
+    }
+
+
+async def _tallies(settings: Settings, by: Sequence[str], since: float) -> Sequence[Tally]:
+    from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
+
+    async with wiring.open_ledger(settings) as ledger:
+        return await ledger.tallies(by, since=since)
+
+
+def _table(groups: Sequence[str], rows: Sequence[Row], total: Row) -> Table:
+    table = Table(box=None, show_footer=len(rows) > 1)
+    for index, name in enumerate(groups):
+        table.add_column(name, footer="total" if index == 0 else "")
+    for name, footer in _figures(total).items():
+        table.add_column(name, footer=footer, justify="right")
+    for row in rows:
+        table.add_row(*row.group.values(), *_figures(row).values())
+    return table
+
+
+def _figures(row: Row) -> dict[str, str]:
+    rates = {f"{layer} hits": _percent(row.hits.get(layer, 0), row.requests) for layer in Layer}
+    mark = "~" if row.estimated else ""
+    return {
+        "requests": f"{row.requests:,}",
+        **rates,
+        "spent USD": f"{row.cost_usd:,.4f}",
+        "saved USD": f"{mark}{row.saved_usd:,.4f}",
+        "saved tokens": f"{mark}{row.saved_input_tokens + row.saved_output_tokens:,}",
+        "saved seconds": f"{row.saved_s:,.1f}",
+    }
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "-"

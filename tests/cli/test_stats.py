@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import pytest
+
+from cacheproxy.cli import run
+from cacheproxy.cli.stats import Row, as_json, report
+from cacheproxy.model import CacheStatus, Layer, Served, Tally, Usage
+from cacheproxy.settings import Settings
+from cacheproxy.store.sqlite import open_sqlite
+from cacheproxy.store.sqlite_ledger import SqliteLedger
+
+
+def tally(model: str, layer: str, requests: int, saved_usd: float = 0.0) -> Tally:
+    return Tally({"model": model, "layer": layer}, requests=requests, saved_usd=saved_usd, saved_ms=500 * requests)
+
+
+def test_layers_become_columns_of_their_group():
+    rows, total = report(
+        [tally("a", "", 6), tally("a", "exact", 3, 0.5), tally("a", "semantic", 1), tally("b", "", 10)]
+    )
+
+    assert [dict(row.group) for row in rows] == [{"model": "a"}, {"model": "b"}]
+    assert rows[0].hits == {Layer.EXACT: 3, Layer.SEMANTIC: 1}
+    assert rows[0].hit_rate == 0.4
+    assert (total.requests, total.saved_usd, total.saved_s) == (20, 0.5, 10.0)
+    assert total.hit_rate == 0.2
+
+
+def test_nothing_booked_is_no_division_by_zero():
+    assert as_json(Row({}))["hit_rate"] == 0
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    async def fill() -> None:
+        async with open_sqlite(Settings(data_dir=tmp_path).database, clock=time.time) as store:
+            ledger = SqliteLedger(store.database)
+            for at, layer in [
+                (time.time(), None),
+                (time.time(), Layer.EXACT),
+                (time.time() - 30 * 86_400, Layer.SEMANTIC),
+            ]:
+                ledger.served(
+                    Served(
+                        at=at,
+                        dialect="openai-chat",
+                        upstream="default",
+                        tenant="t",
+                        model="m[0]",
+                        http_status=200,
+                        status=CacheStatus.HIT if layer else CacheStatus.MISS,
+                        layer=layer,
+                        duration_ms=10,
+                        usage=Usage() if layer else Usage(10, 20, estimated=True),
+                        cost_usd=0 if layer else 0.5,
+                        saved_usd=0.5 if layer else 0,
+                        saved_usage=Usage(10, 20) if layer else Usage(),
+                        saved_ms=900 if layer else 0,
+                    )
+                )
+            await ledger.flush()
+
+    asyncio.run(fill())
+    return tmp_path
+
+
+def test_the_ledger_is_told_to_programs(data_dir, capsys):
+    assert run(["stats", "--by", "model,dialect", "--json", "--data-dir", str(data_dir)]) == 0
+    told = json.loads(capsys.readouterr().out)
+
+    assert told["total"]["requests"] == 3
+    assert told["rows"][0] | {"model": "m[0]", "dialect": "openai-chat"} == told["rows"][0]
+    assert told["total"]["hits"] == {"exact": 1, "semantic": 1, "coalesced": 0}
+    assert told["total"]["saved_usd"] == 1.0
+
+
+def test_the_ledger_can_be_asked_for_lately(data_dir, capsys):
+    assert run(["stats", "--since", "7d", "--json", "--data-dir", str(data_dir)]) == 0
+    assert json.loads(capsys.readouterr().out)["total"]["requests"] == 2
+
+
+def test_the_ledger_is_told_to_people(data_dir, capsys):
+    assert run(["stats", "--by", "model,day", "--data-dir", str(data_dir)]) == 0
+    told = capsys.readouterr().out
+    assert "m[0]" in told
+    assert "total" in told
+    assert "33.3%" in told
+
+
+def test_an_empty_ledger_is_told_too(tmp_path, capsys):
+    assert run(["stats", "--data-dir", str(tmp_path)]) == 0
+    assert "requests" in capsys.readouterr().out
