@@ -50,7 +50,11 @@ class Store(Protocol):
         """Every unexpired entry that has a vector, in blocks, for filling an index."""
 
     async def changes(self) -> Sequence[Change]:
-        """What changed since the last call other than by this object's ``put``, ``set_vector`` and ``remove``."""
+        """What changed since the last call.
+
+        That is every entry that went, by whatever hand, and every vector that came other than by this object's
+        ``set_vector``. Nothing is lost when a caller leaves before the answer.
+        """
 
     async def proven_at(self, credential: str) -> float | None:
         """When an upstream last accepted a credential (named by its hash)."""

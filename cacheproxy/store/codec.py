@@ -1,0 +1,123 @@
+"""How entries and vectors look as bytes, in every store: versioned, checked, compressed when that pays.
+
+An encoded entry is whole: nothing outside it is needed to decode it. Layout, version 1::
+
+    version u8 | packing u8 | crc32 u32 | body       (big endian; the checksum covers version, packing and body)
+    body, unpacked: head length u32 | head, a JSON object of every field but the answer | answer
+
+A damaged text is ``CorruptEntry``, one of a later version ``NewerEntry``: the first may be deleted, the second is
+somebody else's and stays.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from cacheproxy import jsontext
+from cacheproxy.model import Entry, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cacheproxy.model import Vector
+
+VERSION: Final = 1
+_FRAME: Final = struct.Struct(">BBI")
+_HEAD_LENGTH: Final = struct.Struct(">I")
+_PLAIN: Final = 0
+_ZLIB: Final = 1
+_WORTH_PACKING: Final = 512
+"""Bytes from which compression is tried; below, its own overhead eats the gain."""
+_FASTEST: Final = 1
+
+_HALF: Final = np.dtype("<f2")
+BYTES_PER_NUMBER: Final = _HALF.itemsize
+_IN_HEAD: Final = tuple(field.name for field in fields(Entry) if field.name != "answer")
+_USAGE: Final = tuple(field.name for field in fields(Usage))
+
+
+class CorruptEntry(ValueError):
+    """Bytes that are no encoded entry, or no longer the one that they were."""
+
+
+class NewerEntry(ValueError):
+    """An entry that a later release encoded."""
+
+
+def encode(entry: Entry) -> bytes:
+    """The entry as bytes. Compresses, so it belongs in a thread of its own when answers are large."""
+    head = jsontext.dump({name: _to_json(getattr(entry, name)) for name in _IN_HEAD})
+    body = b"".join((_HEAD_LENGTH.pack(len(head)), head, entry.answer))
+    packing = _PLAIN
+    if len(body) >= _WORTH_PACKING:
+        packed = zlib.compress(body, _FASTEST)
+        if len(packed) < len(body):
+            packing, body = _ZLIB, packed
+    return _FRAME.pack(VERSION, packing, _checksum(VERSION, packing, body)) + body
+
+
+def decode(text: bytes) -> Entry:
+    """The entry that ``encode`` was given. Raises ``CorruptEntry`` or ``NewerEntry``."""
+    if len(text) < _FRAME.size:
+        raise CorruptEntry("too short to be an entry")
+    version, packing, checksum = _FRAME.unpack_from(text)
+    if version > VERSION:
+        raise NewerEntry(f"encoded in version {version}, this release reads up to {VERSION}")
+    body = text[_FRAME.size :]
+    if checksum != _checksum(version, packing, body):
+        raise CorruptEntry("the checksum does not match")
+    try:
+        if packing == _ZLIB:
+            body = zlib.decompress(body)
+        (length,) = _HEAD_LENGTH.unpack_from(body)
+        start = _HEAD_LENGTH.size
+        return _from_head(jsontext.parse(body[start : start + length]), answer=body[start + length :])
+    except (zlib.error, struct.error, KeyError, TypeError, ValueError) as error:
+        raise CorruptEntry(f"not an entry: {error}") from error
+
+
+def encode_vector(vector: Vector) -> bytes:
+    """A vector as little-endian float16: half the bytes, and a cosine that moves by less than 0.001.
+
+    Raises ``ValueError`` for a vector that points nowhere: with no length, or with infinities.
+    """
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+        half = np.asarray(vector, dtype=_HALF)
+    if not np.isfinite(half).all() or not half.any():
+        raise ValueError("a vector must be finite and not zero")
+    return half.tobytes()
+
+
+def decode_vectors(texts: Sequence[bytes], dimension: int) -> Vector:
+    """Encoded vectors of one dimension as rows of unit length, shape (len(texts), dimension)."""
+    rows = np.frombuffer(b"".join(texts), dtype=_HALF).reshape(len(texts), dimension).astype(np.float32)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return rows
+
+
+def _checksum(version: int, packing: int, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(bytes((version, packing))))
+
+
+def _to_json(value: Any) -> Any:
+    match value:
+        case bytes():
+            return value.hex()
+        case Usage():
+            return {name: getattr(value, name) for name in _USAGE}
+        case _:
+            return value
+
+
+def _from_head(head: Any, *, answer: bytes) -> Entry:
+    values = {name: head[name] for name in _IN_HEAD}
+    values["key"] = bytes.fromhex(values["key"])
+    values["scope"] = bytes.fromhex(values["scope"])
+    values["usage"] = Usage(**{name: values["usage"][name] for name in _USAGE})
+    values["tags"] = tuple(values["tags"])
+    return Entry(answer=answer, **values)

@@ -1,0 +1,272 @@
+"""One SQLite file, two threads: the event loop never waits for the disk.
+
+Writes queue up for one thread, which commits everything that waits in a single transaction (group commit): each
+piece of work stands in its own savepoint, so that a failing one takes no neighbour with it. Reads have a thread and a
+connection of their own and never wait for writes (WAL). Every waiter is answered, at the latest when the database is
+closed; work that was accepted is done even if its waiter has left.
+
+Whatever fails is ``PortUnavailable``; a file that cannot be opened at all is ``ConfigError``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import sqlite3
+import threading
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
+
+from cacheproxy.errors import ConfigError, PortUnavailable, ProxyError, translating
+from cacheproxy.store.dbfile import is_corruption, open_connections, suspect
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
+
+T = TypeVar("T")
+Work: TypeAlias = "Callable[[sqlite3.Connection], T]"
+log = logging.getLogger(__name__)
+
+_FOREIGN: Final[dict[type[BaseException], type[ProxyError]]] = {
+    sqlite3.Error: PortUnavailable,
+    OSError: PortUnavailable,
+    UnicodeError: PortUnavailable,  # a lone surrogate in a text column
+}
+_MAX_TOGETHER: Final = 512
+"""Pieces of work in one transaction: bounds how long the first of them waits for the last."""
+_MAX_WAITING: Final = 4096
+_MAX_WAITING_BYTES: Final = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[T]):
+    """A piece of work succeeded, and what it wrote is committed."""
+
+    value: T
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A piece of work failed, and nothing that it wrote remains."""
+
+    error: Exception
+
+
+Outcome: TypeAlias = Done[Any] | Failed
+_ROLLED_BACK: Final = Failed(sqlite3.OperationalError("the transaction was rolled back"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    work: Work[Any]
+    answer: asyncio.Future[Any]
+    weight: int = 0
+    in_transaction: bool = False
+    settled: Callable[[Outcome], None] | None = None
+
+
+class Database:
+    """An open database. Made by ``open_database``, used from one event loop."""
+
+    def __init__(self, path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+        self.path = path
+        self._writes = _Worker("store-writer", lambda jobs: _write(writer, jobs), writer.close)
+        self._reads = _Worker("store-reader", lambda jobs: [attempt(job.work, reader) for job in jobs], reader.close)
+
+    async def write(
+        self,
+        work: Work[T],
+        *,
+        doing: str,
+        weight: int = 0,
+        settled: Callable[[Outcome], None] | None = None,
+    ) -> T:
+        """Run ``work`` in a transaction and return its value once that is committed.
+
+        It may run twice (alone, after a failure of its group), and with others in one transaction. ``weight`` is the
+        memory that waits with it, in bytes. ``settled`` is told the outcome before anybody else, even if the waiter
+        has left: in the writer's thread, or at once when the work is refused.
+        """
+        return await self._ask(self._writes, doing, work, weight=weight, in_transaction=True, settled=settled)
+
+    async def follow(self, work: Work[T], *, doing: str) -> T:
+        """Run ``work``, which only reads, on the writer's connection after every write that was asked before it."""
+        return await self._ask(self._writes, doing, work)
+
+    async def read(self, work: Work[T], *, doing: str) -> T:
+        """Run ``work``, which only reads, on the reader's connection."""
+        return await self._ask(self._reads, doing, work)
+
+    async def aclose(self) -> None:
+        """Finish what was accepted, refuse what comes, close the file."""
+        await asyncio.gather(self._reads.aclose(), self._writes.aclose())
+
+    async def _ask(
+        self,
+        worker: _Worker,
+        doing: str,
+        work: Work[T],
+        *,
+        weight: int = 0,
+        in_transaction: bool = False,
+        settled: Callable[[Outcome], None] | None = None,
+    ) -> T:
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        try:
+            with translating(_FOREIGN, doing):
+                worker.submit(_Job(work, answer, weight, in_transaction, settled))
+                return await answer
+        except PortUnavailable as error:
+            if isinstance(error.__cause__, sqlite3.Error) and is_corruption(error.__cause__):
+                await asyncio.to_thread(suspect, self.path)
+            raise
+
+
+@asynccontextmanager
+async def open_database(path: Path, *, clock: Callable[[], float]) -> AsyncIterator[Database]:
+    """Open or create the database file at ``path``; its missing folders too, readable by their owner alone.
+
+    A corrupt file is moved aside and replaced by an empty one. ``clock`` gives seconds since the epoch. Raises
+    ``ConfigError``.
+    """
+    with translating({sqlite3.Error: ConfigError, OSError: ConfigError}, f"cannot open the store at {path}"):
+        writer, reader = await asyncio.to_thread(open_connections, path, now=clock())
+    database = Database(path, writer, reader)
+    try:
+        yield database
+    finally:
+        await database.aclose()
+
+
+class _Worker:
+    """A thread that runs jobs in their order, a batch at a time, and answers each. ``submit`` is the loop's alone."""
+
+    def __init__(self, name: str, run: Callable[[Sequence[_Job]], list[Outcome]], close: Callable[[], None]) -> None:
+        self._run = run
+        self._close = close
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._waiting = 0
+        self._waiting_bytes = 0
+        self._closing = False
+        self._ended = asyncio.Event()
+        self._thread = threading.Thread(target=self._live, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, job: _Job) -> None:
+        if refusal := self._refusal(job):
+            if job.settled is not None:
+                job.settled(Failed(refusal))
+            raise refusal
+        self._waiting += 1
+        self._waiting_bytes += job.weight
+        self._queue.put(job)
+
+    def _refusal(self, job: _Job) -> PortUnavailable | None:
+        if self._closing:
+            return PortUnavailable("the store is closed")
+        if self._waiting >= _MAX_WAITING or (self._waiting and self._waiting_bytes + job.weight > _MAX_WAITING_BYTES):
+            return PortUnavailable("the store is behind: too much waits for it")
+        return None
+
+    async def aclose(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._queue.put(None)
+        await self._ended.wait()
+        self._thread.join()
+
+    def _live(self) -> None:
+        try:
+            while jobs := self._next_jobs():
+                ran = attempt(self._run, jobs)
+                self._deliver(jobs, ran.value if isinstance(ran, Done) else [ran] * len(jobs))
+        finally:
+            self._close()
+            with suppress(RuntimeError):  # the loop is gone, and with it everybody who could wait
+                self._loop.call_soon_threadsafe(self._ended.set)
+
+    def _next_jobs(self) -> list[_Job]:
+        """Everything that waits, at least one job; nothing once all is done and the worker closes."""
+        jobs: list[_Job] = []
+        job = self._queue.get()
+        while job is not None:
+            jobs.append(job)
+            if len(jobs) == _MAX_TOGETHER:
+                return jobs
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                return jobs
+        if jobs:
+            self._queue.put(None)  # end the next time
+        return jobs
+
+    def _deliver(self, jobs: Sequence[_Job], outcomes: Sequence[Outcome]) -> None:
+        with suppress(RuntimeError):  # as above
+            self._loop.call_soon_threadsafe(self._answer, jobs, outcomes)
+
+    def _answer(self, jobs: Sequence[_Job], outcomes: Sequence[Outcome]) -> None:
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            self._waiting -= 1
+            self._waiting_bytes -= job.weight
+            if job.answer.done():
+                continue
+            match outcome:
+                case Done(value):
+                    job.answer.set_result(value)
+                case Failed(error):
+                    job.answer.set_exception(error)
+
+
+def attempt(work: Callable[[T], Any], argument: T) -> Outcome:
+    """What came of a piece of work."""
+    try:
+        return Done(work(argument))
+    except Exception as error:  # noqa: BLE001 - its waiter gets it, whatever it is; the thread lives on for the others
+        return Failed(error)
+
+
+def run_together(connection: sqlite3.Connection, works: Sequence[Work[Any]]) -> list[Outcome]:
+    """Run all in one transaction, each in its savepoint; one after another when the transaction itself fails."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")  # a run before this one was torn out of its transaction
+    begun = attempt(connection.execute, "BEGIN IMMEDIATE")
+    if isinstance(begun, Failed):
+        return [begun] * len(works)
+    outcomes = [_in_savepoint(connection, work) for work in works]
+    # SQLite itself rolls everything back on some errors, a full disk among them.
+    ended = attempt(connection.execute, "COMMIT") if connection.in_transaction else _ROLLED_BACK
+    if isinstance(ended, Done):
+        return outcomes
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+    if len(works) > 1:
+        return [outcome for work in works for outcome in run_together(connection, [work])]
+    return [outcome if isinstance(outcome, Failed) else ended for outcome in outcomes]
+
+
+def _in_savepoint(connection: sqlite3.Connection, work: Work[Any]) -> Outcome:
+    if not connection.in_transaction:
+        return _ROLLED_BACK
+    connection.execute("SAVEPOINT job")
+    outcome = attempt(work, connection)
+    if connection.in_transaction:
+        if isinstance(outcome, Failed):
+            connection.execute("ROLLBACK TO job")
+        connection.execute("RELEASE job")
+    return outcome
+
+
+def _write(connection: sqlite3.Connection, jobs: Sequence[_Job]) -> list[Outcome]:
+    """The outcomes of a batch: the transaction first, then what reads behind it."""
+    writes = [job for job in jobs if job.in_transaction]
+    written = run_together(connection, [job.work for job in writes]) if writes else []
+    for job, outcome in zip(writes, written, strict=True):
+        if job.settled is not None and isinstance(failed := attempt(job.settled, outcome), Failed):
+            log.error("bookkeeping after a write failed", exc_info=failed.error)
+    outcomes = iter(written)
+    return [next(outcomes) if job.in_transaction else attempt(job.work, connection) for job in jobs]

@@ -1,0 +1,141 @@
+"""The embedded database's tables, and how a file comes to have them.
+
+``user_version`` counts the migrations that a file has seen. A file of a later release, or of another program, is
+refused and left as it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cacheproxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    import sqlite3
+
+APPLICATION_ID: Final = 0x43505859
+"""``CPXY``: marks the file as ours (see the SQLite file format, offset 68)."""
+
+_FIRST: Final = (
+    # What selects, orders and counts. The entry itself (codec.py) and its vector lie apart, so that counting a hit
+    # does not rewrite an answer.
+    """
+    CREATE TABLE entries (
+        number     INTEGER PRIMARY KEY,
+        id         TEXT    NOT NULL UNIQUE,
+        key        BLOB    NOT NULL,
+        scope      BLOB    NOT NULL,
+        namespace  TEXT    NOT NULL,
+        created_at REAL    NOT NULL,
+        expires_at REAL    NOT NULL,
+        used_at    REAL    NOT NULL,
+        hits       INTEGER NOT NULL DEFAULT 0,
+        size       INTEGER NOT NULL
+    ) STRICT
+    """,
+    "CREATE TABLE payloads (number INTEGER PRIMARY KEY, payload BLOB NOT NULL) STRICT",
+    "CREATE TABLE vectors (number INTEGER PRIMARY KEY, vector BLOB NOT NULL) STRICT",
+    "CREATE INDEX entries_by_key ON entries (key, id)",
+    "CREATE INDEX entries_by_scope ON entries (scope)",
+    "CREATE INDEX entries_by_expiry ON entries (expires_at)",
+    "CREATE INDEX entries_by_use ON entries (used_at)",
+    """
+    CREATE TABLE tags (
+        tag    TEXT    NOT NULL,
+        number INTEGER NOT NULL,
+        PRIMARY KEY (tag, number)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX tags_by_entry ON tags (number)",
+    # Kept by triggers, so that limits cost no scan whoever writes.
+    "CREATE TABLE totals (entries INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT",
+    "INSERT INTO totals VALUES (0, 0)",
+    """
+    CREATE TRIGGER entry_came AFTER INSERT ON entries BEGIN
+        UPDATE totals SET entries = entries + 1, bytes = bytes + NEW.size;
+    END
+    """,
+    """
+    CREATE TRIGGER entry_went AFTER DELETE ON entries BEGIN
+        UPDATE totals SET entries = entries - 1, bytes = bytes - OLD.size;
+        DELETE FROM payloads WHERE number = OLD.number;
+        DELETE FROM vectors WHERE number = OLD.number;
+        DELETE FROM tags WHERE number = OLD.number;
+    END
+    """,
+    # What other processes follow. AUTOINCREMENT: a sequence number is never used twice, even after trimming.
+    """
+    CREATE TABLE log (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        writer   TEXT NOT NULL,
+        kind     TEXT NOT NULL CHECK (kind IN ('put', 'vector', 'gone')),
+        entry_id TEXT NOT NULL,
+        key      BLOB NOT NULL,
+        scope    BLOB NOT NULL
+    ) STRICT
+    """,
+    "CREATE TABLE credentials (credential TEXT PRIMARY KEY, proven_at REAL NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    # Sums per hour since the epoch; '' stands for none.
+    """
+    CREATE TABLE ledger (
+        hour                INTEGER NOT NULL,
+        tenant              TEXT    NOT NULL,
+        model               TEXT    NOT NULL,
+        upstream            TEXT    NOT NULL,
+        dialect             TEXT    NOT NULL,
+        status              TEXT    NOT NULL,
+        layer               TEXT    NOT NULL,
+        reason              TEXT    NOT NULL,
+        estimated           INTEGER NOT NULL,
+        price_version       TEXT    NOT NULL,
+        requests            INTEGER NOT NULL,
+        cost_usd            REAL    NOT NULL,
+        saved_usd           REAL    NOT NULL,
+        input_tokens        INTEGER NOT NULL,
+        output_tokens       INTEGER NOT NULL,
+        cache_read_tokens   INTEGER NOT NULL,
+        cache_write_tokens  INTEGER NOT NULL,
+        saved_input_tokens  INTEGER NOT NULL,
+        saved_output_tokens INTEGER NOT NULL,
+        saved_ms            REAL    NOT NULL,
+        duration_ms         REAL    NOT NULL,
+        PRIMARY KEY (hour, tenant, model, upstream, dialect, status, layer, reason, estimated, price_version)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST,)
+"""Statements that lead from each version to the next. Released ones never change; new ones are added at the end."""
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Create or migrate the tables, in one transaction. Raises ``ConfigError`` for a file that is not ours to use."""
+    if _version(connection) == len(MIGRATIONS):
+        return  # writes nothing, so that a full disk or a read-only file still serves what it has
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statements in MIGRATIONS[_version(connection) :]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if tables and application != APPLICATION_ID:
+        raise ConfigError("the database file belongs to another program: choose another path for the store")
+    if version > len(MIGRATIONS):
+        raise ConfigError(
+            f"the database file has schema {version}, this release knows up to {len(MIGRATIONS)}: "
+            "upgrade cacheproxy, or choose another path for the store"
+        )
+    return int(version)

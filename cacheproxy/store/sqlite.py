@@ -1,0 +1,362 @@
+"""The embedded store: entries, vectors and proven credentials in one SQLite file.
+
+A ``put`` is one transaction: after a crash, ``kill -9`` included, an entry is there whole or not at all. A miss is
+answered from memory. Rows that no longer decode are deleted, counted and logged, and otherwise as if they were absent.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import deque
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from cacheproxy.errors import ConfigError, PortUnavailable
+from cacheproxy.store import codec, entries
+from cacheproxy.store.database import Done, open_database
+from cacheproxy.store.entries import StoreLimits
+from cacheproxy.store.follower import Follower, trim_log
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from cacheproxy.model import Change, Entry, IndexRow, Selection, Vector
+    from cacheproxy.store.database import Database, Outcome
+    from cacheproxy.store.entries import Condition, Encoded, Held
+
+__all__ = ["EmbeddingName", "SqliteStore", "StoreLimits", "open_sqlite"]
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+_DELETED_AT_ONCE: Final = 1000
+_VECTORS_AT_ONCE: Final = 1000
+_LOG_ROWS: Final = 100_000
+_CREDENTIALS_KEPT_S: Final = 30 * 86_400.0
+"""Far longer than any proof is good for."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingName:
+    """Which embeddings a store holds."""
+
+    model: str
+    dimension: int
+
+    def __str__(self) -> str:
+        return f"{self.model} ({self.dimension})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What a transaction did to the table."""
+
+    came: tuple[Held, ...] = ()
+    gone: Sequence[Held] = ()
+
+
+class SqliteStore:
+    """A ``Store`` in one file. Made by ``open_sqlite``."""
+
+    def __init__(
+        self, database: Database, follower: Follower, *, limits: StoreLimits, clock: Callable[[], float], log_rows: int
+    ) -> None:
+        self.database = database
+        self.corrupt_rows = 0
+        """How many rows did not decode since the store was opened."""
+        self._follower = follower
+        self._limits = limits
+        self._clock = clock
+        self._log_rows = log_rows
+        self._embedding: EmbeddingName | None = None
+        self._untold: deque[Sequence[Change]] = deque()
+        """Changes on their way from the writer's thread to whoever asks for them."""
+
+    # --- entries
+
+    async def find(self, key: bytes) -> Sequence[Entry]:
+        """See ``Store``. An unknown key costs no I/O."""
+        if key not in self._follower.directory:
+            return ()
+        found = await self.database.read(lambda rows: _decode(entries.under_key(rows, key)), doing="find an entry")
+        return await self._sound(found)
+
+    async def load(self, ids: Sequence[str]) -> Sequence[Entry]:
+        """See ``Store``."""
+
+        def read(connection: sqlite3.Connection) -> _Decoded:
+            payloads = entries.by_id(connection, ids)
+            return _decode(entries.Encoded(entry_id, payloads[entry_id]) for entry_id in ids if entry_id in payloads)
+
+        return await self._sound(await self.database.read(read, doing="load entries"))
+
+    async def put(self, entry: Entry, *, samples: int = 1) -> None:
+        """See ``Store``. Past the limits, what was not used for longest makes room."""
+        if entry.size > self._limits.max_bytes:
+            raise PortUnavailable(f"an entry of {entry.size} bytes is more than the store may hold")
+        now = self._clock()
+
+        def write(connection: sqlite3.Connection) -> _Written:
+            writer = self._follower.writer
+            came, gone = entries.insert(connection, entry, samples=samples, used_at=now, writer=writer)
+            room = entries.make_room(connection, self._limits, now=now, writer=writer, spared=entry.id)
+            return _Written((came,), gone + room)
+
+        await self.database.write(write, doing="store an entry", weight=entry.size, settled=self._settled)
+
+    async def touch(self, hits: Mapping[str, int], at: float) -> None:
+        """See ``Store``."""
+        counted = dict(hits)
+        await self.database.write(lambda rows: entries.touch(rows, counted, at), doing="count hits")
+
+    async def remove(self, selection: Selection) -> int:
+        """See ``Store``. Thousands go in several transactions, so that others are not held up."""
+        condition = entries.selected(selection)
+        newest = await self.database.follow(entries.last_number, doing="remove entries")
+        return await self._delete(entries.up_to(condition, newest), doing="remove entries")
+
+    async def sweep(self, now: float) -> int:
+        """See ``Store``. Also trims the log and forgets credentials that were proven long ago."""
+        swept = await self._delete(entries.expired(now), doing="delete expired entries")
+
+        def write(connection: sqlite3.Connection) -> _Written:
+            trim_log(connection, keep=self._log_rows)
+            connection.execute("DELETE FROM credentials WHERE proven_at < ?", (now - _CREDENTIALS_KEPT_S,))
+            return _Written(gone=entries.make_room(connection, self._limits, now=now, writer=self._follower.writer))
+
+        evicted = await self.database.write(write, doing="make room", settled=self._settled)
+        return swept + len(evicted.gone)
+
+    async def browse(self, selection: Selection, *, limit: int, after: str = "") -> Sequence[Entry]:
+        """See ``Store``."""
+        condition = entries.selected(selection)
+
+        def read(connection: sqlite3.Connection) -> _Decoded:
+            pages = _Decoded([], [])
+            last = after
+            while (missing := limit - len(pages.sound)) > 0:
+                rows = entries.page(connection, condition, after=last, limit=missing)
+                pages = pages + _decode(rows)
+                if len(rows) < missing:
+                    break
+                last = rows[-1].entry_id
+            return pages
+
+        return await self._sound(await self.database.read(read, doing="list entries"))
+
+    async def count(self) -> int:
+        """See ``Store``."""
+        return (await self.database.read(entries.totals, doing="count entries")).entries
+
+    async def changes(self) -> Sequence[Change]:
+        """See ``Store``. At most some thousands at once; the next call goes on from there.
+
+        What a caller did not wait for is told to the next one.
+        """
+        embedding = self._embedding
+
+        def read(connection: sqlite3.Connection) -> None:
+            ours = embedding is not None and _stored_embedding(connection) == embedding
+            dimension = embedding.dimension if ours and embedding else None
+            self._untold.append(self._follower.changes(connection, dimension=dimension))
+
+        await self.database.follow(read, doing="follow the store's changes")
+        told: list[Change] = []
+        while self._untold:
+            told += self._untold.popleft()
+        return told
+
+    # --- vectors
+
+    async def claim_embedding(self, model: str, dimension: int) -> None:
+        """Say which embeddings this process stores, before ``set_vector``, ``vectors`` and ``changes`` deal in any.
+
+        Raises ``ConfigError`` when the store holds vectors of another model or dimension.
+        """
+        claimed = EmbeddingName(model, dimension)
+
+        def write(connection: sqlite3.Connection) -> EmbeddingName | None:
+            stored = _stored_embedding(connection)
+            if stored == claimed:
+                return None
+            if stored is not None and connection.execute("SELECT 1 FROM vectors LIMIT 1").fetchone() is not None:
+                return stored
+            connection.executemany(
+                "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)",
+                [("embedding_model", model), ("embedding_dimension", str(dimension))],
+            )
+            return None
+
+        other = await self.database.write(write, doing="claim the store's embeddings")
+        if other is not None:
+            raise ConfigError(
+                f"the store holds embeddings of {other}, the settings name {claimed}: "
+                "set the stored model, or run `cacheproxy cache re-embed`"
+            )
+        self._embedding = claimed
+
+    async def drop_vectors(self) -> None:
+        """Delete every vector and forget which embeddings they were; claim the new ones next."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM vectors")
+            connection.execute("DELETE FROM meta WHERE name IN ('embedding_model', 'embedding_dimension')")
+
+        await self.database.write(write, doing="delete the vectors")
+        self._embedding = None
+
+    async def set_vector(self, entry_id: str, vector: Vector) -> None:
+        """See ``Store``. Refuses a vector that is not of the claimed embeddings, with ``PortUnavailable``."""
+        embedding = self._embedding
+        if embedding is None or vector.shape != (embedding.dimension,):
+            raise PortUnavailable(f"a vector of shape {vector.shape} does not belong to the embeddings {embedding}")
+        try:
+            encoded = codec.encode_vector(vector)
+        except ValueError as error:
+            raise PortUnavailable(f"keep a vector: {error}") from error
+
+        def write(connection: sqlite3.Connection) -> None:
+            if (stored := _stored_embedding(connection)) != embedding:
+                raise PortUnavailable(f"the store has changed to the embeddings {stored}: restart to follow")
+            entries.set_vector(connection, entry_id, encoded, writer=self._follower.writer)
+
+        await self.database.write(write, doing="keep a vector")
+
+    async def vectors(self) -> AsyncIterator[Sequence[IndexRow]]:
+        """See ``Store``. Nothing before embeddings are claimed."""
+        if self._embedding is None:
+            return
+        dimension, now, last = self._embedding.dimension, self._clock(), 0
+        while True:
+            block = partial(entries.vectors, dimension=dimension, now=now, after=last, limit=_VECTORS_AT_ONCE)
+            last, rows = await self.database.read(block, doing="read the vectors")
+            if not rows:
+                return
+            yield rows
+
+    # --- credentials
+
+    async def proven_at(self, credential: str) -> float | None:
+        """See ``Store``."""
+
+        def read(connection: sqlite3.Connection) -> float | None:
+            row = connection.execute("SELECT proven_at FROM credentials WHERE credential = ?", (credential,)).fetchone()
+            return None if row is None else float(row[0])
+
+        return await self.database.read(read, doing="look up a credential")
+
+    async def prove(self, credential: str, at: float) -> None:
+        """See ``Store``."""
+        await self.database.write(
+            lambda rows: (
+                rows.execute(
+                    "INSERT INTO credentials (credential, proven_at) VALUES (?, ?) "
+                    "ON CONFLICT (credential) DO UPDATE SET proven_at = max(proven_at, excluded.proven_at)",
+                    (credential, at),
+                ).rowcount
+            ),
+            doing="remember a credential",
+        )
+
+    async def revoke(self, credential: str) -> None:
+        """See ``Store``."""
+        await self.database.write(
+            lambda rows: rows.execute("DELETE FROM credentials WHERE credential = ?", (credential,)).rowcount,
+            doing="revoke a credential",
+        )
+
+    # --- bookkeeping
+
+    def _settled(self, outcome: Outcome) -> None:
+        """The directory learns of what was committed even when the waiter has left. Runs in the writer's thread."""
+        if isinstance(outcome, Done):
+            self._follower.committed(outcome.value.came, outcome.value.gone)
+
+    async def _delete(self, condition: Condition, *, doing: str) -> int:
+        deleted = 0
+        while True:
+            written = await self.database.write(
+                lambda rows: _Written(
+                    gone=entries.delete(rows, condition, writer=self._follower.writer, limit=_DELETED_AT_ONCE)
+                ),
+                doing=doing,
+                settled=self._settled,
+            )
+            deleted += len(written.gone)
+            if len(written.gone) < _DELETED_AT_ONCE:
+                return deleted
+
+    async def _sound(self, found: _Decoded) -> Sequence[Entry]:
+        """The entries that decoded; the rows that did not are deleted, if that is possible."""
+        if found.corrupt:
+            self.corrupt_rows += len(found.corrupt)
+            log.error("deleting corrupt entries: %s", ", ".join(row.entry_id for row in found.corrupt))
+            try:
+                for row in found.corrupt:
+                    await self._delete(entries.with_payload(row), doing="delete a corrupt entry")
+            except PortUnavailable as error:
+                log.warning("%s", error)
+        return found.sound
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    sound: Sequence[Entry]
+    corrupt: Sequence[Encoded]
+
+    def __add__(self, more: _Decoded) -> _Decoded:
+        return _Decoded([*self.sound, *more.sound], [*self.corrupt, *more.corrupt])
+
+
+def _decode(rows: Iterable[Encoded]) -> _Decoded:
+    """Sorts rows into entries and damage; those of a later release are neither."""
+    sound: list[Entry] = []
+    corrupt: list[Encoded] = []
+    for row in rows:
+        try:
+            entry = codec.decode(row.payload)
+        except codec.NewerEntry:
+            continue
+        except codec.CorruptEntry:
+            corrupt.append(row)
+            continue
+        if entry.id == row.entry_id:
+            sound.append(entry)
+        else:
+            corrupt.append(row)
+    return _Decoded(sound, corrupt)
+
+
+def _stored_embedding(connection: sqlite3.Connection) -> EmbeddingName | None:
+    stored = dict(connection.execute("SELECT name, value FROM meta WHERE name LIKE 'embedding_%'"))
+    if "embedding_model" not in stored:
+        return None
+    return EmbeddingName(stored["embedding_model"], int(stored["embedding_dimension"]))
+
+
+@asynccontextmanager
+async def open_sqlite(
+    path: Path,
+    *,
+    clock: Callable[[], float],
+    limits: StoreLimits | None = None,
+    embedding: EmbeddingName | None = None,
+    log_rows: int = _LOG_ROWS,
+) -> AsyncIterator[SqliteStore]:
+    """Open or create the store at ``path``; leaving the block finishes what was asked and closes it.
+
+    ``clock`` gives seconds since the epoch. With ``embedding``, claims it. ``log_rows`` is how much of the log is kept
+    for other processes to follow. Raises ``ConfigError``.
+    """
+    async with open_database(path, clock=clock) as database:
+        writer = secrets.token_hex(8)
+        follower = await database.follow(lambda rows: Follower(rows, writer=writer), doing="read the store's keys")
+        store = SqliteStore(database, follower, limits=limits or StoreLimits(), clock=clock, log_rows=log_rows)
+        if embedding is not None:
+            await store.claim_embedding(embedding.model, embedding.dimension)
+        yield store

@@ -1,0 +1,192 @@
+"""The ledger in the embedded database: what requests cost and what hits saved, as sums per hour.
+
+``served`` only adds in memory. ``flush`` adds the sums to the table in one transaction; when that fails they are kept
+and go with the next flush, so nothing is lost and nothing is booked twice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from cacheproxy.errors import BadRequest
+from cacheproxy.model import Tally
+from cacheproxy.store.database import Failed
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping, Sequence
+
+    from cacheproxy.model import Served
+    from cacheproxy.store.database import Database, Outcome
+
+Bucket: TypeAlias = tuple[str | int, ...]
+Sums: TypeAlias = list[float]
+
+_HOUR_S: Final = 3600
+_MAX_PENDING: Final = 10_000
+"""Buckets between two flushes. Callers choose model names: past this many they are booked together."""
+_MANY: Final = "(other)"
+_LONGEST_NAME: Final = 200
+_SANE: Final = 2.0**53
+"""Amounts from here on are no amounts; one of them must not keep the others from being written."""
+
+_GROUPED: Final = (
+    "hour",
+    "tenant",
+    "model",
+    "upstream",
+    "dialect",
+    "status",
+    "layer",
+    "reason",
+    "estimated",
+    "price_version",
+)
+_SUMMED: Final[Mapping[str, type[int | float]]] = {
+    "requests": int,
+    "cost_usd": float,
+    "saved_usd": float,
+    "input_tokens": int,
+    "output_tokens": int,
+    "cache_read_tokens": int,
+    "cache_write_tokens": int,
+    "saved_input_tokens": int,
+    "saved_output_tokens": int,
+    "saved_ms": float,
+    "duration_ms": float,
+}
+"""What a bucket sums, in the order of ``Sums``."""
+_TALLIED: Final[Mapping[str, str]] = {
+    "requests": "sum(requests)",
+    "cost_usd": "sum(cost_usd)",
+    "saved_usd": "sum(saved_usd)",
+    "input_tokens": "sum(input_tokens)",
+    "output_tokens": "sum(output_tokens)",
+    "saved_input_tokens": "sum(saved_input_tokens)",
+    "saved_output_tokens": "sum(saved_output_tokens)",
+    "saved_ms": "sum(saved_ms)",
+    "duration_ms": "sum(duration_ms)",
+    "estimated": "sum(requests * estimated)",
+}
+"""``Tally``'s fields, and what they are of the table."""
+_GROUPS: Final[Mapping[str, str]] = {
+    "day": "strftime('%Y-%m-%d', hour * 3600, 'unixepoch')",
+    "hour": "strftime('%Y-%m-%dT%H:00Z', hour * 3600, 'unixepoch')",
+    **{name: name for name in _GROUPED if name not in {"hour", "estimated"}},
+}
+_UPSERT: Final = (
+    f"INSERT INTO ledger ({', '.join((*_GROUPED, *_SUMMED))}) "  # noqa: S608 - names from the tables above
+    f"VALUES ({', '.join('?' * (len(_GROUPED) + len(_SUMMED)))}) "
+    f"ON CONFLICT DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in _SUMMED)}"
+)
+
+
+class SqliteLedger:
+    """A ``Ledger`` in an open database. Everything but ``flush``'s transaction happens on the event loop."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._pending: dict[Bucket, Sums] = {}
+        self._returned: deque[Mapping[Bucket, Sums]] = deque()
+        """Sums whose transaction failed; the writer's thread puts them here."""
+
+    def served(self, event: Served) -> None:
+        """See ``Observer``. About two microseconds; no I/O."""
+        used, saved = event.usage, event.saved_usage
+        bucket = (
+            int(event.at // _HOUR_S),
+            event.tenant,
+            event.model,
+            event.upstream,
+            event.dialect,
+            event.status,
+            event.layer or "",
+            event.reason or "",
+            used.estimated or saved.estimated,
+            event.price_version,
+        )
+        sums = self._pending.get(bucket)
+        if sums is None:
+            sums = self._open(bucket)
+        sums[0] += 1
+        sums[1] += event.cost_usd
+        sums[2] += event.saved_usd
+        sums[3] += used.input_tokens
+        sums[4] += used.output_tokens
+        sums[5] += used.cache_read_tokens
+        sums[6] += used.cache_write_tokens
+        sums[7] += saved.input_tokens
+        sums[8] += saved.output_tokens
+        sums[9] += event.saved_ms
+        sums[10] += event.duration_ms
+
+    async def flush(self) -> None:
+        """See ``Ledger``. Raises ``PortUnavailable``, and then keeps the sums for the next time."""
+        while self._returned:
+            self._merge(self._returned.popleft())
+        if not self._pending:
+            return
+        flushed, self._pending = self._pending, {}
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.executemany(_UPSERT, (_row(bucket, sums) for bucket, sums in flushed.items()))
+
+        def settled(outcome: Outcome) -> None:
+            if isinstance(outcome, Failed):
+                self._returned.append(flushed)
+
+        await self._database.write(write, doing="write the ledger", settled=settled)
+
+    async def tallies(self, by: Sequence[str], *, since: float = 0.0, until: float | None = None) -> Sequence[Tally]:
+        """See ``Ledger``; also by ``reason`` and ``price_version``. Days and hours are UTC; '' stands for none.
+
+        The hours that ``since`` and ``until`` fall in count whole. Ordered by group; without groups, one tally of
+        everything. Knows what was flushed. Raises ``BadRequest`` for an unknown group.
+        """
+        unknown = [name for name in by if name not in _GROUPS]
+        if unknown:
+            raise BadRequest(f"cannot group by {', '.join(unknown)}: choose from {', '.join(_GROUPS)}")
+        sql = (
+            f"SELECT {', '.join([*map(_GROUPS.__getitem__, by), *_TALLIED.values()])} FROM ledger "  # noqa: S608 - from the tables above
+            "WHERE hour >= ? AND (? IS NULL OR hour * 3600 < ?)"
+        )
+        if by:
+            columns = ", ".join(str(number) for number in range(1, len(by) + 1))
+            sql += f" GROUP BY {columns} ORDER BY {columns}"
+
+        def read(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            return connection.execute(sql, (int(since // _HOUR_S), until, until)).fetchall()
+
+        rows = await self._database.read(read, doing="read the ledger")
+        return [
+            Tally(
+                group=dict(zip(by, row, strict=False)),
+                **{name: value or 0 for name, value in zip(_TALLIED, row[len(by) :], strict=True)},
+            )
+            for row in rows
+        ]
+
+    def _open(self, bucket: Bucket) -> Sums:
+        if len(self._pending) >= _MAX_PENDING:
+            hour, tenant, _, *rest = bucket
+            bucket = (hour, tenant, _MANY, *rest)
+        return self._pending.setdefault(bucket, [0] * len(_SUMMED))
+
+    def _merge(self, returned: Mapping[Bucket, Sums]) -> None:
+        for bucket, sums in returned.items():
+            pending = self._pending.setdefault(bucket, [0] * len(_SUMMED))
+            for position, amount in enumerate(sums):
+                pending[position] += amount
+
+
+def _row(bucket: Bucket, sums: Sums) -> tuple[Any, ...]:
+    """A bucket as the table takes it, whatever strange names and amounts it was booked with."""
+    names = (
+        part[:_LONGEST_NAME].encode("utf-8", "replace").decode() if isinstance(part, str) else part for part in bucket
+    )
+    # The comparison is false for what is not a number, too.
+    amounts = (
+        kind(amount if -_SANE < amount < _SANE else 0) for kind, amount in zip(_SUMMED.values(), sums, strict=True)
+    )
+    return (*names, *amounts)

@@ -1,0 +1,193 @@
+"""What every ``Ledger`` promises, whichever adapter keeps it."""
+
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from cacheproxy.errors import BadRequest
+from cacheproxy.model import CacheStatus, Layer, Reason, Served, Tally, Usage
+from cacheproxy.store.database import open_database
+from cacheproxy.store.sqlite_ledger import SqliteLedger
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).timestamp()
+HOUR = 3600.0
+
+MISS = Served(
+    at=NOON,
+    dialect="openai-chat",
+    upstream="openai",
+    tenant="alice",
+    model="gpt-4o-mini",
+    http_status=200,
+    status=CacheStatus.MISS,
+    duration_ms=900.0,
+    reason=Reason.NO_ENTRY,
+    usage=Usage(100, 50, 40, 10),
+    cost_usd=0.25,
+    price_version="prices 1",
+)
+HIT = replace(
+    MISS,
+    status=CacheStatus.HIT,
+    layer=Layer.SEMANTIC,
+    reason=None,
+    duration_ms=3.0,
+    usage=Usage(),
+    cost_usd=0.0,
+    saved_usage=Usage(100, 50),
+    saved_usd=0.25,
+    saved_ms=897.0,
+)
+
+
+@pytest.fixture(params=["sqlite"])
+async def ledgers(request, tmp_path):
+    """Opens ledgers of the same books, as several processes would."""
+    async with AsyncExitStack() as stack:
+
+        async def open_ledger():
+            database = open_database(tmp_path / "cache.db", clock=lambda: NOON)
+            return SqliteLedger(await stack.enter_async_context(database))
+
+        yield open_ledger
+
+
+@pytest.fixture
+async def ledger(ledgers):
+    return await ledgers()
+
+
+async def booked(ledger, *events, by=(), **bounds):
+    for event in events:
+        ledger.served(event)
+    await ledger.flush()
+    return await ledger.tallies(by, **bounds)
+
+
+async def test_empty_books_add_up_to_nothing(ledger):
+    assert list(await booked(ledger)) == [Tally()]
+    assert list(await booked(ledger, by=["day"])) == []
+
+
+async def test_costs_and_savings_are_summed(ledger):
+    (tally,) = await booked(ledger, MISS, HIT, HIT)
+    assert tally == Tally(
+        group={},
+        requests=3,
+        cost_usd=0.25,
+        saved_usd=0.5,
+        input_tokens=100,
+        output_tokens=50,
+        saved_input_tokens=200,
+        saved_output_tokens=100,
+        saved_ms=1794.0,
+        duration_ms=906.0,
+        estimated=0,
+    )
+
+
+async def test_sums_go_on_over_flushes_and_processes(ledgers):
+    one, two = await ledgers(), await ledgers()
+    await booked(one, MISS)
+    await booked(two, MISS, HIT)
+    (tally,) = await booked(one, MISS)
+    assert (tally.requests, tally.cost_usd) == (4, 0.75)
+
+
+async def test_a_flush_books_nothing_twice(ledger):
+    await booked(ledger, MISS)
+    await ledger.flush()
+    (tally,) = await booked(ledger)
+    assert tally.requests == 1
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        (["status"], [{"status": "Hit"}, {"status": "Miss"}]),
+        (["layer"], [{"layer": ""}, {"layer": "semantic"}]),
+        (["reason"], [{"reason": ""}, {"reason": "no-entry"}]),
+        (["model"], [{"model": "gpt-4o-mini"}]),
+        (["tenant", "dialect"], [{"tenant": "alice", "dialect": "openai-chat"}]),
+        (["upstream", "price_version"], [{"upstream": "openai", "price_version": "prices 1"}]),
+        (["day"], [{"day": "2026-03-01"}]),
+        (["hour"], [{"hour": "2026-03-01T12:00Z"}]),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value[0], str) else "",
+)
+async def test_sums_are_grouped(ledger, by, expected):
+    assert [tally.group for tally in await booked(ledger, MISS, HIT, by=by)] == expected
+
+
+async def test_a_group_holds_its_own_sums(ledger):
+    other = replace(MISS, model="other", cost_usd=1.0)
+    tallies = await booked(ledger, MISS, other, other, by=["model"])
+    assert {tally.group["model"]: (tally.requests, tally.cost_usd) for tally in tallies} == {
+        "gpt-4o-mini": (1, 0.25),
+        "other": (2, 2.0),
+    }
+
+
+async def test_a_day_is_a_day_in_utc(ledger):
+    midnight = datetime(2026, 3, 2, tzinfo=UTC).timestamp()
+    tallies = await booked(ledger, replace(MISS, at=midnight - 0.001), replace(MISS, at=midnight), by=["day"])
+    assert [tally.group["day"] for tally in tallies] == ["2026-03-01", "2026-03-02"]
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "requests"),
+    [
+        pytest.param(0.0, None, 3, id="always"),
+        pytest.param(NOON, None, 2, id="since an hour"),
+        pytest.param(NOON + 1800, None, 2, id="since the middle of an hour"),
+        pytest.param(0.0, NOON, 1, id="up to an hour"),
+        pytest.param(0.0, NOON + 1, 2, id="into an hour"),
+        pytest.param(NOON, NOON + HOUR, 1, id="one hour"),
+        pytest.param(0.0, 0.0, 0, id="until the epoch, which is not forever"),
+    ],
+)
+async def test_sums_are_taken_over_a_time(ledger, since, until, requests):
+    events = [replace(MISS, at=NOON + offset) for offset in (-HOUR, 0.0, HOUR)]
+    (tally,) = await booked(ledger, *events, since=since, until=until)
+    assert tally.requests == requests
+
+
+async def test_estimated_requests_are_counted(ledger):
+    guessed = replace(MISS, usage=Usage(5, 5, estimated=True))
+    guessed_saving = replace(HIT, saved_usage=Usage(5, 5, estimated=True))
+    (tally,) = await booked(ledger, MISS, HIT, guessed, guessed_saving)
+    assert (tally.requests, tally.estimated) == (4, 2)
+
+
+@pytest.mark.parametrize("name", ["weather", "", "requests", "model; DROP TABLE ledger"])
+async def test_an_unknown_group_is_refused_with_the_known_ones(ledger, name):
+    with pytest.raises(BadRequest, match="tenant"):
+        await ledger.tallies([name])
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        pytest.param({"model": "\ud800"}, id="a lone surrogate"),
+        pytest.param({"model": "m" * 100_000}, id="an endless name"),
+        pytest.param({"cost_usd": float("nan")}, id="no number"),
+        pytest.param({"cost_usd": float("inf")}, id="an infinite cost"),
+        pytest.param({"usage": Usage(10**40, 1)}, id="absurd usage"),
+        pytest.param({"usage": Usage(1.5, 1)}, id="half a token"),
+    ],
+)
+async def test_a_strange_request_does_not_keep_the_others_from_the_books(ledger, strange):
+    (tally,) = await booked(ledger, MISS, replace(MISS, tenant="bob", **strange))
+    assert tally.requests == 2
+    assert tally.cost_usd >= 0.25
+
+
+async def test_names_that_callers_make_up_do_not_pile_up(ledger):
+    for number in range(10_500):
+        ledger.served(replace(MISS, model=f"made-up-{number}"))
+    await ledger.flush()
+    tallies = await ledger.tallies(["model"])
+    assert len(tallies) <= 10_001
+    assert sum(tally.requests for tally in tallies) == 10_500

@@ -1,0 +1,495 @@
+"""What every ``Store`` promises, whichever adapter keeps it. An adapter joins by a ``World`` of its own."""
+
+import asyncio
+import hashlib
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cacheproxy.errors import BadRequest, ConfigError, PortUnavailable
+from cacheproxy.model import Entry, Selection, Usage
+from cacheproxy.store.sqlite import EmbeddingName, StoreLimits, open_sqlite
+
+NOW = 1_800_000_000.0
+EMBEDDING = EmbeddingName("test-model", 4)
+
+
+class SqliteWorld:
+    """Stores that share one file, as several processes would."""
+
+    def __init__(self, folder, stack):
+        self.now = NOW
+        self._path = folder / "data" / "cache.db"
+        self._stack = stack
+
+    async def open(self, limits=None, embedding=EMBEDDING):
+        store = open_sqlite(self._path, clock=lambda: self.now, limits=limits, embedding=embedding)
+        return await self._stack.enter_async_context(store)
+
+
+@pytest.fixture(params=["sqlite"])
+async def world(request, tmp_path):
+    async with AsyncExitStack() as stack:
+        match request.param:
+            case "sqlite":
+                yield SqliteWorld(tmp_path, stack)
+
+
+@pytest.fixture
+async def store(world):
+    return await world.open()
+
+
+def digest(text):
+    return hashlib.sha256(text.encode()).digest()
+
+
+def make_entry(name="a", **changes):
+    entry = Entry(
+        id=f"id-{name}",
+        key=digest(f"key {name}"),
+        scope=digest("scope"),
+        tenant="tenant",
+        dialect="openai-chat",
+        upstream="openai",
+        model="gpt-4o-mini",
+        prompt=f"What is {name}?",
+        answer=b'{"answer": "%s"}' % name.encode(),
+        usage=Usage(10, 20, 3, 4, estimated=True),
+        cost_usd=0.25,
+        latency_ms=812.5,
+        created_at=NOW,
+        expires_at=NOW + 3600,
+        semantic=True,
+        namespace="",
+        tags=("docs-v7", "faq"),
+    )
+    return replace(entry, **changes)
+
+
+def direction(*numbers):
+    vector = np.array(numbers, dtype=np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+async def everything(store):
+    return [entry.id for entry in await store.browse(Selection(), limit=1000)]
+
+
+async def embedded(store):
+    return {row.entry_id: row async for block in store.vectors() for row in block}
+
+
+# --- find, load, put
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="as usual"),
+        pytest.param({"prompt": "", "tags": (), "answer": b"{}"}, id="with nothing in it"),
+        pytest.param({"prompt": "\ud800 lone", "model": "m\udfff"}, id="with lone surrogates"),
+        pytest.param({"prompt": "¿你好? \x00 \u2028", "namespace": "naïve ns"}, id="in other scripts"),
+        pytest.param({"answer": b'{"a":"' + b"x" * 100_000 + b'"}'}, id="large"),
+        pytest.param({"answer": hashlib.shake_128(b"").digest(70_000)}, id="incompressible"),
+        pytest.param({"usage": Usage(10**30, 0)}, id="with absurd usage"),
+        pytest.param({"created_at": 0.1 + 0.2, "cost_usd": 1e-9}, id="with awkward fractions"),
+    ],
+)
+async def test_an_entry_comes_back_as_it_was(store, changes):
+    entry = make_entry(**changes)
+    await store.put(entry)
+    assert list(await store.find(entry.key)) == [entry]
+    assert list(await store.load([entry.id])) == [entry]
+
+
+async def test_an_unknown_key_has_no_entries(store):
+    assert list(await store.find(digest("never seen"))) == []
+
+
+async def test_entries_load_in_the_order_asked_and_without_what_is_gone(store):
+    a, b, c = make_entry("a"), make_entry("b"), make_entry("c")
+    for entry in (a, b, c):
+        await store.put(entry)
+    assert list(await store.load(["id-c", "never", "id-a"])) == [c, a]
+    assert list(await store.load([])) == []
+
+
+async def test_the_newest_entry_of_a_key_replaces_the_one_before(store):
+    older = make_entry("older", key=digest("same"))
+    newer = make_entry("newer", key=digest("same"), created_at=NOW + 1)
+    await store.put(older)
+    await store.put(newer)
+    assert list(await store.find(digest("same"))) == [newer]
+    assert list(await store.load([older.id])) == []
+    assert await store.count() == 1
+
+
+async def test_the_newest_samples_of_a_key_stay_oldest_first(store):
+    entries = [make_entry(str(n), key=digest("same"), created_at=NOW + n) for n in range(5)]
+    for entry in entries:
+        await store.put(entry, samples=3)
+    assert list(await store.find(digest("same"))) == entries[2:]
+
+
+async def test_putting_an_id_again_replaces_it(store):
+    await store.put(make_entry("a"))
+    again = make_entry("a", key=digest("elsewhere"), answer=b"{}")
+    await store.put(again)
+    assert list(await store.find(digest("key a"))) == []
+    assert list(await store.find(digest("elsewhere"))) == [again]
+    same_key = replace(again, answer=b'{"n":1}')
+    await store.put(same_key)
+    assert list(await store.find(digest("elsewhere"))) == [same_key]
+    assert await store.count() == 1
+
+
+async def test_concurrent_puts_of_one_key_leave_one_whole_entry(store):
+    entries = [make_entry(str(n), key=digest("same"), answer=str(n).encode() * 1000) for n in range(50)]
+    await asyncio.gather(*(store.put(entry) for entry in entries))
+    (left,) = await store.find(digest("same"))
+    assert left in entries
+    assert await store.count() == 1
+
+
+async def test_concurrent_puts_from_two_processes_leave_one_whole_entry(world):
+    one, two = await world.open(), await world.open()
+    entries = [make_entry(str(n), key=digest("same"), answer=str(n).encode() * 1000) for n in range(40)]
+    await asyncio.gather(*((one, two)[n % 2].put(entry) for n, entry in enumerate(entries)))
+    await asyncio.gather(one.changes(), two.changes())
+    found = [list(await store.find(digest("same"))) for store in (one, two)]
+    assert found[0] == found[1]
+    assert len(found[0]) == 1
+    assert found[0][0] in entries
+
+
+# --- expiry, use, limits
+
+
+async def test_an_expired_entry_is_found_until_it_is_swept(store):
+    await store.put(make_entry("a", expires_at=NOW - 1))
+    assert len(await store.find(digest("key a"))) == 1
+    assert await store.sweep(NOW) == 1
+    assert list(await store.find(digest("key a"))) == []
+    assert await store.count() == 0
+
+
+async def test_a_lifetime_of_zero_is_no_lifetime_and_not_an_endless_one(store):
+    await store.put(make_entry("a", expires_at=NOW))
+    await store.set_vector("id-a", direction(1, 0, 0, 0))
+    assert await embedded(store) == {}
+    assert await store.sweep(NOW) == 1
+
+
+async def test_an_entry_lives_up_to_its_expiry(store):
+    await store.put(make_entry("a", expires_at=NOW + 0.001))
+    assert await store.sweep(NOW) == 0
+
+
+async def test_use_does_not_prolong_an_answer_s_life(world, store):
+    entry = make_entry("a", expires_at=NOW + 10)
+    await store.put(entry)
+    for second in range(10):
+        await store.touch({"id-a": 5}, NOW + second)
+    assert list(await store.find(entry.key)) == [entry]
+    assert await store.sweep(NOW + 10) == 1
+
+
+async def test_past_the_limit_the_least_recently_used_entry_goes(world):
+    store = await world.open(StoreLimits(max_entries=3))
+    for name in "abc":
+        world.now += 1
+        await store.put(make_entry(name))
+    await store.touch({"id-a": 1}, world.now + 1)
+    world.now += 2
+    await store.put(make_entry("d"))
+    assert await everything(store) == ["id-a", "id-c", "id-d"]
+    assert list(await store.find(digest("key b"))) == []
+
+
+async def test_past_the_limit_expired_entries_go_first(world):
+    store = await world.open(StoreLimits(max_entries=2))
+    await store.put(make_entry("used-long-ago"))
+    world.now += 1
+    await store.put(make_entry("expired", expires_at=world.now))
+    await store.put(make_entry("new"))
+    assert await everything(store) == ["id-new", "id-used-long-ago"]
+
+
+async def test_the_limit_on_bytes_holds(world):
+    answer = b"x" * 10_000
+    size = make_entry(answer=answer).size
+    store = await world.open(StoreLimits(max_bytes=3 * size + size // 2))
+    for name in "abcdef":
+        world.now += 1
+        await store.put(make_entry(name, answer=answer))
+    assert await everything(store) == ["id-d", "id-e", "id-f"]
+
+
+async def test_an_entry_larger_than_the_store_is_refused_and_evicts_nothing(world):
+    store = await world.open(StoreLimits(max_bytes=5_000))
+    await store.put(make_entry("small"))
+    with pytest.raises(PortUnavailable):
+        await store.put(make_entry("large", answer=b"x" * 5_000))
+    assert await everything(store) == ["id-small"]
+
+
+async def test_a_sweep_keeps_limits_that_were_lowered(world):
+    before = await world.open()
+    for name in "abcd":
+        world.now += 1
+        await before.put(make_entry(name))
+    after = await world.open(StoreLimits(max_entries=2))
+    assert await after.sweep(world.now) == 2
+    assert await everything(after) == ["id-c", "id-d"]
+
+
+@pytest.mark.parametrize("limits", [{"max_entries": 0}, {"max_bytes": 0}, {"max_entries": -1}])
+def test_limits_that_allow_nothing_are_refused_and_not_taken_for_none(limits):
+    with pytest.raises(ConfigError):
+        StoreLimits(**limits)
+
+
+# --- selections
+
+
+@pytest.fixture
+async def varied(store):
+    first, second = bytes.fromhex("ab" * 32), bytes.fromhex("ac" * 32)
+    await store.put(make_entry("a", scope=first, tags=("red",), namespace="", created_at=NOW))
+    await store.put(make_entry("b", scope=first, tags=("red", "blue"), namespace="team", created_at=NOW + 10))
+    await store.put(make_entry("c", scope=second, tags=(), namespace="team", created_at=NOW + 20))
+    await store.put(make_entry("d", scope=b"\xff" * 32, tags=("blue",), namespace="", created_at=NOW + 30))
+    return store
+
+
+SELECTIONS = [
+    pytest.param(Selection(), "abcd", id="everything"),
+    pytest.param(Selection(ids=["id-c", "id-a", "id-never"]), "ac", id="by id"),
+    pytest.param(Selection(scope_prefix="ab"), "ab", id="by scope"),
+    pytest.param(Selection(scope_prefix="a"), "abc", id="by half a byte of a scope"),
+    pytest.param(Selection(scope_prefix="AB" * 32), "ab", id="by a whole scope in capitals"),
+    pytest.param(Selection(scope_prefix="ff"), "d", id="by the last scope there can be"),
+    pytest.param(Selection(scope_prefix="f"), "d", id="by half a byte of the last scope"),
+    pytest.param(Selection(scope_prefix="00"), "", id="by a scope that is not there"),
+    pytest.param(Selection(tag="red"), "ab", id="by tag"),
+    pytest.param(Selection(tag="re"), "", id="by part of a tag"),
+    pytest.param(Selection(namespace="team"), "bc", id="by namespace"),
+    pytest.param(Selection(namespace=""), "ad", id="by the default namespace"),
+    pytest.param(Selection(older_than=NOW + 20), "ab", id="by age"),
+    pytest.param(Selection(older_than=0.0), "", id="older than the epoch"),
+    pytest.param(Selection(tag="blue", namespace="team"), "b", id="by several conditions"),
+]
+
+
+@pytest.mark.parametrize(("selection", "names"), SELECTIONS)
+async def test_what_is_selected_is_listed(varied, selection, names):
+    listed = await varied.browse(selection, limit=10)
+    assert [entry.id for entry in listed] == [f"id-{name}" for name in names]
+
+
+@pytest.mark.parametrize(("selection", "names"), SELECTIONS)
+async def test_what_is_selected_is_removed_and_nothing_else(varied, selection, names):
+    assert await varied.remove(selection) == len(names)
+    assert await everything(varied) == [f"id-{name}" for name in "abcd" if name not in names]
+    assert await varied.count() == 4 - len(names)
+    for name in "abcd":
+        assert len(await varied.find(digest(f"key {name}"))) == (name not in names)
+
+
+async def test_a_scope_that_is_not_hexadecimal_is_refused(store):
+    with pytest.raises(BadRequest):
+        await store.remove(Selection(scope_prefix="xyz"))
+
+
+async def test_entries_are_listed_page_by_page(varied):
+    first = await varied.browse(Selection(), limit=3)
+    second = await varied.browse(Selection(), limit=3, after=first[-1].id)
+    assert [entry.id for entry in (*first, *second)] == ["id-a", "id-b", "id-c", "id-d"]
+    assert list(await varied.browse(Selection(), limit=0)) == []
+
+
+# --- vectors
+
+
+async def test_a_vector_is_kept_beside_its_entry(store):
+    await store.put(make_entry("a"))
+    await store.put(make_entry("b"))
+    await store.set_vector("id-a", direction(1, 2, 3, 4))
+    rows = await embedded(store)
+    assert list(rows) == ["id-a"]
+    assert rows["id-a"].scope == digest("scope")
+    assert rows["id-a"].vector.dtype == np.float32
+    assert float(rows["id-a"].vector @ direction(1, 2, 3, 4)) == pytest.approx(1, abs=1e-4)
+    assert float(np.linalg.norm(rows["id-a"].vector)) == pytest.approx(1, abs=1e-6)
+
+
+async def test_a_vector_is_replaced_and_goes_with_its_entry(store):
+    await store.put(make_entry("a"))
+    await store.set_vector("id-a", direction(1, 0, 0, 0))
+    await store.set_vector("id-a", direction(0, 1, 0, 0))
+    rows = await embedded(store)
+    assert rows["id-a"].vector.tolist() == [0, 1, 0, 0]
+    await store.remove(Selection(ids=["id-a"]))
+    assert await embedded(store) == {}
+
+
+async def test_a_vector_without_an_entry_is_dropped(store):
+    await store.set_vector("id-gone", direction(1, 0, 0, 0))
+    assert await embedded(store) == {}
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [
+        pytest.param(np.ones(3, np.float32), id="too short"),
+        pytest.param(np.ones(5, np.float32), id="too long"),
+        pytest.param(np.ones((1, 4), np.float32), id="a matrix"),
+        pytest.param(np.zeros(4, np.float32), id="of no direction"),
+        pytest.param(np.array([np.nan, 0, 0, 1], np.float32), id="not a number"),
+        pytest.param(np.array([np.inf, 0, 0, 1], np.float32), id="infinite"),
+    ],
+)
+async def test_a_vector_that_cannot_be_right_is_refused(store, vector):
+    await store.put(make_entry("a"))
+    with pytest.raises(PortUnavailable):
+        await store.set_vector("id-a", vector)
+    assert await embedded(store) == {}
+
+
+async def test_another_model_than_the_stored_one_is_refused_with_the_remedy(world, store):
+    await store.put(make_entry("a"))
+    await store.set_vector("id-a", direction(1, 0, 0, 0))
+    for other in (EmbeddingName("other-model", 4), EmbeddingName("test-model", 8)):
+        with pytest.raises(ConfigError, match="cacheproxy cache re-embed"):
+            await world.open(embedding=other)
+    assert list(await embedded(await world.open())) == ["id-a"]
+
+
+async def test_another_model_is_welcome_while_there_are_no_vectors(world, store):
+    other = await world.open(embedding=EmbeddingName("other-model", 8))
+    await other.put(make_entry("a"))
+    await other.set_vector("id-a", np.ones(8, np.float32))
+    assert list(await embedded(other)) == ["id-a"]
+
+
+async def test_a_process_that_has_not_followed_to_another_model_cannot_mix_in_its_vectors(world, store):
+    await store.put(make_entry("a"))
+    await store.set_vector("id-a", direction(1, 0, 0, 0))
+    other = await world.open(embedding=None)
+    await other.drop_vectors()
+    await other.claim_embedding("other-model", 4)
+    await other.set_vector("id-a", direction(0, 0, 0, 1))
+    with pytest.raises(PortUnavailable):
+        await store.set_vector("id-a", direction(1, 0, 0, 0))
+    assert [change for change in await store.changes() if change.row is not None] == []
+
+
+async def test_without_an_embedding_model_there_are_no_vectors(world):
+    store = await world.open(embedding=None)
+    await store.put(make_entry("a"))
+    with pytest.raises(PortUnavailable):
+        await store.set_vector("id-a", direction(1, 0, 0, 0))
+    assert await embedded(store) == {}
+
+
+# --- changes
+
+
+async def test_a_quiet_store_has_no_changes(store):
+    assert list(await store.changes()) == []
+
+
+async def test_a_process_is_not_told_what_it_wrote_itself(store):
+    await store.put(make_entry("a"))
+    await store.set_vector("id-a", direction(1, 0, 0, 0))
+    assert list(await store.changes()) == []
+
+
+async def test_a_process_learns_what_another_one_stored(world):
+    here, there = await world.open(), await world.open()
+    entry = make_entry("a")
+    await there.put(entry)
+    await there.set_vector("id-a", direction(0, 0, 1, 0))
+    (change,) = await here.changes()
+    assert (change.entry_id, change.key, change.scope) == (entry.id, entry.key, entry.scope)
+    assert change.row.vector.tolist() == [0, 0, 1, 0]
+    assert list(await here.find(entry.key)) == [entry]
+    assert list(await here.changes()) == []
+
+
+async def test_a_process_learns_what_another_one_removed(world):
+    here, there = await world.open(), await world.open()
+    await here.put(make_entry("a"))
+    await there.changes()
+    await there.remove(Selection())
+    (change,) = await here.changes()
+    assert (change.entry_id, change.key, change.row) == ("id-a", digest("key a"), None)
+    assert list(await here.find(digest("key a"))) == []
+
+
+async def test_what_came_and_went_again_is_told_as_gone(world):
+    here, there = await world.open(), await world.open()
+    await there.put(make_entry("a"))
+    await there.set_vector("id-a", direction(1, 0, 0, 0))
+    await there.remove(Selection())
+    assert [change.row for change in await here.changes()] == [None]
+
+
+async def test_changes_that_a_caller_did_not_wait_for_are_told_to_the_next(world):
+    here, there = await world.open(), await world.open()
+    await there.put(make_entry("a"))
+    await there.set_vector("id-a", direction(1, 0, 0, 0))
+    asking = asyncio.ensure_future(here.changes())
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert [change.entry_id for change in await here.changes()] == ["id-a"]
+
+
+async def test_whatever_went_is_told_even_to_whom_removed_it(world):
+    store = await world.open(StoreLimits(max_entries=2))
+    for name in "abc":
+        world.now += 1
+        await store.put(make_entry(name))
+    assert [change.entry_id for change in await store.changes()] == ["id-a"]
+    await store.put(make_entry("newer-b", key=digest("key b"), created_at=NOW + 1))
+    assert [change.entry_id for change in await store.changes()] == ["id-b"]
+    await store.remove(Selection(ids=["id-c"]))
+    assert [change.entry_id for change in await store.changes()] == ["id-c"]
+    await store.sweep(NOW + 10_000)
+    assert [(change.entry_id, change.row) for change in await store.changes()] == [("id-newer-b", None)]
+    assert list(await store.changes()) == []
+
+
+# --- credentials
+
+
+async def test_a_credential_is_unproven_until_it_is_proven(store):
+    assert await store.proven_at("hash") is None
+    await store.prove("hash", NOW)
+    assert await store.proven_at("hash") == NOW
+    assert await store.proven_at("another") is None
+
+
+async def test_a_proof_is_not_set_back_by_one_that_comes_late(store):
+    await store.prove("hash", NOW)
+    await store.prove("hash", NOW - 50)
+    assert await store.proven_at("hash") == NOW
+
+
+async def test_a_revoked_credential_is_unproven(store):
+    await store.prove("hash", NOW)
+    await store.revoke("hash")
+    await store.revoke("hash")
+    assert await store.proven_at("hash") is None
+
+
+async def test_another_process_sees_proofs_and_revocations(world):
+    here, there = await world.open(), await world.open()
+    await here.prove("hash", 0.0)
+    assert await there.proven_at("hash") == 0.0
+    await there.revoke("hash")
+    assert await here.proven_at("hash") is None

@@ -1,0 +1,65 @@
+"""A file becomes ours once, and only if it is ours to have."""
+
+import sqlite3
+
+import pytest
+
+from cacheproxy.errors import ConfigError
+from cacheproxy.store import schema
+
+
+@pytest.fixture
+def connection():
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    yield connection
+    connection.close()
+
+
+def pragma(connection, name):
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def test_an_empty_file_gets_the_tables_and_our_mark(connection):
+    schema.prepare(connection)
+    assert pragma(connection, "application_id") == schema.APPLICATION_ID
+    assert pragma(connection, "user_version") == len(schema.MIGRATIONS)
+    assert connection.execute("SELECT entries, bytes FROM totals").fetchall() == [(0, 0)]
+    assert not connection.in_transaction
+
+
+def test_a_prepared_file_is_left_as_it_is(connection):
+    schema.prepare(connection)
+    connection.execute("PRAGMA query_only = ON")
+    schema.prepare(connection)
+
+
+def test_a_later_schema_is_refused_and_left_as_it_is(connection):
+    schema.prepare(connection)
+    connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(ConfigError, match="upgrade cacheproxy"):
+        schema.prepare(connection)
+    assert pragma(connection, "user_version") == 99
+
+
+def test_another_program_s_file_is_refused_and_left_as_it_is(connection):
+    connection.execute("CREATE TABLE theirs (x)")
+    with pytest.raises(ConfigError, match="another program"):
+        schema.prepare(connection)
+    assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("theirs",)]
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(connection, monkeypatch):
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, ("CREATE TABLE more (x)", "NOT SQL")))
+    with pytest.raises(sqlite3.OperationalError):
+        schema.prepare(connection)
+    assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+
+
+def test_a_file_of_an_earlier_schema_is_migrated_and_keeps_its_rows(connection, monkeypatch):
+    schema.prepare(connection)
+    connection.execute("INSERT INTO meta VALUES ('kept', 'yes')")
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, ("CREATE TABLE more (x)",)))
+    schema.prepare(connection)
+    assert pragma(connection, "user_version") == len(schema.MIGRATIONS)
+    assert connection.execute("SELECT value FROM meta").fetchall() == [("yes",)]
+    assert connection.execute("SELECT count(*) FROM more").fetchone() == (0,)

@@ -1,0 +1,326 @@
+"""What is particular to the embedded store: crashes, damage, threads, memory. The port's promises are in contracts."""
+
+import asyncio
+import signal
+import sqlite3
+import subprocess
+import sys
+import tracemalloc
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cacheproxy.errors import ConfigError, PortUnavailable
+from cacheproxy.model import Entry, Selection, Usage
+from cacheproxy.store import codec, entries
+from cacheproxy.store.sqlite import EmbeddingName, StoreLimits, open_sqlite
+
+NOW = 1_800_000_000.0
+EMBEDDING = EmbeddingName("test-model", 4)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "cache.db"
+
+
+@pytest.fixture
+async def store(path):
+    async with open_sqlite(path, clock=lambda: NOW, embedding=EMBEDDING) as store:
+        yield store
+
+
+def make_entry(name, **changes):
+    entry = Entry(
+        id=f"id-{name}",
+        key=f"key {name}".encode(),
+        scope=b"scope",
+        tenant="tenant",
+        dialect="openai-chat",
+        upstream="openai",
+        model="m",
+        prompt="Hello?",
+        answer=b'{"answer": 42}',
+        usage=Usage(1, 2),
+        cost_usd=0.25,
+        latency_ms=800.0,
+        created_at=NOW,
+        expires_at=NOW + 3600,
+        semantic=True,
+    )
+    return replace(entry, **changes)
+
+
+def alter(store, sql, *values):
+    return store.database.write(lambda rows: rows.execute(sql, values).rowcount, doing="alter a row")
+
+
+# --- restarts and crashes
+
+
+async def test_everything_is_there_after_a_restart(path):
+    async with open_sqlite(path, clock=lambda: NOW, embedding=EMBEDDING) as store:
+        await store.put(make_entry("a"))
+        await store.set_vector("id-a", np.array([1, 0, 0, 0], np.float32))
+        await store.prove("credential", NOW)
+    async with open_sqlite(path, clock=lambda: NOW, embedding=EMBEDDING) as store:
+        assert list(await store.find(b"key a")) == [make_entry("a")]
+        assert [row.entry_id async for block in store.vectors() for row in block] == ["id-a"]
+        assert await store.proven_at("credential") == NOW
+
+
+async def test_what_waits_at_closing_time_is_stored(path):
+    async with open_sqlite(path, clock=lambda: NOW) as store:
+        putting = [asyncio.ensure_future(store.put(make_entry(str(n)))) for n in range(50)]
+        await asyncio.sleep(0)
+    await asyncio.gather(*putting)
+    async with open_sqlite(path, clock=lambda: NOW) as store:
+        assert await store.count() == 50
+
+
+WRITES_UNTIL_KILLED = """
+import asyncio, sys
+from pathlib import Path
+from cacheproxy.model import Entry, Usage
+from cacheproxy.store.sqlite import open_sqlite
+
+async def main():
+    async with open_sqlite(Path(sys.argv[1]), clock=lambda: 0.0) as store:
+        async def put(number):
+            await store.put(Entry(
+                id=f"id-{number}", key=f"key {number}".encode(), scope=b"scope", tenant="", dialect="openai-chat",
+                upstream="openai", model="m", prompt="", answer=b'{"n":"' + str(number).encode() * 2000 + b'"}',
+                usage=Usage(), cost_usd=0.0, latency_ms=0.0, created_at=0.0, expires_at=1.0, semantic=True,
+            ))
+            print(number, flush=True)
+        for start in range(0, 10**9, 8):
+            await asyncio.gather(*(put(number) for number in range(start, start + 8)))
+
+asyncio.run(main())
+"""
+
+
+def acknowledged_until_killed(path):
+    writing = subprocess.Popen([sys.executable, "-c", WRITES_UNTIL_KILLED, str(path)], stdout=subprocess.PIPE)
+    with writing:
+        lines = [writing.stdout.readline() for _ in range(100)]
+        writing.send_signal(signal.SIGKILL)
+        lines += [line for line in writing.stdout.readlines() if line.endswith(b"\n")]
+    return [int(line) for line in lines]
+
+
+async def test_every_acknowledged_entry_survives_a_kill(path):
+    acknowledged = await asyncio.to_thread(acknowledged_until_killed, path)
+    async with open_sqlite(path, clock=lambda: NOW) as store:
+        check = await store.database.read(lambda rows: rows.execute("PRAGMA integrity_check").fetchall(), doing="check")
+        assert check == [("ok",)]
+        for number in acknowledged:
+            (entry,) = await store.find(f"key {number}".encode())
+            assert entry.answer == b'{"n":"' + str(number).encode() * 2000 + b'"}'
+        assert store.corrupt_rows == 0
+        assert len(await store.browse(Selection(), limit=10**6)) == await store.count()
+        await store.put(make_entry("after"))
+
+
+# --- damage
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        pytest.param(lambda store: store.find(b"key a"), id="found"),
+        pytest.param(lambda store: store.load(["id-a"]), id="loaded"),
+        pytest.param(lambda store: store.browse(Selection(), limit=5), id="listed"),
+    ],
+)
+async def test_a_corrupt_row_is_deleted_counted_and_logged(store, caplog, read):
+    await store.put(make_entry("a"))
+    await alter(store, "UPDATE payloads SET payload = substr(payload, 1, 50)")
+    assert list(await read(store)) == []
+    assert store.corrupt_rows == 1
+    assert "id-a" in caplog.text
+    assert await store.count() == 0
+    assert list(await store.find(b"key a")) == []
+    await store.put(make_entry("a"))
+    assert list(await store.find(b"key a")) == [make_entry("a")]
+
+
+async def test_a_row_that_holds_another_entry_is_corrupt(store):
+    await store.put(make_entry("a"))
+    await alter(store, "UPDATE payloads SET payload = ?", codec.encode(make_entry("b")))
+    assert list(await store.find(b"key a")) == []
+    assert await store.count() == 0
+
+
+async def test_a_corrupt_row_does_not_shorten_a_page(store):
+    for name in "abc":
+        await store.put(make_entry(name))
+    await alter(store, "UPDATE payloads SET payload = x'00' WHERE number = 2")
+    listed = await store.browse(Selection(), limit=2)
+    assert [entry.id for entry in listed] == ["id-a", "id-c"]
+
+
+async def test_an_entry_of_a_later_release_is_skipped_and_left_alone(store):
+    await store.put(make_entry("a"))
+    newer = b"\xff" + codec.encode(make_entry("a"))[1:]
+    await alter(store, "UPDATE payloads SET payload = ?", newer)
+    assert list(await store.find(b"key a")) == []
+    assert store.corrupt_rows == 0
+    assert await store.count() == 1
+
+
+async def test_a_corrupt_file_gives_way_to_an_empty_store(path, caplog):
+    async with open_sqlite(path, clock=lambda: NOW) as store:
+        await store.put(make_entry("a"))
+    path.write_bytes(b"\x00garbage" * 1000)
+    async with open_sqlite(path, clock=lambda: NOW) as store:
+        assert await store.count() == 0
+        await store.put(make_entry("a"))
+    assert path.with_name(f"cache.db.corrupt-{int(NOW)}").exists()
+    assert "damaged" in caplog.text
+
+
+async def test_a_schema_of_a_later_release_is_refused(path):
+    async with open_sqlite(path, clock=lambda: NOW):
+        pass
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(ConfigError, match="upgrade"):
+        async with open_sqlite(path, clock=lambda: NOW):
+            pass
+
+
+# --- full and read-only
+
+
+@pytest.mark.parametrize("pragma", ["max_page_count = 1", "query_only = ON"], ids=["full", "read-only"])
+async def test_a_store_that_cannot_write_refuses_puts_and_still_finds(store, pragma):
+    await store.put(make_entry("a"))
+    await store.database.follow(lambda rows: rows.execute(f"PRAGMA {pragma}").fetchall(), doing="stop writing")
+    refused = await asyncio.gather(
+        *(store.put(make_entry(name, answer=np.random.default_rng(0).bytes(100_000))) for name in "bcd"),
+        return_exceptions=True,
+    )
+    assert [type(error) for error in refused] == [PortUnavailable] * 3
+    assert list(await store.find(b"key a")) == [make_entry("a")]
+    assert list(await store.find(b"key b")) == []
+    assert await store.count() == 1
+    assert list(await store.changes()) == []
+
+
+async def test_a_corrupt_row_in_a_read_only_store_is_still_absent(store):
+    await store.put(make_entry("a"))
+    await alter(store, "UPDATE payloads SET payload = x'00'")
+    await store.database.follow(lambda rows: rows.execute("PRAGMA query_only = ON").fetchall(), doing="stop writing")
+    assert list(await store.find(b"key a")) == []
+    assert store.corrupt_rows == 1
+
+
+# --- speed and memory, without clocks
+
+
+async def test_an_unknown_key_is_answered_without_waiting(store):
+    await store.put(make_entry("a"))
+    finding = store.find(b"unknown")
+    with pytest.raises(StopIteration) as answered:
+        finding.send(None)
+    assert list(answered.value.value) == []
+
+
+async def test_a_put_whose_caller_gave_up_is_found_later(store):
+    putting = asyncio.ensure_future(store.put(make_entry("a")))
+    await asyncio.sleep(0)
+    putting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    await store.changes()
+    assert list(await store.find(b"key a")) == [make_entry("a")]
+
+
+async def test_bookkeeping_takes_less_than_400_bytes_an_entry(path):
+    count = 20_000
+
+    def fill(rows):
+        for number in range(count):
+            name = f"{number:032x}"
+            entry = make_entry("", id=name, key=bytes.fromhex(name) * 2, scope=bytes.fromhex(name) * 2)
+            entries.insert(rows, entry, samples=1, used_at=NOW, writer="filler")
+
+    async with open_sqlite(path, clock=lambda: NOW) as store:
+        await store.database.write(fill, doing="fill the store")
+    tracemalloc.start()
+    try:
+        async with AsyncExitStack() as stack:
+            before, _ = tracemalloc.get_traced_memory()
+            store = await stack.enter_async_context(open_sqlite(path, clock=lambda: NOW))
+            held = tracemalloc.get_traced_memory()[0] - before
+            assert await store.count() == count
+            assert held < 400 * count
+            for number in range(1000):
+                await store.put(make_entry(f"{number:032x}", key=bytes.fromhex(f"{number + count:032x}") * 2))
+            assert tracemalloc.get_traced_memory()[0] - before < 400 * (count + 1000)
+    finally:
+        tracemalloc.stop()
+
+
+async def test_vectors_come_in_blocks(path):
+    count = 2500
+
+    def fill(rows):
+        for number in range(count):
+            entry = make_entry(f"{number:05}")
+            entries.insert(rows, entry, samples=1, used_at=NOW, writer="filler")
+            entries.set_vector(rows, entry.id, codec.encode_vector(np.ones(4, np.float32)), writer="filler")
+
+    async with open_sqlite(path, clock=lambda: NOW, embedding=EMBEDDING) as store:
+        await store.database.write(fill, doing="fill the store")
+        sizes = [len(block) async for block in store.vectors()]
+    assert sizes == [1000, 1000, 500]
+
+
+async def test_thousands_are_removed_in_several_transactions(path):
+    def fill(rows):
+        for number in range(2500):
+            entries.insert(rows, make_entry(f"{number:05}"), samples=1, used_at=NOW, writer="filler")
+
+    async with open_sqlite(path, clock=lambda: NOW) as store:
+        await store.database.write(fill, doing="fill the store")
+        assert await store.remove(Selection()) == 2500
+        assert await store.count() == 0
+
+
+# --- housekeeping
+
+
+async def test_a_sweep_trims_the_log_and_forgets_old_credentials(path):
+    async with open_sqlite(path, clock=lambda: NOW, log_rows=5) as store:
+        for number in range(20):
+            await store.put(make_entry(str(number)))
+        await store.prove("old", NOW - 90 * 86_400)
+        await store.prove("recent", NOW - 3600)
+        await store.sweep(NOW)
+        rows = await store.database.read(
+            lambda rows: rows.execute("SELECT count(*) FROM log").fetchone()[0], doing="count the log"
+        )
+        assert rows == 5
+        assert await store.proven_at("old") is None
+        assert await store.proven_at("recent") == NOW - 3600
+
+
+async def test_vectors_can_be_dropped_for_another_model(store, path):
+    await store.put(make_entry("a"))
+    await store.set_vector("id-a", np.array([1, 0, 0, 0], np.float32))
+    await store.drop_vectors()
+    assert [block async for block in store.vectors()] == []
+    await store.claim_embedding("other-model", 8)
+    await store.set_vector("id-a", np.ones(8, np.float32))
+    assert [row.vector.shape async for block in store.vectors() for row in block] == [(8,)]
+    with pytest.raises(ConfigError, match=r"holds embeddings of other-model \(8\)"):
+        await store.claim_embedding("test-model", 4)
+
+
+async def test_the_default_limits_are_the_documented_ones():
+    assert StoreLimits() == StoreLimits(max_entries=100_000, max_bytes=2 * 1024**3)
