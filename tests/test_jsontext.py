@@ -40,7 +40,7 @@ def test_the_canonical_form_does_not_depend_on_the_order_of_members(value):
 
 @given(json_values, json_values)
 def test_different_values_have_different_canonical_forms(one, other):
-    if dump(reversed_members(one)) != dump(reversed_members(other)) and one != other:
+    if one != other:
         assert canonical(one) != canonical(other)
 
 
