@@ -37,10 +37,7 @@ class _Scan(NamedTuple):
 
 def member(raw: bytes, name: str) -> bytes | None:
     """The text of a member's value (the last one's, as parsers take it); None when there is no such member."""
-    for found in reversed(_scan(raw).members):
-        if found.name == name:
-            return raw[found.value : found.end]
-    return None
+    return _value(raw, _scan(raw), name)
 
 
 def remove_member(raw: bytes, name: str) -> bytes:
@@ -58,26 +55,40 @@ def remove_member(raw: bytes, name: str) -> bytes:
 
 def set_member(raw: bytes, name: str, value_json: bytes) -> bytes:
     """The text with the member's value replaced, or with the member behind all others."""
-    members, end = _scan(raw)
-    edited: list[bytes] = []
-    copied = 0
-    for found in members:
-        if found.name == name:
-            edited += (raw[copied : found.value], value_json)
-            copied = found.end
-    if not edited:
-        comma = b"," if members else b""
-        edited = [raw[:end], comma, dump(name), b":", value_json]
-        copied = end
-    return b"".join(edited) + raw[copied:]
+    return _with_value(raw, _scan(raw), name, value_json)
 
 
 def with_stream_usage(raw: bytes) -> bytes:
     """The request's text with ``stream_options.include_usage`` true and every other stream option as it was."""
-    options = member(raw, "stream_options")
-    if options is None or options == b"null":
-        return set_member(raw, "stream_options", b'{"include_usage":true}')
-    return set_member(raw, "stream_options", set_member(options, "include_usage", b"true"))
+    scan = _scan(raw)
+    options = _value(raw, scan, "stream_options")
+    asking = (
+        b'{"include_usage":true}'
+        if options is None or options == b"null"
+        else set_member(options, "include_usage", b"true")
+    )
+    return _with_value(raw, scan, "stream_options", asking)
+
+
+def _value(raw: bytes, scan: _Scan, name: str) -> bytes | None:
+    for found in reversed(scan.members):
+        if found.name == name:
+            return raw[found.value : found.end]
+    return None
+
+
+def _with_value(raw: bytes, scan: _Scan, name: str, value_json: bytes) -> bytes:
+    edited: list[bytes] = []
+    copied = 0
+    for found in scan.members:
+        if found.name == name:
+            edited += (raw[copied : found.value], value_json)
+            copied = found.end
+    if not edited:
+        comma = b"," if scan.members else b""
+        edited = [raw[: scan.end], comma, dump(name), b":", value_json]
+        copied = scan.end
+    return b"".join(edited) + raw[copied:]
 
 
 def _scan(raw: bytes) -> _Scan:
