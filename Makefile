@@ -24,10 +24,10 @@ help: ## this list
 run: export CACHEPROXY_DATA_DIR ?= $(if $(SIMULATE),demo-data,data)
 run: $(VENV)/.run ## start the proxy on 127.0.0.1:8090; SIMULATE=1 puts a simulated LLM behind it
 ifdef SIMULATE
-	@echo '******************************************************************************'
-	@echo '*  SIMULATED UPSTREAM: answers are made up on this machine, no LLM is asked  *'
-	@echo '******************************************************************************'
-	@trap 'exit 130' INT; trap 'exit 143' TERM; trap 'kill $$simulator' EXIT; \
+	@echo '********************************************************************************'
+	@echo '*  SIMULATED UPSTREAM: answers are made up on this machine, no LLM is asked    *'
+	@echo '********************************************************************************'
+	@trap 'exit 130' INT; trap 'exit 143' TERM; trap 'kill $$simulator 2>/dev/null' EXIT; \
 	$(BIN)/cacheproxy simulate --listen $(SIMULATED) & simulator=$$!; \
 	$(BIN)/cacheproxy serve --upstream-url http://$(SIMULATED)/v1 $(ARGS)
 else

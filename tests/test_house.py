@@ -19,7 +19,6 @@ TESTED_ELSEWHERE: Final = {
     "__main__": "one call, made by tests/cli/test_app.py",
     "errors": "classes without behaviour; translating is tested with each adapter",
     "ports": "protocols; tests/contracts runs a suite for each port over every adapter",
-    "cli/serve": "passes flags on; tests/cli/test_app.py, and tests/e2e for what they start",
     "wire/dialect": "a protocol; each dialect's tests",
 }
 """Modules without a test file of their own, and why."""

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from cacheproxy.address import Address
+from cacheproxy.cli.serve import banner
+from cacheproxy.settings import Settings
+from cacheproxy.wiring import Running
+
+
+def told(*, model: str = "m on cpu", no_model: str = "") -> str:
+    running = Running(
+        data=Address("127.0.0.1", 8090),
+        admin=Address("::1", 8091),
+        upstream_url="https://llm.example/v1",
+        store="sqlite x.db",
+        model=model,
+        no_model=no_model,
+        settings=Settings(threshold=0.97),
+    )
+    return banner(running)
+
+
+def test_the_banner_tells_where_what_and_how():
+    text = told()
+    for part in (
+        "http://127.0.0.1:8090/v1",
+        "http://[::1]:8091",
+        "https://llm.example/v1",
+        "sqlite x.db",
+        "m on cpu",
+        "semantic, threshold 0.97",
+        "curl -i http://127.0.0.1:8090/v1/chat/completions",
+    ):
+        assert part in text
+
+
+def test_the_banner_says_when_there_is_no_model():
+    assert "none, exact only: the weights are not there" in told(model="", no_model="the weights are not there")
