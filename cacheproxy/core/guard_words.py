@@ -220,7 +220,6 @@ OPPOSITES: Final[tuple[str, ...]] = (
     "parent | child",
     "winner | loser",
     "predator | prey",
-    "import | export",
     "supply | demand",
     "profit | loss",
     "asset | liability",

@@ -51,8 +51,16 @@ _EDGES: Final = ".,;:!?\"'()[]{}*"
 _MIXED: Final = re.compile(
     r"#?\w*(?:\d[^\W\d_]|[^\W\d]\d)\w*(?:-\w+)*|#\w+|[^\W\d_]+-\d[\w-]*|\d+(?:-\d+){2,}|\w+(?:-\w+){4,}"
 )
+_SUFFIXES: Final = sorted(
+    {"st", "nd", "rd", "th", "am", "pm", "x"}
+    | {word for word in tables.UNITS.split() if word.isalpha()}
+    | tables.MULTIPLIERS.keys()
+    | tables.UNIT_SYMBOLS
+)
+_AMOUNT: Final = rf"[$€£]?\d[\d,]*(?:\.\d+)?(?:%|{'|'.join(_SUFFIXES)})?"
 _SPOKEN: Final = re.compile(
-    r"\d{4}-\d\d?-\d\d?|\d\d?/\d\d?/\d{2,4}|\d\d?\.\d\d?\.\d{4}|[^\W\d_]{3,}-?\d{1,2}|(?:-?[$€£]?\d[\d,.]*[^\W\d_]{0,8}){1,2}",
+    r"\d{4}-\d\d?-\d\d?|\d\d?/\d\d?/\d{2,4}|\d\d?\.\d\d?\.\d{4}"  # dates
+    rf"|[^\W\d_]{{3,}}-?\d{{1,2}}|-?{_AMOUNT}(?:-{_AMOUNT})?",  # iphone6, 5km, 10k-12k
     re.IGNORECASE,
 )
 _CODE: Final = re.compile(

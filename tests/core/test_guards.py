@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cacheproxy.core import guard_words
 from cacheproxy.core.guards import GUARDS, first_objection, objections, profile
 from cacheproxy.model import Reason
 
@@ -42,6 +39,7 @@ DIFFERENT = [
     (R.GUARD_DATES, "due 5/3/2024", "due 6/3/2024"),
     # ids
     (R.GUARD_IDS, "Where is order #1234?", "Where is order #1235?"),
+    (R.GUARD_IDS, "gate 77XYZ", "gate 77XYW"),
     (R.GUARD_IDS, "Cancel booking AB12C45", "Cancel booking AB12C46"),
     (R.GUARD_IDS, "case 550e8400-e29b-41d4-a716-446655440000", "case 550e8400-e29b-41d4-a716-446655440001"),
     # negation
@@ -233,10 +231,3 @@ def test_hostile_repetition_is_read_whole(piece):
 def test_a_number_past_what_a_float_holds_is_compared_by_its_digits():
     assert R.GUARD_NUMBERS in objections("9" * 40, "9" * 39 + "8")
     assert objections("9" * 5_000, "9" * 5_000 + " ") == ()
-
-
-def test_the_tables_are_lower_case_rows_of_at_least_two_columns():
-    rows = [*guard_words.OPPOSITES, *guard_words.ALTERNATIVES, guard_words.LANGUAGES, guard_words.COUNTRIES]
-    assert all(len(row.split("|")) > 1 and all(column.split() for column in row.split("|")) for row in rows)
-    assert all(row == row.lower() and re.fullmatch(r"[a-z0-9+| -]+", row) for row in rows)
-    assert len(rows) > 200
