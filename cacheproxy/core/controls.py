@@ -40,8 +40,9 @@ NO_CONTROLS: Final = Controls()
 
 def from_headers(headers: Mapping[str, str]) -> Controls:
     """Read the control headers (names in any case). Raises ``BadRequest`` for a value that cannot be meant."""
-    cache_control = headers.get("Cache-Control")
-    asked = _cache_control(cache_control) if cache_control else NO_CONTROLS
+    asked = NO_CONTROLS
+    if "Cache-Control" in headers:  # it may stand on several lines
+        asked = _cache_control(",".join(value for name, value in headers.items() if name.lower() == "cache-control"))
     if (mode := headers.get("X-CacheProxy-Mode")) is not None:
         asked = replace(asked, mode=_mode(mode))
     if (ttl := headers.get("X-CacheProxy-TTL")) is not None:

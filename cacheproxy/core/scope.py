@@ -30,6 +30,7 @@ NEUTRAL: Final = frozenset(
         "safety_identifier",
         "prompt_cache_key",
         "prompt_cache_retention",
+        "prompt_cache_options",
         "metadata",
         "cache_control",
     }
@@ -98,14 +99,15 @@ def keys(place: Place, body: JsonObject, skeleton: JsonObject, texts: Sequence[s
 
 def key_headers(headers: Mapping[str, str], rules: KeyRules) -> list[tuple[str, str]]:
     """The headers that an answer may depend on, in a fixed order."""
-    return [(name, value) for name in rules.headers if (value := headers.get(name)) is not None]
+    return [(name, value) for name in rules.headers if name in headers for value in _lines(headers, name)]
 
 
 def credential(headers: Mapping[str, str], query: str) -> str:
     """What the caller identifies itself with, all of it; empty for a caller without any."""
-    parts = [value for name in CREDENTIAL_HEADERS if (value := headers.get(name)) is not None]
+    parts = [value for name in CREDENTIAL_HEADERS if name in headers for value in _lines(headers, name)]
     if "key=" in query:
-        parts += [part for part in query.split("&") if part.partition("=")[0] in CREDENTIAL_PARAMETERS]
+        named = (part for part in query.removeprefix("?").split("&") if part.partition("=")[0] in CREDENTIAL_PARAMETERS)
+        parts.extend(named)
     return "\n".join(parts)
 
 
@@ -118,6 +120,11 @@ def keyed_hash(kind: str, *parts: str, secret: bytes) -> str:
     """A name for something secret, for instance a credential: 32 hexadecimal digits."""
     text = jsontext.dump(parts)
     return blake2b(text, digest_size=16, key=secret, person=kind.encode()[:16]).hexdigest()
+
+
+def _lines(headers: Mapping[str, str], name: str) -> list[str]:
+    """Every line of a header, of which there may be several; ``name`` is in lower case."""
+    return [value for header, value in headers.items() if header.lower() == name]
 
 
 def _end_user(body: JsonObject) -> list[Json]:
