@@ -69,7 +69,7 @@ async def test_a_gate_holds_the_stream_open():
                 got.put_nowait(chunk)
 
     async with TaskSet("test") as tasks:
-        listening = tasks.start(listen(), name="listen")
+        listening = tasks.begin(listen(), name="listen")
         head.set()
         assert await got.get() == b"one"
         assert upstream.open == 1

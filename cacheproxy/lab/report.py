@@ -1,0 +1,87 @@
+"""A replay's report for people, drawn with rich."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from cacheproxy.model import Layer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import RenderableType
+
+    from cacheproxy.lab.outcomes import ReplayReport, Share
+
+_KINDS: Final = {
+    Layer.EXACT.value: "exact hit",
+    Layer.SEMANTIC.value: "semantic hit",
+    Layer.COALESCED.value: "coalesced",
+    "miss": "no hit",
+}
+
+
+def render(report: ReplayReport) -> RenderableType:
+    """The whole report: what answered and how fast, what was wrong, what was saved, and why there was no hit."""
+    parts: list[RenderableType] = [_headline(report), _answers(report), _facts(report)]
+    if report.reasons:
+        parts.append(_counts("Why there was no hit", report.reasons))
+    if report.errors:
+        parts.append(_counts("What failed", report.errors))
+    return Group(*parts)
+
+
+def _headline(report: ReplayReport) -> Text:
+    rate = report.requests / report.duration_s if report.duration_s else 0.0
+    return Text.assemble(
+        (f"{report.hit_rate:.1%} hits", "bold green"),
+        f"  {report.requests:,} requests in {report.duration_s:.1f} s ({rate:,.0f}/s)",
+        (f", {report.failed:,} failed", "bold red") if report.failed else "",
+    )
+
+
+def _answers(report: ReplayReport) -> Table:
+    table = _table("answered by", "requests", "share", "p50 ms", "p95 ms")
+    for kind, name in _KINDS.items():
+        latency = report.latency[kind]
+        share = f"{latency.requests / report.requests:.1%}" if report.requests else ""
+        times = (f"{latency.p50_ms:,.1f}", f"{latency.p95_ms:,.1f}") if latency.requests else ("", "")
+        table.add_row(name, f"{latency.requests:,}", share, *times)
+    return table
+
+
+def _facts(report: ReplayReport) -> Table:
+    table = _table("", "", headed=False)
+    table.add_row("wrong semantic hits", _share(report.wrong_per_semantic_hit))
+    table.add_row("wrong hits, of all hits", _share(report.wrong_per_hit))
+    table.add_row("wrong hits, of all answers", _share(report.wrong_per_request))
+    table.add_row("saved", f"${report.saved_usd:,.6f}  ({report.saved_tokens:,} tokens)")
+    table.add_row("spent", f"${report.spent_usd:,.6f}  ({report.bought_tokens:,} tokens)")
+    return table
+
+
+def _share(share: Share) -> str:
+    if not share.of:
+        return "none whose class is known"
+    low, high = share.interval
+    return f"{share.count:,} of {share.of:,}  {share.rate:.2%}  (95%: {low:.2%} to {high:.2%})"
+
+
+def _counts(title: str, counts: Mapping[str, int]) -> Table:
+    table = _table(title, "requests")
+    for name, count in counts.items():
+        table.add_row(name, f"{count:,}")
+    return table
+
+
+def _table(first: str, *others: str, headed: bool = True) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_header=headed, pad_edge=False)
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="right" if headed else "left")
+    return table
