@@ -81,9 +81,6 @@ class HttpUpstream:
             response = await self._request(request, url, request.headers, body)
         else:
             response = await self._upload(request, url, body)
-        # Each answer starts with the patience for a first byte; once there is one, the next must come sooner.
-        if (connection := response.connection) is not None and (protocol := connection.protocol) is not None:
-            protocol.read_timeout = self._deadlines.between_bytes_s
         async with response:
             yield _HttpResponse(response, url, self._deadlines)
 
@@ -182,11 +179,25 @@ class _HttpResponse:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         content = self._response.content
+        waited_s = self._deadlines.first_byte_s
+        begun = False
         try:
             while chunk := await content.readany():
+                if not begun:
+                    begun = True
+                    waited_s = self._deadlines.between_bytes_s
+                    self._expect_within(waited_s)
                 yield chunk
         except (aiohttp.ClientError, OSError) as error:
-            raise _translated(error, self._url, self._deadlines.between_bytes_s) from error
+            raise _translated(error, self._url, waited_s) from error
+
+    def _expect_within(self, seconds: float) -> None:
+        """From now on the rest of the body must come in reads that are at most so far apart."""
+        connection = self._response.connection
+        if self._response.content.is_eof() or connection is None or connection.protocol is None:
+            return  # it has all come, and the connection may already serve another request
+        connection.protocol.read_timeout = seconds
+        connection.protocol.start_timeout()
 
 
 async def _sliced(body: bytes) -> AsyncIterator[bytes]:
