@@ -67,7 +67,7 @@ def _facts(report: ReplayReport) -> Table:
 
 def _share(share: Share) -> str:
     if not share.of:
-        return "none whose class is known"
+        return "nothing to judge"
     low, high = share.interval
     return f"{share.count:,} of {share.of:,}  {share.rate:.2%}  (95%: {low:.2%} to {high:.2%})"
 

@@ -40,6 +40,6 @@ def test_everything_that_was_found_is_told():
 
 def test_what_did_not_happen_is_left_out():
     text = drawn([], duration_s=0.0)
-    assert "none whose class is known" in text
+    assert "nothing to judge" in text
     assert "failed" not in text
     assert "Why there was no hit" not in text
