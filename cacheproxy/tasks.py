@@ -27,7 +27,7 @@ class TaskSet:
 
     def start(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
         """Run ``work`` in the background under ``owner/name``; nobody waits for it."""
-        self.begin(work, name=name)
+        _ = self.begin(work, name=name)
 
     def begin(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
         """The same, for work whose result is awaited or which may have to be cancelled."""

@@ -15,7 +15,7 @@ from cacheproxy.model import Mode
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CONTROL_HEADER_PREFIX: Final = "x-cacheproxy-"
+CONTROL_HEADERS: Final = tuple(f"x-cacheproxy-{name}" for name in ("mode", "ttl", "namespace", "max-wrong", "tags"))
 MAX_TAGS: Final = 32
 MAX_NAME: Final = 128
 

@@ -51,7 +51,7 @@ def judge(view: View, controls: Controls, rules: CacheRules) -> Eligibility:
     """Decide what a request may use."""
     mode = rules.mode if controls.mode is None else max(rules.mode, controls.mode, key=_TIGHTNESS.__getitem__)
     ttl_s = tighter(rules.ttl_s, controls.ttl_s) or 0.0
-    if bypass := _bypass(view, controls, mode):
+    if bypass := bypass_reason(view, controls, rules):
         return Eligibility(bypass, None, read=False, ttl_s=0.0)
     exact_only = view.exact_only
     if exact_only is None and mode is Mode.EXACT:
@@ -64,8 +64,9 @@ def judge(view: View, controls: Controls, rules: CacheRules) -> Eligibility:
     return Eligibility(None, exact_only, read=not controls.no_cache, ttl_s=ttl_s, shadow=mode is Mode.SHADOW)
 
 
-def _bypass(view: View, controls: Controls, mode: Mode) -> Reason | None:
-    if mode is Mode.OFF:
+def bypass_reason(view: View, controls: Controls, rules: CacheRules) -> Reason | None:
+    """Why a request must not touch the cache at all; the part of the verdict that even an exact hit needs."""
+    if Mode.OFF in {rules.mode, controls.mode}:
         return Reason.MODE_OFF
     if controls.no_store:
         return Reason.NO_STORE

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
 from cacheproxy import jsontext
 from cacheproxy.core import controls as caller_controls
@@ -19,8 +21,18 @@ if TYPE_CHECKING:
     from cacheproxy.flow.messages import Incoming
     from cacheproxy.flow.routing import Route
     from cacheproxy.jsontext import JsonObject
-    from cacheproxy.model import View
+    from cacheproxy.model import Reason, View
     from cacheproxy.wire.dialect import Dialect
+
+
+_HEADERS_THAT_COUNT: Final = (
+    "content-encoding",
+    "cache-control",
+    *caller_controls.CONTROL_HEADERS,
+    *scope.CREDENTIAL_HEADERS,
+)
+_KNOWN_BYTES: Final = 2 * 1024 * 1024
+_LARGEST_KNOWN_BYTES: Final = 32 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +54,15 @@ class Rules:
     max_body_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Asked:
     """One request to a cached API."""
 
     route: Route
     dialect: Dialect
     incoming: Incoming
+    sent: bytes
+    """The body, byte for byte."""
     raw: bytes
     """The body to forward: as it came, but for controls that were taken out."""
     recoded: bool
@@ -56,7 +70,9 @@ class Asked:
     body: JsonObject
     view: View
     controls: Controls
-    eligibility: Eligibility
+    bypass: Reason | None
+    """Why the cache must not be touched at all."""
+    rules: Rules
     place: scope.Place
     keys: Keys
     tenant: str
@@ -65,17 +81,68 @@ class Asked:
     started: float
     """When the request came in, on the monotonic clock."""
 
+    @cached_property
+    def eligibility(self) -> Eligibility:
+        """What the request may use besides its own exact entry. Reads the prompt, so an exact hit does not ask."""
+        return eligibility.judge(self.view, self.controls, self.rules.cache)
+
+    def again(self, incoming: Incoming, *, started: float) -> Asked:
+        """The same request, sent once more."""
+        copy = object.__new__(Asked)
+        copy.__dict__.update(self.__dict__, incoming=incoming, started=started)
+        return copy
+
     @property
     def prompt(self) -> str:
         """The text that is embedded and compared."""
         return "\n".join(self.view.texts)
 
 
-async def understand(incoming: Incoming, route: Route, dialect: Dialect, rules: Rules, *, started: float) -> Asked:
-    """Read a request. Raises ``BadRequest`` or ``TooLarge``."""
+class Reader:
+    """Reads requests. One that was answered from the cache and comes again, byte for byte, is not read twice."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self._headers = (
+            *_HEADERS_THAT_COUNT,
+            *(name.lower() for name in rules.keys.headers),
+            *([rules.tenants.header] if rules.tenants.header else []),
+        )
+        self._known: OrderedDict[tuple[object, ...], Asked] = OrderedDict()
+        self._known_bytes = 0
+
+    async def read(self, incoming: Incoming, route: Route, dialect: Dialect, *, started: float) -> Asked:
+        """Read a request. Raises ``BadRequest`` or ``TooLarge``."""
+        sent = await incoming.read(self.rules.max_body_bytes)
+        known = self._known.get(self._name(incoming, sent))
+        if known is not None:
+            return known.again(incoming, started=started)
+        return understand(incoming, sent, route, dialect, self.rules, started=started)
+
+    def remember(self, asked: Asked) -> None:
+        """This request was answered from the cache: it may well come again."""
+        size = len(asked.sent)
+        name = self._name(asked.incoming, asked.sent)
+        if size > _LARGEST_KNOWN_BYTES or name in self._known:
+            return
+        self._known[name] = asked
+        self._known_bytes += size
+        while self._known_bytes > _KNOWN_BYTES:
+            _, oldest = self._known.popitem(last=False)
+            self._known_bytes -= len(oldest.sent)
+
+    def _name(self, incoming: Incoming, sent: bytes) -> tuple[object, ...]:
+        """Everything that ``understand`` reads."""
+        headers = incoming.headers
+        return (incoming.target, sent, *[headers.get(name) for name in self._headers])
+
+
+def understand(
+    incoming: Incoming, sent: bytes, route: Route, dialect: Dialect, rules: Rules, *, started: float
+) -> Asked:
+    """Understand a request whose body is ``sent``. Raises ``BadRequest`` or ``TooLarge``."""
     headers = incoming.headers
     controls = caller_controls.from_headers(headers)
-    sent = await incoming.read(rules.max_body_bytes)
     raw = decoded(sent, headers.get("Content-Encoding", "").strip().lower(), limit=rules.max_body_bytes)
     body = _parse(raw)
     recoded = False
@@ -95,27 +162,28 @@ async def understand(incoming: Incoming, route: Route, dialect: Dialect, rules: 
         namespace=controls.namespace,
         headers=scope.key_headers(headers, rules.keys),
     )
+    try:
+        keys = scope.keys(place, body, view.skeleton, view.texts, rules.keys)
+    except ValueError as error:
+        raise BadRequest(f"the body cannot be keyed: {error}") from error
     return Asked(
         route=route,
         dialect=dialect,
         incoming=incoming,
+        sent=sent,
         raw=raw if recoded else sent,
         recoded=recoded,
         body=body,
         view=view,
         controls=controls,
-        eligibility=eligibility.judge(view, controls, rules.cache),
+        bypass=eligibility.bypass_reason(view, controls, rules.cache),
+        rules=rules,
         place=place,
-        keys=scope.keys(place, body, view.skeleton, view.texts, rules.keys),
+        keys=keys,
         tenant=tenant,
         credential=scope.credential_name(route.target.name, credential, secret=secret),
         started=started,
     )
-
-
-def with_body(asked: Asked, body: JsonObject, view: View, rules: KeyRules) -> Asked:
-    """The same request with another body, under the keys of that body."""
-    return replace(asked, body=body, view=view, keys=scope.keys(asked.place, body, view.skeleton, view.texts, rules))
 
 
 def plain_body(asked: Asked) -> bytes:

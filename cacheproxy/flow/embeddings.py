@@ -74,7 +74,7 @@ class CachedEmbeddings:
         why = next(reason for reason in found if isinstance(reason, Reason))
         if asked.controls.only_if_cached:
             raise NotCached(f"{len(missing)} of {len(found)} inputs are not cached, and only-if-cached was asked")
-        status = CacheStatus.MISS if asked.eligibility.read else CacheStatus.REFRESH
+        status = CacheStatus.MISS if not asked.controls.no_cache else CacheStatus.REFRESH
         return await self._fetch(asked, cut, singles, found, missing, Miss(status, why))
 
     def _single(self, asked: Asked, cut: wire.Inputs, value: wire.Input) -> Asked:
@@ -85,7 +85,7 @@ class CachedEmbeddings:
 
     async def _found(self, singles: Sequence[Asked]) -> list[Entry | Reason]:
         asked = singles[0]
-        if not asked.eligibility.read:
+        if asked.controls.no_cache:
             return [Reason.NO_CACHE] * len(singles)
         if not await self._proofs.proven(asked.credential):
             return [Reason.CREDENTIAL_UNPROVEN] * len(singles)

@@ -103,7 +103,7 @@ class Learner:
     def _may_keep(self, asked: Asked, entry: Entry, read: AnswerView) -> bool:
         return (
             read.storable
-            and asked.eligibility.bypass is None
+            and asked.bypass is None
             and asked.eligibility.ttl_s > 0
             and len(entry.answer) <= self._rules.max_answer_bytes
         )

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 from cacheproxy.core.policy import Forward, Serve
 from cacheproxy.errors import NotCached, ProxyError
 from cacheproxy.flow import render
-from cacheproxy.flow.asked import understand
 from cacheproxy.flow.messages import Streamed, Whole
 from cacheproxy.flow.told import Hit, Miss
 from cacheproxy.model import CacheStatus, Entry, Layer, Reason
@@ -25,7 +24,7 @@ from cacheproxy.wire.dialects import DIALECTS, EMBEDDINGS, dialect_for_errors
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable
 
-    from cacheproxy.flow.asked import Asked, Rules
+    from cacheproxy.flow.asked import Asked, Reader
     from cacheproxy.flow.coalesce import Flight, Flights, Head, Listener
     from cacheproxy.flow.credentials import Proofs
     from cacheproxy.flow.embeddings import CachedEmbeddings
@@ -50,7 +49,7 @@ class Proxy:
         self,
         *,
         routes: Routes,
-        rules: Rules,
+        reader: Reader,
         render_rules: RenderRules,
         exact: Exact,
         recall: Recall,
@@ -66,7 +65,7 @@ class Proxy:
         token: Callable[[], str],
     ) -> None:
         self._routes = routes
-        self._rules = rules
+        self._reader = reader
         self._render_rules = render_rules
         self._exact = exact
         self._recall = recall
@@ -91,22 +90,21 @@ class Proxy:
             if cached is None:
                 return await self._passthrough.send(incoming, route)
             dialect = cached
-            return await self._answer(await understand(incoming, route, dialect, self._rules, started=started))
+            return await self._answer(await self._reader.read(incoming, route, dialect, started=started))
         except ProxyError as error:
             return render.failure(dialect, error)
 
     async def _answer(self, asked: Asked) -> Reply:
-        eligibility, key = asked.eligibility, asked.keys.key
-        if eligibility.bypass is not None:
-            return await self._forward(asked, Miss(CacheStatus.BYPASS, eligibility.bypass), key=None)
+        if asked.bypass is not None:
+            return await self._forward(asked, Miss(CacheStatus.BYPASS, asked.bypass), key=None)
         if asked.dialect is EMBEDDINGS:
             return await self._embeddings.answer(asked)
-        if not eligibility.read:
+        if asked.controls.no_cache:
             return await self._forward(asked, Miss(CacheStatus.REFRESH, Reason.NO_CACHE), key=None)
         if not await self._proofs.proven(asked.credential):
             # Nobody else's answer, not even one still in flight, before the upstream has accepted this credential.
             return await self._forward(
-                asked, Miss(CacheStatus.MISS, Reason.CREDENTIAL_UNPROVEN), key=(key, asked.credential)
+                asked, Miss(CacheStatus.MISS, Reason.CREDENTIAL_UNPROVEN), key=(asked.keys.key, asked.credential)
             )
         return await self._look_up(asked)
 
@@ -114,6 +112,7 @@ class Proxy:
         """The exact layer, then whoever is asking the same at the moment, then the semantic layer."""
         found = await self._exact.find(asked.keys.key, max_age_s=asked.controls.max_age_s)
         if isinstance(found, Entry):
+            self._reader.remember(asked)
             return self._hit(asked, Hit(found, Layer.EXACT))
         if self._exact.samples > 1:
             # Whoever wants several samples of one request wants them independent: no sharing, nothing similar.

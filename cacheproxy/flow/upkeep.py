@@ -77,7 +77,7 @@ class Upkeep:
         for change in changes or ():
             if change.row is None:
                 await self._index.remove(change.entry_id)
-                self._l1.drop_key(change.key)
+                self._l1.drop((change.entry_id,))
             else:
                 await self._index.add(change.row)
 

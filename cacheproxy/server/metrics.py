@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from cacheproxy.model import Layer
+from cacheproxy.model import NO_USAGE, Layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cacheproxy.model import Served
+
+M = TypeVar("M", Counter, Histogram)
 
 MAX_MODELS: Final = 100
 """Model names come from callers: past this many they share the label ``other``."""
@@ -87,6 +89,7 @@ class Metrics:
         self._entries = Gauge("cacheproxy_entries", "Entries in the store", registry=registry)
         self._breaker = Gauge("cacheproxy_breaker_state", "0 closed, 1 half open, 2 open", ["port"], registry=registry)
         self._models: set[str] = set()
+        self._children: dict[tuple[object, ...], object] = {}
 
     def watch_entries(self, count: Callable[[], float]) -> None:
         """Ask this for the number of entries at each scrape."""
@@ -100,23 +103,31 @@ class Metrics:
     def served(self, event: Served) -> None:
         """Count a finished request."""
         layer = event.layer.value if event.layer is not None else "none"
-        self._requests.labels(event.dialect, event.status.value, layer).inc()
-        self._request_seconds.labels(layer).observe(event.duration_ms / 1000)
+        self._child(self._requests, event.dialect, event.status.value, layer).inc()
+        self._child(self._request_seconds, layer).observe(event.duration_ms / 1000)
         if event.reason is not None:
-            self._reasons.labels(event.reason.value).inc()
+            self._child(self._reasons, event.reason.value).inc()
         if event.similarity is not None:
             self._similarity.observe(event.similarity)
         if event.upstream_ms is not None:
-            self._upstream_seconds.labels(event.upstream).observe(event.upstream_ms / 1000)
+            self._child(self._upstream_seconds, event.upstream).observe(event.upstream_ms / 1000)
         if event.layer is Layer.COALESCED:
             self._coalesced.inc()
-        if event.cost_usd or event.saved_usd or event.saved_usage.input_tokens or event.saved_usage.output_tokens:
-            model = self._bounded(event.model)
-            if event.cost_usd:
-                self._cost.labels(model, "upstream").inc(event.cost_usd)
-            self._saved.labels(model, layer).inc(event.saved_usd)
-            self._saved_tokens.labels(model, "input").inc(event.saved_usage.input_tokens)
-            self._saved_tokens.labels(model, "output").inc(event.saved_usage.output_tokens)
+        if event.cost_usd:
+            self._child(self._cost, self._bounded(event.model), "upstream").inc(event.cost_usd)
+        if event.saved_usd:
+            self._child(self._saved, self._bounded(event.model), layer).inc(event.saved_usd)
+        if event.saved_usage is not NO_USAGE:
+            model, saved = self._bounded(event.model), event.saved_usage
+            self._child(self._saved_tokens, model, "input").inc(saved.input_tokens)
+            self._child(self._saved_tokens, model, "output").inc(saved.output_tokens)
+
+    def _child(self, metric: M, *labels: str) -> M:
+        """The metric with these labels. Looked up here, since the library checks and locks each time."""
+        child = self._children.get((metric, *labels))
+        if child is None:
+            child = self._children[metric, *labels] = metric.labels(*labels)
+        return cast("M", child)
 
     def took(self, port: str, operation: str, seconds: float) -> None:
         """A port's call worked."""
