@@ -57,6 +57,7 @@ class Reason(StrEnum):
     TOO_OLD = "too-old"
     SAMPLING = "sampling"
     SHADOW = "shadow"
+    UNCERTIFIED = "uncertified"
     # A lexical guard saw a difference that similarity does not.
     GUARD_NUMBERS = "guard-numbers"
     GUARD_UNITS = "guard-units"

@@ -28,6 +28,7 @@ from cacheproxy.core.policy import ThresholdPolicy
 from cacheproxy.core.pricing import GenaiPrices, PriceOverride
 from cacheproxy.errors import ConfigError, PortUnavailable
 from cacheproxy.flow.asked import Reader, Rules, TenantRules
+from cacheproxy.flow.churn import ScopeChurn
 from cacheproxy.flow.coalesce import Flights
 from cacheproxy.flow.credentials import Proofs
 from cacheproxy.flow.embeddings import CachedEmbeddings
@@ -217,7 +218,7 @@ def _assemble(
     prices = GenaiPrices(clock=_now, overrides=[_price(price) for price in settings.prices])
     hits = HitCounts()
     teller = Teller([ledger, metrics, hits], price_version=prices.version, now=_now, clock=_clock)
-    l1 = L1(cache.l1_bytes)
+    l1, churn = L1(cache.l1_bytes), ScopeChurn()
     proofs = Proofs(store=store, reads=reads, writes=writes, tasks=tasks, life_s=cache.credential_proof_s, now=_now)
     exact = Exact(store=store, reads=reads, l1=l1, samples=cache.samples, now=_now, draw=draw)
     recall = Recall(
@@ -282,12 +283,14 @@ def _assemble(
         ),
         proofs=proofs,
         teller=teller,
+        churn=churn,
         now=_now,
         clock=_clock,
         token=token,
     )
     shelters = (reads, writes, searching, embedding)
     metrics.watch_entries(lambda: upkeep.entries)
+    metrics.watch_churn(lambda: churn.share)
     metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})
     return _Flow(proxy, upkeep, shelters)
 

@@ -56,6 +56,8 @@ def judge(view: View, controls: Controls, rules: CacheRules) -> Eligibility:
     exact_only = view.exact_only
     if exact_only is None and mode is Mode.EXACT:
         exact_only = Reason.NO_ENTRY
+    if exact_only is None and controls.max_wrong is not None:
+        exact_only = Reason.UNCERTIFIED  # a plain threshold keeps no error budget, so it must not pretend to
     if view.texts and is_volatile("\n".join(view.texts), rules.volatile_patterns):
         ttl_s = min(ttl_s, rules.volatile_ttl_s)
         exact_only = exact_only or Reason.VOLATILE

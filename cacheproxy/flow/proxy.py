@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable
 
     from cacheproxy.flow.asked import Asked, Reader
+    from cacheproxy.flow.churn import ScopeChurn
     from cacheproxy.flow.coalesce import Flight, Flights, Head, Listener
     from cacheproxy.flow.credentials import Proofs
     from cacheproxy.flow.embeddings import CachedEmbeddings
@@ -60,6 +61,7 @@ class Proxy:
         passthrough: PassThrough,
         proofs: Proofs,
         teller: Teller,
+        churn: ScopeChurn,
         now: Callable[[], float],
         clock: Callable[[], float],
         token: Callable[[], str],
@@ -76,6 +78,7 @@ class Proxy:
         self._passthrough = passthrough
         self._proofs = proofs
         self._teller = teller
+        self._churn = churn
         self._now = now
         self._clock = clock
         self._token = token
@@ -114,6 +117,7 @@ class Proxy:
         if isinstance(found, Entry):
             self._reader.remember(asked)
             return self._hit(asked, Hit(found, Layer.EXACT))
+        self._churn.missed(asked.keys.scope)
         if self._exact.samples > 1:
             # Whoever wants several samples of one request wants them independent: no sharing, nothing similar.
             return await self._forward(asked, Miss(CacheStatus.MISS, found), key=None)
@@ -175,8 +179,10 @@ class Proxy:
             outcome = await listener.end()
             head = await listener.head()
             listener.leave()
-        except BaseException:
+        except BaseException as error:
             listener.leave()
+            if isinstance(error, ProxyError):
+                flight.when_ended(lambda outcome: self._teller.joined(asked, outcome))
             raise
         if outcome.entry is not None:
             return self._hit(asked, Hit(outcome.entry, Layer.COALESCED))

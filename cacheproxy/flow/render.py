@@ -41,7 +41,7 @@ def replay(asked: Asked, hit: Hit, *, fresh: Fresh, now: float, rules: RenderRul
     answer = jsontext.parse(hit.entry.answer)
     if not view.retained_upstream:
         answer = dialect.refresh(answer, fresh, zero_usage=rules.zero_usage)
-    headers = [(dialect.request_id_header, f"cacheproxy-{fresh.token}")]
+    headers = [(dialect.request_id_header, f"req_{fresh.token}")]
     if rules.expose_headers:
         headers += hit_headers(hit, now=now)
     if not view.stream:

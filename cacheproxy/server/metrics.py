@@ -87,6 +87,9 @@ class Metrics:
             registry=registry,
         )
         self._entries = Gauge("cacheproxy_entries", "Entries in the store", registry=registry)
+        self._churn = Gauge(
+            "cacheproxy_scope_churn", "Share of the latest misses whose scope was never seen before", registry=registry
+        )
         self._breaker = Gauge("cacheproxy_breaker_state", "0 closed, 1 half open, 2 open", ["port"], registry=registry)
         self._models: set[str] = set()
         self._children: dict[tuple[object, ...], object] = {}
@@ -94,6 +97,10 @@ class Metrics:
     def watch_entries(self, count: Callable[[], float]) -> None:
         """Ask this for the number of entries at each scrape."""
         self._entries.set_function(count)
+
+    def watch_churn(self, share: Callable[[], float]) -> None:
+        """Ask this for the scope churn at each scrape."""
+        self._churn.set_function(share)
 
     def watch_breakers(self, states: Mapping[str, Callable[[], float]]) -> None:
         """Ask these for the breakers' states at each scrape."""
