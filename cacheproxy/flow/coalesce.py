@@ -69,6 +69,7 @@ class Flight:
         self.error: ProxyError | None = None
         self.joinable = True
         self.ended = False
+        self.giving_up: asyncio.TimerHandle | None = None
         self._limit_bytes = limit_bytes
         self._pieces: deque[Piece] = deque()
         self._dropped = 0
@@ -85,8 +86,11 @@ class Flight:
         return listener
 
     def when_ended(self, callback: Callable[[Outcome], None]) -> None:
-        """Call back once when the flight has ended."""
-        self._on_end.append(callback)
+        """Call back once when the flight has ended, at once if it has already."""
+        if self.outcome is not None:
+            callback(self.outcome)
+        else:
+            self._on_end.append(callback)
 
     def when_empty(self, callback: Callable[[], None]) -> None:
         """Call back each time when the last listener has left a flight that has not ended."""
@@ -244,9 +248,12 @@ class Flights:
             del self._by_key[key]
 
     def _cancel_later(self, flight: Flight, task: asyncio.Task[None]) -> None:
+        if flight.giving_up is not None:
+            flight.giving_up.cancel()  # somebody came and left in the meantime
+
         def cancel() -> None:
             if flight.deserted and not flight.ended:
                 flight.joinable = False
                 task.cancel()
 
-        asyncio.get_running_loop().call_later(self._abandon_s, cancel)
+        flight.giving_up = asyncio.get_running_loop().call_later(self._abandon_s, cancel)

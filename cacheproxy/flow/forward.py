@@ -83,7 +83,9 @@ class Forwarder:
             if response.status in _OK and _header(response, "content-type").startswith("text/event-stream"):
                 if not can_decode(coding):
                     return await _pass(flight, response, b"", response.chunks())
-                recorder = Recorder(asked.dialect.assembler(), coding=coding, hide_usage=ask_usage)
+                # Whoever joins may not have asked for the usage that the first caller asked for.
+                hide_usage = ask_usage or asked.view.asks_usage
+                recorder = Recorder(asked.dialect.assembler(), coding=coding, hide_usage=hide_usage)
                 await _record(flight, response, recorder)
                 answer = recorder.answer()
             else:

@@ -1,0 +1,382 @@
+"""The whole flow as ``wiring`` assembles it, over a real store, index and embedder, and a scripted upstream.
+
+Time is driven by hand: ``world.clock.now``. ``world.upstream`` remembers what it was asked, ``world.told`` what the
+observers were told.
+"""
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+
+import pytest
+from multidict import CIMultiDict
+
+from cacheproxy import wiring
+from cacheproxy.core import scope
+from cacheproxy.embed.hashed import HashedEmbedder
+from cacheproxy.errors import TooLarge
+from cacheproxy.flow.messages import Streamed
+from cacheproxy.flow.routing import Routes
+from cacheproxy.index.flat import FlatIndex
+from cacheproxy.model import Entry, Usage
+from cacheproxy.server.metrics import Metrics
+from cacheproxy.settings import Settings
+from cacheproxy.store.sqlite import open_sqlite
+from cacheproxy.tasks import TaskSet
+from cacheproxy.upstream.scripted import EVENT_STREAM, Answer, ScriptedUpstream
+from cacheproxy.wire.dialects import DIALECTS
+from cacheproxy.wire.sse import SseParser
+
+NOW = 1_800_000_000.0
+BASE = "https://llm.example/v1"
+CREDENTIAL = "Bearer sk-test"
+CHAT = "/v1/chat/completions"
+MESSAGES = "/v1/messages"
+PATIENT = {"store_ms": 20_000, "embedder_ms": 20_000, "abandon_s": 0.01}
+"""Deadlines that a busy machine does not miss."""
+
+
+class Clock:
+    """Tells the time that it is set to."""
+
+    def __init__(self):
+        self.now = NOW
+
+    def __call__(self):
+        return self.now
+
+
+@dataclass
+class Asking:
+    """A request as a door hands it in."""
+
+    method: str
+    target: str
+    headers: CIMultiDict
+    body: bytes | None = None
+
+    @property
+    def has_body(self):
+        return self.body is not None
+
+    async def read(self, limit):
+        if len(self.body or b"") > limit:
+            raise TooLarge(f"over {limit} bytes")
+        return self.body or b""
+
+    async def chunks(self):
+        for start in range(0, len(self.body or b""), 7):
+            yield self.body[start : start + 7]
+
+
+@dataclass
+class Told:
+    """A reply, read to its end."""
+
+    status: int
+    headers: CIMultiDict
+    body: bytes
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    @property
+    def events(self):
+        return [event.data for event in SseParser().feed(self.body)]
+
+    @property
+    def text(self):
+        """What the assistant said, JSON or stream."""
+        if self.headers["Content-Type"].startswith("application/json"):
+            return self.json["choices"][0]["message"]["content"]
+        chunks = [json.loads(data) for data in self.events if data and data != "[DONE]"]
+        return "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks if c.get("choices"))
+
+    @property
+    def cache(self):
+        """Status and layer of a hit, status and reason of a miss."""
+        detail = self.headers.get("X-CacheProxy-Layer") or self.headers.get("X-CacheProxy-Reason")
+        return self.headers.get("X-Cache-Status"), detail
+
+
+@dataclass
+class Notebook:
+    """A ledger that keeps the events themselves."""
+
+    events: list = field(default_factory=list)
+
+    def served(self, event):
+        self.events.append(event)
+
+    async def flush(self):
+        pass
+
+    async def tallies(self, by, *, since=0.0, until=None):
+        return ()
+
+
+def completion(text, *, finish="stop", model="gpt-4o-mini-2024-07-18", usage=True, **message):
+    """A chat completion as the API gives it."""
+    answer = {
+        "id": "chatcmpl-original",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": model,
+        "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": text, **message}, "finish_reason": finish}
+        ],
+    }
+    if usage:
+        answer["usage"] = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30}
+    return answer
+
+
+def whole(answer, **changes):
+    return Answer(**{"chunks": [json.dumps(answer).encode()], **changes})
+
+
+def pieces(answer, *, usage=False, path=CHAT):
+    """The events of a chat completion's stream, one by one."""
+    return [event.encode() for event in DIALECTS[path].replay(answer, with_usage=usage)]
+
+
+def streamed(answer, *, usage=False, path=CHAT):
+    return Answer(headers=EVENT_STREAM, chunks=pieces(answer, usage=usage, path=path))
+
+
+def question_of(received):
+    content = json.loads(received.body)["messages"][-1]["content"]
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def echo(received):
+    """An upstream that answers every question with an answer of its own."""
+    body = json.loads(received.body)
+    if received.url.partition("?")[0].endswith("/embeddings"):
+        inputs = body["input"] if isinstance(body["input"], list) else [body["input"]]
+        if inputs and isinstance(inputs[0], int):
+            inputs = [inputs]
+        return whole(embedded(inputs, body.get("encoding_format", "float")))
+    if received.url.endswith("/messages"):
+        answer = message(f"Answer to {question_of(received)}")
+        return streamed(answer, path=MESSAGES) if body.get("stream") else whole(answer)
+    answer = completion(f"Answer to {question_of(received)}")
+    if not body.get("stream"):
+        return whole(answer)
+    return streamed(answer, usage=bool((body.get("stream_options") or {}).get("include_usage")))
+
+
+def message(text, **changes):
+    """An Anthropic message."""
+    return {
+        "id": "msg_original",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-sonnet-4-5",
+        "content": [{"type": "text", "text": text}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 10, "output_tokens": 20},
+        **changes,
+    }
+
+
+def embedded(inputs, encoding="float"):
+    """An embeddings answer; the vector tells which input it is for."""
+    rows = [
+        {
+            "object": "embedding",
+            "index": at,
+            "embedding": [float(len(str(value))), float(sum(map(ord, str(value))))]
+            if encoding == "float"
+            else f"b64 of {value}",
+        }
+        for at, value in enumerate(inputs)
+    ]
+    tokens = sum(len(value) for value in inputs)
+    return {
+        "object": "list",
+        "data": rows,
+        "model": "text-embedding-3-small",
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+
+
+class World:
+    """A proxy to ask, and all that stands behind it."""
+
+    def __init__(self, *, flow, upstream, store, index, clock, notebook, tasks, settings):
+        self.flow = flow
+        self.proxy = flow.proxy
+        self.upkeep = flow.upkeep
+        self.upstream = upstream
+        self.store = store
+        self.index = index
+        self.clock = clock
+        self.notebook = notebook
+        self.tasks = tasks
+        self.settings = settings
+
+    @property
+    def told(self):
+        return self.notebook.events
+
+    @property
+    def questions(self):
+        """What reached the upstream."""
+        return [question_of(received) for received in self.upstream.received]
+
+    async def handle(self, body, *, path=CHAT, headers=(), method="POST"):
+        """The reply as it is, streams unread."""
+        headers = CIMultiDict({"Authorization": CREDENTIAL, "Content-Type": "application/json", **dict(headers)})
+        if isinstance(body, dict):
+            body = json.dumps(body).encode()
+        return await self.proxy.handle(Asking(method, path, headers, body))
+
+    async def send(self, body, *, path=CHAT, headers=(), method="POST"):
+        """The reply, read to its end."""
+        return await self.read(await self.handle(body, path=path, headers=headers, method=method))
+
+    async def read(self, reply):
+        if not isinstance(reply, Streamed):
+            return Told(reply.status, CIMultiDict(reply.headers), reply.body)
+        try:
+            body = b"".join([chunk async for chunk in reply.body])
+        finally:
+            await reply.close()
+        return Told(reply.status, CIMultiDict(reply.headers), body)
+
+    def chat(self, question, **members):
+        return {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": question}], **members}
+
+    async def ask(self, question, *, headers=(), path=CHAT, **members):
+        """Ask, and wait until what was learnt is stored."""
+        told = await self.send(self.chat(question, **members), headers=headers, path=path)
+        await self.settled()
+        return told
+
+    async def settled(self):
+        """Wait for everything under way in the background."""
+        while self.tasks._tasks:
+            await asyncio.gather(*self.tasks._tasks, return_exceptions=True)
+
+    async def entries(self):
+        """How many answers are stored."""
+        return await self.store.count()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(wiring, "_now", clock)
+    monkeypatch.setattr(wiring, "_clock", clock)
+    return clock
+
+
+@pytest.fixture
+async def open_world(tmp_path, clock):
+    """Opens worlds over one data directory, as restarts of one proxy would.
+
+    ``around_store`` and ``around_index`` wrap the adapters; what else is given are settings.
+    """
+    async with AsyncExitStack() as stack:
+
+        async def build(
+            script=echo,
+            *,
+            embedder=None,
+            exact_only=False,
+            around_store=lambda store: store,
+            around_index=lambda index: index,
+            proven=True,
+            deadlines=None,
+            **settings,
+        ):
+            chosen = Settings(
+                upstream_url=BASE, data_dir=tmp_path / "data", deadlines={**PATIENT, **(deadlines or {})}, **settings
+            )
+            embedder = None if exact_only else embedder or HashedEmbedder()
+            store = await stack.enter_async_context(open_sqlite(chosen.database, clock=clock))
+            index = FlatIndex()
+            if embedder is not None:
+                await store.claim_embedding(embedder.model, embedder.dimension)
+                async for rows in store.vectors():
+                    for row in rows:
+                        await index.add(row)
+            if proven:
+                secret = wiring._secret(chosen.data_dir)
+                for name in ("default", "anthropic"):
+                    await store.prove(scope.credential_name(name, CREDENTIAL, secret=secret), clock.now)
+            upstream = script if isinstance(script, ScriptedUpstream) else ScriptedUpstream(script)
+            notebook = Notebook()
+            tasks = await stack.enter_async_context(TaskSet("test"))
+            flow = wiring._assemble(
+                chosen,
+                store=around_store(store),
+                ledger=notebook,
+                index=around_index(index),
+                embedder=embedder,
+                upstream=upstream,
+                metrics=Metrics(),
+                tasks=tasks,
+                routes=Routes(wiring._targets(chosen)),
+            )
+            return World(
+                flow=flow,
+                upstream=upstream,
+                store=store,
+                index=index,
+                clock=clock,
+                notebook=notebook,
+                tasks=tasks,
+                settings=chosen,
+            )
+
+        yield build
+
+
+@pytest.fixture
+def api():
+    """The builders of requests and answers."""
+    return Api
+
+
+class Api:
+    """What upstreams say."""
+
+    completion = staticmethod(completion)
+    message = staticmethod(message)
+    embedded = staticmethod(embedded)
+    whole = staticmethod(whole)
+    streamed = staticmethod(streamed)
+    pieces = staticmethod(pieces)
+    echo = staticmethod(echo)
+    question_of = staticmethod(question_of)
+    Asking = Asking
+
+
+@pytest.fixture
+def make_entry():
+    def make(name="a", **changes):
+        entry = Entry(
+            id=f"id-{name}",
+            key=f"key-{name}".encode(),
+            scope=b"scope",
+            tenant="tenant",
+            dialect="openai-chat",
+            upstream="default",
+            model="gpt-4o-mini",
+            prompt=f"What is {name}?",
+            answer=json.dumps(completion(f"It is {name}.")).encode(),
+            usage=Usage(10, 20),
+            cost_usd=0.25,
+            latency_ms=800.0,
+            created_at=NOW,
+            expires_at=NOW + 3600,
+            semantic=True,
+        )
+        return replace(entry, **changes)
+
+    return make
