@@ -11,7 +11,6 @@ import gc
 import logging
 import os
 import random
-import re
 import secrets
 import signal
 import time
@@ -22,12 +21,10 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
-from cacheproxy.core import scope
-from cacheproxy.core.eligibility import CacheRules
-from cacheproxy.core.policy import ThresholdPolicy
-from cacheproxy.core.pricing import GenaiPrices, PriceOverride
+from cacheproxy import derive
+from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.errors import ConfigError, PortUnavailable
-from cacheproxy.flow.asked import Reader, Rules, TenantRules
+from cacheproxy.flow.asked import Reader
 from cacheproxy.flow.churn import ScopeChurn
 from cacheproxy.flow.coalesce import Flights
 from cacheproxy.flow.credentials import Proofs
@@ -40,11 +37,11 @@ from cacheproxy.flow.passthrough import PassThrough
 from cacheproxy.flow.proxy import Proxy
 from cacheproxy.flow.recall import Recall
 from cacheproxy.flow.render import RenderRules
-from cacheproxy.flow.routing import ANTHROPIC, DEFAULT, Routes, Target
+from cacheproxy.flow.routing import DEFAULT, Routes
 from cacheproxy.flow.shelter import Shelter
 from cacheproxy.flow.told import Teller
 from cacheproxy.flow.upkeep import HitCounts, Upkeep
-from cacheproxy.model import Mode, Reason, Selection
+from cacheproxy.model import Mode, Selection
 from cacheproxy.server.admin import build_admin
 from cacheproxy.server.data_plane import DataPlane
 from cacheproxy.server.listen import admin_listener, data_listener
@@ -53,8 +50,7 @@ from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.sqlite import open_sqlite
 from cacheproxy.store.sqlite_ledger import SqliteLedger
 from cacheproxy.tasks import TaskSet
-from cacheproxy.upstream.http import Deadlines, HttpUpstream
-from cacheproxy.upstream.providers import PROVIDERS
+from cacheproxy.upstream.http import HttpUpstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -63,7 +59,7 @@ if TYPE_CHECKING:
     from cacheproxy.address import Address
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.ports import Embedder, Ledger, Store, Upstream, VectorIndex
-    from cacheproxy.settings import PriceSettings, Settings, UpstreamSettings
+    from cacheproxy.settings import Settings
     from cacheproxy.store.sqlite import SqliteStore
 
 log = logging.getLogger(__name__)
@@ -145,9 +141,9 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         if embedder is not None:
             await store.claim_embedding(embedder.model, embedder.dimension)
             await _fill(index, store)
-        upstream = await stack.enter_async_context(HttpUpstream(_deadlines(settings)))
+        upstream = await stack.enter_async_context(HttpUpstream(derive.deadlines(settings)))
         tasks = await stack.enter_async_context(TaskSet("flow"))
-        routes = Routes(_targets(settings))
+        routes = Routes(derive.targets(settings))
         flow = _assemble(
             settings,
             store=store,
@@ -213,9 +209,9 @@ def _assemble(
 
     reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
     searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
-    rules = _rules(settings)
+    rules = derive.rules(settings, secret=_secret(settings.data_dir))
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
-    prices = GenaiPrices(clock=_now, overrides=[_price(price) for price in settings.prices])
+    prices = GenaiPrices(clock=_now, overrides=[derive.price(price) for price in settings.prices])
     hits = HitCounts()
     teller = Teller([ledger, metrics, hits], price_version=prices.version, now=_now, clock=_clock)
     l1, churn = L1(cache.l1_bytes), ScopeChurn()
@@ -226,9 +222,7 @@ def _assemble(
         index=index,
         store=store,
         l1=l1,
-        policy=ThresholdPolicy(
-            settings.threshold, frozenset(Reason(f"guard-{name}") for name in settings.guards.disabled)
-        ),
+        policy=derive.policy(settings),
         embedding=embedding,
         searching=searching,
         loading=reads,
@@ -337,67 +331,6 @@ def _readiness(
         return True, {**semantic, "breakers": ports}
 
     return ready
-
-
-def _rules(settings: Settings) -> Rules:
-    return Rules(
-        cache=CacheRules(
-            mode=settings.mode,
-            ttl_s=settings.cache.ttl_s,
-            volatile_ttl_s=settings.cache.volatile_ttl_s,
-            retained_ttl_s=settings.cache.responses_ttl_s,
-            volatile_patterns=[re.compile(pattern) for pattern in settings.key.volatile_patterns],
-        ),
-        keys=scope.KeyRules(
-            secret=_secret(settings.data_dir),
-            neutral=scope.NEUTRAL | set(settings.key.neutral),
-            headers=(*scope.KEY_HEADERS, *settings.key.headers),
-            ignore_patterns=tuple(re.compile(pattern) for pattern in settings.key.ignore_patterns),
-            isolate_by_user=settings.cache.isolate_by == "user",
-        ),
-        tenants=TenantRules(settings.cache.shared, settings.cache.tenant_header or ""),
-        max_body_bytes=settings.limits.body_bytes,
-    )
-
-
-def _targets(settings: Settings) -> dict[str, Target]:
-    """Every upstream: the presets, with what the settings say on top."""
-    targets = {name: Target(name, provider.base_url) for name, provider in PROVIDERS.items()}
-    targets[DEFAULT] = Target("openai", PROVIDERS["openai"].base_url)
-    if settings.upstream_url is not None:
-        # One base for both APIs, under its own name: prices are then looked up by the model alone.
-        targets[DEFAULT] = Target(DEFAULT, settings.upstream_url)
-        targets[ANTHROPIC] = Target(ANTHROPIC, settings.upstream_url)
-    for name, upstream in settings.upstreams.items():
-        targets[name] = _target(name, upstream)
-    return targets
-
-
-def _target(name: str, upstream: UpstreamSettings) -> Target:
-    provider = PROVIDERS.get(name)
-    url = upstream.url or (provider.base_url if provider else None)
-    if url is None:
-        raise ConfigError(f"upstreams.{name}.url is missing, and {name} is no provider that is known by name")
-    if upstream.api_key is None:
-        return Target(name, url)
-    key = upstream.api_key.get_secret_value()
-    return Target(name, url, provider.credential(key) if provider else ("Authorization", f"Bearer {key}"))
-
-
-def _deadlines(settings: Settings) -> Deadlines:
-    limits = settings.deadlines
-    return Deadlines(limits.connect_s, limits.first_byte_s, limits.between_bytes_s)
-
-
-def _price(price: PriceSettings) -> PriceOverride:
-    return PriceOverride(
-        price.model,
-        price.input_per_mtok,
-        price.output_per_mtok,
-        price.cached_input_per_mtok,
-        price.cache_write_per_mtok,
-        price.upstream,
-    )
 
 
 def _secret(data_dir: Path) -> bytes:

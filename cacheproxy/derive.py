@@ -1,0 +1,87 @@
+"""What the settings mean to each part: settings in, the parts' own rules out. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from cacheproxy.core import scope
+from cacheproxy.core.eligibility import CacheRules
+from cacheproxy.core.policy import ThresholdPolicy
+from cacheproxy.core.pricing import PriceOverride
+from cacheproxy.flow.asked import Rules, TenantRules
+from cacheproxy.flow.routing import ANTHROPIC, DEFAULT, Target
+from cacheproxy.upstream.http import Deadlines
+from cacheproxy.upstream.providers import PROVIDERS
+
+if TYPE_CHECKING:
+    from cacheproxy.core.policy import Policy
+    from cacheproxy.settings import PriceSettings, Settings, UpstreamSettings
+
+
+def rules(settings: Settings, *, secret: bytes) -> Rules:
+    """How requests are understood."""
+    return Rules(
+        cache=CacheRules(
+            mode=settings.mode,
+            ttl_s=settings.cache.ttl_s,
+            volatile_ttl_s=settings.cache.volatile_ttl_s,
+            retained_ttl_s=settings.cache.responses_ttl_s,
+            volatile_patterns=[re.compile(pattern) for pattern in settings.key.volatile_patterns],
+        ),
+        keys=scope.KeyRules(
+            secret=secret,
+            neutral=scope.NEUTRAL | set(settings.key.neutral),
+            headers=(*scope.KEY_HEADERS, *settings.key.headers),
+            ignore_patterns=tuple(re.compile(pattern) for pattern in settings.key.ignore_patterns),
+            isolate_by_user=settings.cache.isolate_by == "user",
+        ),
+        tenants=TenantRules(settings.cache.shared, settings.cache.tenant_header or ""),
+        max_body_bytes=settings.limits.body_bytes,
+    )
+
+
+def targets(settings: Settings) -> dict[str, Target]:
+    """Every upstream: the presets, with what the settings say on top."""
+    targets = {name: Target(name, provider.base_url) for name, provider in PROVIDERS.items()}
+    targets[DEFAULT] = Target("openai", PROVIDERS["openai"].base_url)
+    if settings.upstream_url is not None:
+        # One base for both APIs, under its own name: prices are then looked up by the model alone.
+        targets[DEFAULT] = Target(DEFAULT, settings.upstream_url)
+        targets[ANTHROPIC] = Target(ANTHROPIC, settings.upstream_url)
+    for name, upstream in settings.upstreams.items():
+        targets[name] = _target(name, upstream, targets.get(name))
+    return targets
+
+
+def _target(name: str, upstream: UpstreamSettings, preset: Target | None) -> Target:
+    url = upstream.url or (preset.base_url if preset else "")  # settings refuse an unknown name without a URL
+    named = preset.name if preset and not upstream.url else name
+    if upstream.api_key is None:
+        return Target(named, url)
+    key = upstream.api_key.get_secret_value()
+    provider = PROVIDERS.get(named)
+    return Target(named, url, provider.credential(key) if provider else ("Authorization", f"Bearer {key}"))
+
+
+def deadlines(settings: Settings) -> Deadlines:
+    """How long upstreams are waited for."""
+    limits = settings.deadlines
+    return Deadlines(limits.connect_s, limits.first_byte_s, limits.between_bytes_s)
+
+
+def price(price: PriceSettings) -> PriceOverride:
+    """What a private model costs."""
+    return PriceOverride(
+        price.model,
+        price.input_per_mtok,
+        price.output_per_mtok,
+        price.cached_input_per_mtok,
+        price.cache_write_per_mtok,
+        price.upstream,
+    )
+
+
+def policy(settings: Settings) -> Policy:
+    """What decides on similar questions."""
+    return ThresholdPolicy(settings.threshold, settings.guards.disabled_reasons)
