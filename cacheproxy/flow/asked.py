@@ -15,6 +15,8 @@ from cacheproxy.flow.tee import decoded
 from cacheproxy.wire.splice import remove_member
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cacheproxy.core.controls import Controls
     from cacheproxy.core.eligibility import CacheRules, Eligibility
     from cacheproxy.core.scope import KeyRules, Keys
@@ -33,6 +35,8 @@ _HEADERS_THAT_COUNT: Final = (
 )
 _KNOWN_BYTES: Final = 2 * 1024 * 1024
 _LARGEST_KNOWN_BYTES: Final = 32 * 1024
+_OVERHEAD_BYTES: Final = 4 * 1024
+"""What a request that is known takes besides its body, near enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,9 @@ class Asked:
 
     route: Route
     dialect: Dialect
-    incoming: Incoming
+    target: str
+    """Path and query, byte for byte."""
+    headers: Mapping[str, str]
     sent: bytes
     """The body, byte for byte."""
     raw: bytes
@@ -89,7 +95,7 @@ class Asked:
     def again(self, incoming: Incoming, *, started: float) -> Asked:
         """The same request, sent once more."""
         copy = object.__new__(Asked)
-        copy.__dict__.update(self.__dict__, incoming=incoming, started=started)
+        copy.__dict__.update(self.__dict__, headers=incoming.headers, started=started)
         return copy
 
     @property
@@ -103,38 +109,32 @@ class Reader:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self._headers = (
-            *_HEADERS_THAT_COUNT,
-            *(name.lower() for name in rules.keys.headers),
-            *([rules.tenants.header] if rules.tenants.header else []),
-        )
+        self._headers = frozenset({*_HEADERS_THAT_COUNT, *rules.keys.headers, rules.tenants.header})
         self._known: OrderedDict[tuple[object, ...], Asked] = OrderedDict()
         self._known_bytes = 0
 
     async def read(self, incoming: Incoming, route: Route, dialect: Dialect, *, started: float) -> Asked:
         """Read a request. Raises ``BadRequest`` or ``TooLarge``."""
         sent = await incoming.read(self.rules.max_body_bytes)
-        known = self._known.get(self._name(incoming, sent))
+        known = self._known.get(self._name(incoming.target, incoming.headers, sent))
         if known is not None:
             return known.again(incoming, started=started)
         return understand(incoming, sent, route, dialect, self.rules, started=started)
 
     def remember(self, asked: Asked) -> None:
         """This request was answered from the cache: it may well come again."""
-        size = len(asked.sent)
-        name = self._name(asked.incoming, asked.sent)
-        if size > _LARGEST_KNOWN_BYTES or name in self._known:
+        name = self._name(asked.target, asked.headers, asked.sent)
+        if len(asked.sent) > _LARGEST_KNOWN_BYTES or name in self._known:
             return
         self._known[name] = asked
-        self._known_bytes += size
+        self._known_bytes += len(asked.sent) + _OVERHEAD_BYTES
         while self._known_bytes > _KNOWN_BYTES:
             _, oldest = self._known.popitem(last=False)
-            self._known_bytes -= len(oldest.sent)
+            self._known_bytes -= len(oldest.sent) + _OVERHEAD_BYTES
 
-    def _name(self, incoming: Incoming, sent: bytes) -> tuple[object, ...]:
-        """Everything that ``understand`` reads."""
-        headers = incoming.headers
-        return (incoming.target, sent, *[headers.get(name) for name in self._headers])
+    def _name(self, target: str, headers: Mapping[str, str], sent: bytes) -> tuple[object, ...]:
+        """Everything that ``understand`` reads; a header may stand on several lines."""
+        return (target, sent, *[line for line in headers.items() if line[0].lower() in self._headers])
 
 
 def understand(
@@ -169,7 +169,8 @@ def understand(
     return Asked(
         route=route,
         dialect=dialect,
-        incoming=incoming,
+        target=incoming.target,
+        headers=headers,
         sent=sent,
         raw=raw if recoded else sent,
         recoded=recoded,
@@ -190,7 +191,7 @@ def plain_body(asked: Asked) -> bytes:
     """The body to forward without its content coding."""
     if asked.recoded:
         return asked.raw
-    coding = asked.incoming.headers.get("Content-Encoding", "").strip().lower()
+    coding = asked.headers.get("Content-Encoding", "").strip().lower()
     return decoded(asked.raw, coding, limit=1 << 40)
 
 

@@ -42,9 +42,12 @@ class Exact:
         found = self._l1.find(key)
         if len(found) < self.samples:
             stored = await self._reads.call("find", partial(self._store.find, key))
-            if stored is None and not found:
+            learnt = self._l1.find(key)
+            if learnt != found:
+                found = learnt  # while the store was asked, and so the newer
+            elif stored is None and not found:
                 return Reason.STORE_UNAVAILABLE
-            if stored and len(stored) >= len(found):
+            elif stored and len(stored) >= len(found):
                 found = tuple(stored)
                 self._l1.keep(found)
         if not found:

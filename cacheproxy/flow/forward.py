@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _OK: Final = range(200, 300)
 _REFUSED: Final = frozenset({401, 403})
-_BAD_REQUEST: Final = 400
+_UNWANTED: Final = frozenset({400, 422})
 _NOTHING: Final[frozenset[str]] = frozenset()
 _CODING: Final = frozenset({"content-encoding"})
 _CREDENTIALS: Final = frozenset(CREDENTIAL_HEADERS)
@@ -69,9 +69,10 @@ class Forwarder:
         ask_usage = not asked.view.asks_usage and pair not in self._no_usage
         outcome = await self._attempt(flight, asked, learn, ask_usage=ask_usage)
         if outcome is None:
-            self._no_usage.add(pair)
             outcome = await self._attempt(flight, asked, learn, ask_usage=False)
-        assert outcome is not None  # noqa: S101 - only an attempt that asked for usage comes back empty
+            assert outcome is not None  # noqa: S101 - only an attempt that asked for usage comes back empty
+            if outcome.http_status in _OK:  # it was our question that was refused, not the caller's
+                self._no_usage.add(pair)
         return outcome
 
     async def _attempt(self, flight: Flight, asked: Asked, learn: Learn, *, ask_usage: bool) -> Outcome | None:
@@ -93,14 +94,25 @@ class Forwarder:
                 whole = await _read(chunks, self._limit_bytes)
                 if len(whole) > self._limit_bytes:
                     return await _pass(flight, response, whole, chunks)
-                if ask_usage and response.status == _BAD_REQUEST and b"stream_options" in whole:
+                if ask_usage and response.status in _UNWANTED and b"stream_options" in whole:
                     return None
                 flight.land(Head(response.status, returned(response.headers, body_changed=True), whole))
-                answer = _answer(whole, coding) if response.status in _OK and not asked.view.stream else None
+                answer = self._answer(whole, coding) if response.status in _OK and not asked.view.stream else None
             upstream_ms = (self._clock() - started) * 1000
             if answer is None:
                 return Outcome(response.status, upstream_ms=upstream_ms)
             return learn(answer, upstream_ms=upstream_ms)
+
+    def _answer(self, whole: bytes, coding: str) -> JsonObject | None:
+        """The answer in a body; None where there is none that may be kept."""
+        if not can_decode(coding):
+            return None
+        try:
+            plain = Decoder(coding).feed(whole, self._limit_bytes + 1)
+            answer = jsontext.parse(plain) if len(plain) <= self._limit_bytes else None
+        except (ValueError, zlib.error):
+            return None
+        return answer if isinstance(answer, dict) else None
 
     def _note_credential(self, asked: Asked, status: int) -> None:
         if status in _OK:
@@ -113,7 +125,7 @@ def _request(asked: Asked, *, ask_usage: bool) -> UpstreamRequest:
     changed, body = asked.recoded, asked.raw
     if ask_usage:
         changed, body = True, asked.dialect.asking_usage(plain_body(asked))
-    headers = outgoing(asked.incoming.headers, asked.route.target, cacheable=True, body_changed=changed)
+    headers = outgoing(asked.headers, asked.route.target, cacheable=True, body_changed=changed)
     return UpstreamRequest("POST", asked.route.url + asked.route.query, headers, body)
 
 
@@ -157,16 +169,6 @@ async def _read(chunks: AsyncIterator[bytes], limit: int) -> bytes:
         if len(read) > limit:
             break
     return bytes(read)
-
-
-def _answer(whole: bytes, coding: str) -> JsonObject | None:
-    if not can_decode(coding):
-        return None
-    try:
-        answer = jsontext.parse(Decoder(coding).feed(whole))
-    except (ValueError, zlib.error):
-        return None
-    return answer if isinstance(answer, dict) else None
 
 
 def _header(response: UpstreamResponse, name: str) -> str:

@@ -62,19 +62,28 @@ class Learner:
         """Read an answer, and keep it where that is allowed. An equal request finds it as soon as this returns."""
         try:
             read = asked.dialect.read(answer)
+            text = jsontext.dump(answer)
         except ValueError:
             return Outcome(http_status=200, upstream_ms=upstream_ms)
         usage = read.usage or _estimated(asked, read)
         model = read.model or asked.view.model
         cost = self._prices.usd(model=model, upstream=asked.route.target.name, usage=usage) or 0.0
-        entry = self._entry(asked, answer, read, usage=usage, cost_usd=cost, upstream_ms=upstream_ms)
+        entry = self._entry(asked, answer, text, read, usage=usage, cost_usd=cost, upstream_ms=upstream_ms)
         if self._may_keep(asked, entry, read):
             self._l1.keep((*self._l1.find(entry.key), entry)[-self._rules.samples :])
             self._tasks.start(self._keep(entry, vector), name="keep")
         return Outcome(200, entry, usage, cost, upstream_ms)
 
     def _entry(
-        self, asked: Asked, answer: JsonObject, read: AnswerView, *, usage: Usage, cost_usd: float, upstream_ms: float
+        self,
+        asked: Asked,
+        answer: JsonObject,
+        text: bytes,
+        read: AnswerView,
+        *,
+        usage: Usage,
+        cost_usd: float,
+        upstream_ms: float,
     ) -> Entry:
         now = self._now()
         tags = asked.controls.tags
@@ -89,7 +98,7 @@ class Learner:
             upstream=asked.route.target.name,
             model=read.model or asked.view.model,
             prompt=asked.prompt,
-            answer=jsontext.dump(answer),
+            answer=text,
             usage=usage,
             cost_usd=cost_usd,
             latency_ms=upstream_ms,

@@ -5,6 +5,7 @@ Every failure on the way is a miss with its reason.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from cacheproxy.ports import Embedder, Store, VectorIndex
 
 NEIGHBORS: Final = 8
+PLACING_S: Final = 10.0
+"""How long an embedding may take that no caller waits for."""
 log = logging.getLogger(__name__)
 
 
@@ -106,9 +109,10 @@ class Recall:
         self._coming[entry.scope] += 1
         try:
             if vector is None:
-                vector = await self._embedder.embed(entry.prompt)
+                async with asyncio.timeout(PLACING_S):
+                    vector = await self._embedder.embed(entry.prompt)
             await self._index.add(IndexRow(entry.id, entry.scope, vector))
-        except ProxyError as error:
+        except (ProxyError, TimeoutError) as error:
             log.debug("entry %s stays exact: %s", entry.id, error)
             return None
         finally:

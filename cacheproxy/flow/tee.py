@@ -36,6 +36,11 @@ class Decoder:
     def __init__(self, coding: str) -> None:
         self._inflate = zlib.decompressobj(_WINDOW_BITS[coding]) if coding in _WINDOW_BITS else None
 
+    @property
+    def at_end(self) -> bool:
+        """Whether everything that was coded has come, and nothing else."""
+        return self._inflate is None or (self._inflate.eof and not self._inflate.unused_data)
+
     def feed(self, chunk: bytes, max_bytes: int = 0) -> bytes:
         """Decoded bytes; at most ``max_bytes`` of them, where that is not zero."""
         return chunk if self._inflate is None else self._inflate.decompress(chunk, max_bytes)
@@ -48,11 +53,14 @@ def decoded(body: bytes, coding: str, *, limit: int) -> bytes:
     if coding not in _WINDOW_BITS:
         raise BadRequest(f"content-encoding {coding!r} is not supported here; send identity, gzip or deflate")
     try:
-        plain = Decoder(coding).feed(body, limit + 1)
+        decoder = Decoder(coding)
+        plain = decoder.feed(body, limit + 1)
     except zlib.error as error:
         raise BadRequest(f"the body is not {coding}: {error}") from error
     if len(plain) > limit:
         raise TooLarge(f"the body is over {limit} bytes when decoded")
+    if not decoder.at_end:  # what is not read here would be read by the upstream
+        raise BadRequest(f"the body must be {coding} in one piece, whole and with nothing behind it")
     return plain
 
 

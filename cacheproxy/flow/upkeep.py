@@ -6,9 +6,12 @@ Each round stands alone: a failed one is counted by its shelter and the next one
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Final
+
+from cacheproxy.errors import ProxyError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from cacheproxy.model import Selection, Served
     from cacheproxy.ports import Ledger, Store, VectorIndex
     from cacheproxy.tasks import TaskSet
+
+log = logging.getLogger(__name__)
 
 FOLLOW_S: Final = 0.25
 FLUSH_S: Final = 0.5
@@ -76,10 +81,10 @@ class Upkeep:
         changes = await self._shelter.call("changes", self._store.changes)
         for change in changes or ():
             if change.row is None:
-                await self._index.remove(change.entry_id)
                 self._l1.drop((change.entry_id,))
+                await self._reindex(self._index.remove(change.entry_id))
             else:
-                await self._index.add(change.row)
+                await self._reindex(self._index.add(change.row))
 
     async def flush(self) -> None:
         """Write the ledger and the hit counts."""
@@ -95,13 +100,23 @@ class Upkeep:
     async def evict(self, selection: Selection) -> None:
         """Remove entries everywhere, at once."""
         gone = await self._shelter.call("browse", partial(self._store.browse, selection, limit=1000)) or ()
+        await self._shelter.call("remove", partial(self._store.remove, selection))
+        # Last, or a request that comes in between would put them into memory again.
         for entry in gone:
             self._l1.drop_key(entry.key)
-            await self._index.remove(entry.id)
-        await self._shelter.call("remove", partial(self._store.remove, selection))
+            await self._reindex(self._index.remove(entry.id))
+
+    async def _reindex(self, change: Awaitable[None]) -> None:
+        try:
+            await change
+        except ProxyError as error:
+            log.warning("the index could not follow the store: %s", error)
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
     while True:
-        await work()
+        try:
+            await work()
+        except Exception:
+            log.exception("a round of upkeep failed")
         await asyncio.sleep(seconds)

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 import pytest
 from multidict import CIMultiDict
 
-from cacheproxy import wiring
+from cacheproxy import derive, wiring
 from cacheproxy.core import scope
 from cacheproxy.embed.hashed import HashedEmbedder
 from cacheproxy.errors import TooLarge
+from cacheproxy.flow import recall
 from cacheproxy.flow.messages import Streamed
 from cacheproxy.flow.routing import Routes
 from cacheproxy.index.flat import FlatIndex
@@ -272,6 +273,7 @@ def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(wiring, "_now", clock)
     monkeypatch.setattr(wiring, "_clock", clock)
+    monkeypatch.setattr(recall, "PLACING_S", 1.0)
     return clock
 
 
@@ -321,7 +323,7 @@ async def open_world(tmp_path, clock):
                 upstream=upstream,
                 metrics=Metrics(),
                 tasks=tasks,
-                routes=Routes(wiring._targets(chosen)),
+                routes=Routes(derive.targets(chosen)),
             )
             return World(
                 flow=flow,
