@@ -52,6 +52,11 @@ class TaskSet:
     ) -> None:
         await self.aclose()
 
+    async def settle(self, timeout_s: float) -> None:
+        """Wait until every task has ended by itself, but not longer than this."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_s)
+
     async def aclose(self) -> None:
         """Cancel what still runs and wait until it has ended."""
         tasks = list(self._tasks)

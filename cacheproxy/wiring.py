@@ -66,6 +66,8 @@ log = logging.getLogger(__name__)
 
 WRITE_DEADLINE_S: Final = 10.0
 """For what happens off the request's path: storing, counting, sweeping."""
+SETTLE_S: Final = 2.0
+"""At the end, for what was answered and is not stored yet."""
 _SECRET_BYTES: Final = 32
 _now: Final = time.time  # noqa: TID251 - the clock's one home
 _clock: Final = time.monotonic
@@ -155,12 +157,14 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             tasks=tasks,
             routes=routes,
         )
+        rounds = await stack.enter_async_context(TaskSet("upkeep"))
         stack.push_async_callback(flow.upkeep.flush)
+        stack.push_async_callback(tasks.settle, SETTLE_S)
         await flow.upkeep.sweep()
         # What is here now stays: the garbage collector need not walk it again and again while requests are served.
         gc.collect()
         gc.freeze()
-        flow.upkeep.start(tasks)
+        flow.upkeep.start(rounds)
         plane = DataPlane(flow.proxy, _readiness(embedder, no_model, flow.shelters))
         token = settings.admin_token.get_secret_value() if settings.admin_token else None
         admin = build_admin(metrics=metrics, ledger=ledger, token=token)
