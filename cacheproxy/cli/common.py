@@ -20,12 +20,23 @@ _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PLAIN_WIDTH: Final = 160
 
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="The settings file.  [default: cacheproxy.yaml]", metavar="FILE")
+    Path | None, typer.Option("--config", help="The settings file.", metavar="FILE", show_default="cacheproxy.yaml")
 ]
 DataDirOption = Annotated[
-    Path | None, typer.Option("--data-dir", help="Where entries and the ledger are kept.", metavar="DIR")
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="Where entries and the ledger are kept.",
+        metavar="DIR",
+        show_default="~/.local/share/cacheproxy",
+    ),
 ]
-StoreOption = Annotated[str | None, typer.Option("--store", help="Another store: sqlite:///PATH.", metavar="URL")]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store", help="Another store: sqlite:///PATH.", metavar="URL", show_default="a file in the data directory"
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 
 

@@ -3,23 +3,21 @@
 import asyncio
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cacheproxy.address import Address
 from cacheproxy.cli.common import JsonOption, Misuse, console, print_json, say
 from cacheproxy.config import secret_in
 from cacheproxy.errors import ConfigError, ProxyError
 
-if TYPE_CHECKING:
-    from cacheproxy.lab.replay import Progress as Far
-
 
 def simulate(
     *,
-    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = "127.0.0.1:8099",
+    listen: Annotated[
+        str, typer.Option(help="Where to listen; port 0 takes a free one.", metavar="HOST:PORT")
+    ] = "127.0.0.1:8099",
     delay_ms: Annotated[float, typer.Option(help="Time to the first token.", min=0)] = 0.0,
     tokens_per_s: Annotated[float, typer.Option(help="Speed of the others; 0 is at once.", min=0)] = 0.0,
     questions: Annotated[
@@ -55,34 +53,43 @@ def replay(
     file: Annotated[Path, typer.Argument(help="JSON lines with text, and class and at if known.", metavar="FILE")],
     *,
     proxy: Annotated[str, typer.Option(help="The proxy's base URL.", metavar="URL")] = "http://127.0.0.1:8090/v1",
-    model: Annotated[str, typer.Option(help="The model to ask for.")] = "gpt-4o-mini",
+    model: Annotated[str, typer.Option(help="The model to ask for.", metavar="NAME")] = "gpt-4o-mini",
     api_key_env: Annotated[
-        str | None, typer.Option(help="The variable with the API key to send.  [default: a made-up key]")
+        str | None,
+        typer.Option(
+            help="The variable with the API key to send.", metavar="VARIABLE", show_default="none: a made-up key"
+        ),
     ] = None,
-    system: Annotated[str, typer.Option(help="A system prompt in front of every question.")] = "",
+    system: Annotated[str, typer.Option(help="A system prompt in front of every question.", metavar="TEXT")] = "",
     concurrency: Annotated[int, typer.Option(help="Requests under way at a time.", min=1)] = 8,
     speed: Annotated[
         float | None, typer.Option(help="Send at the recorded times instead, this many times faster.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many questions.", min=1)] = None,
+    requests: Annotated[
+        int | None, typer.Option(help="Draw so many questions, some again and again, instead of each once.", min=1)
+    ] = None,
+    zipf: Annotated[
+        float, typer.Option(help="With --requests: 0 draws all equally often, 1 very unequally.", min=0)
+    ] = 0.9,
+    seed: Annotated[int, typer.Option(help="With --requests: which questions are drawn.", min=0)] = 1,
     json: JsonOption = False,
 ) -> None:
     """Send questions through a proxy, and report hits, wrong hits, savings and latencies."""
-    from cacheproxy.lab.questions import read_questions  # noqa: PLC0415 - only this command needs it
+    from cacheproxy.lab.questions import draw, read_questions  # noqa: PLC0415 - only this command needs it
     from cacheproxy.lab.replay import ReplayOptions  # noqa: PLC0415 - only this command needs it
     from cacheproxy.lab.replay import replay as send  # noqa: PLC0415 - only this command needs it
-    from cacheproxy.lab.report import render  # noqa: PLC0415 - only this command needs it
+    from cacheproxy.lab.report import progress_bar, render  # noqa: PLC0415 - only this command needs it
 
+    if requests is not None and speed is not None:
+        raise Misuse("--speed needs recorded times, which questions drawn by --requests do not have")
     questions = read_questions(file)[:limit]
+    if requests is not None:
+        questions = draw(questions, requests, zipf=zipf, seed=seed)
     options = ReplayOptions(proxy_url=proxy, model=model, system=system, concurrency=concurrency, speed=speed)
     if api_key_env is not None:
         options = replace(options, api_key=_key(api_key_env))
-    with _bar() as bar:
-        task = bar.add_task("replay", total=len(questions), hits=0, errors=0)
-
-        def show(far: "Far") -> None:
-            bar.update(task, completed=far.done, hits=far.hits, errors=far.errors)
-
+    with progress_bar(console(stderr=True), total=len(questions)) as show:
         report = asyncio.run(send(questions, options, progress=show))
     if json:
         print_json(report.to_json())
@@ -91,17 +98,6 @@ def replay(
     if report.failed == report.requests:
         reason = next(iter(report.errors), "unknown")
         raise ProxyError(f"every request failed ({reason}): is a proxy at {proxy}?")
-
-
-def _bar() -> Progress:
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[hits]} hits, {task.fields[errors]} failed"),
-        TimeRemainingColumn(),
-        console=console(stderr=True),
-        transient=True,
-    )
 
 
 def _address(text: str) -> Address:

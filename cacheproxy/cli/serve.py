@@ -7,6 +7,7 @@ import typer
 from cacheproxy import __version__
 from cacheproxy.address import Address
 from cacheproxy.cli.common import ConfigOption, DataDirOption, StoreOption, say, settings_from
+from cacheproxy.cli.logs import set_up_log
 
 if TYPE_CHECKING:
     from cacheproxy.wiring import Running
@@ -14,24 +15,39 @@ if TYPE_CHECKING:
 
 def serve(
     *,
-    listen: Annotated[str | None, typer.Option(help="Where callers connect.  [default: 127.0.0.1:8090]")] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="Where callers connect.", metavar="HOST:PORT", show_default="127.0.0.1:8090")
+    ] = None,
     admin_listen: Annotated[
-        str | None, typer.Option(help="Where metrics and administration are.  [default: 127.0.0.1:8091]")
+        str | None,
+        typer.Option(help="Where metrics and administration are.", metavar="HOST:PORT", show_default="127.0.0.1:8091"),
     ] = None,
     upstream_url: Annotated[
         str | None,
-        typer.Option(help="Base URL, with /v1, of the LLM API.  [default: the providers' own]", metavar="URL"),
+        typer.Option(help="Base URL, with /v1, of the LLM API.", metavar="URL", show_default="the providers' own"),
     ] = None,
     data_dir: DataDirOption = None,
     store: StoreOption = None,
     config: ConfigOption = None,
-    mode: Annotated[str | None, typer.Option(help="semantic, exact, shadow or off.  [default: semantic]")] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="The least similarity, 0 to 1, that is served.  [default: 0.95]")
+    mode: Annotated[
+        str | None, typer.Option(help="semantic, exact, shadow or off.", metavar="MODE", show_default="semantic")
     ] = None,
-    embedding_model: Annotated[str | None, typer.Option(help="The model that compares questions.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps ...  [default: auto]")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; this version runs one.")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="The least similarity, 0 to 1, that is served.", metavar="0..1", show_default="0.95"),
+    ] = None,
+    embedding_model: Annotated[
+        str | None,
+        typer.Option(
+            help="The model that compares questions.",
+            metavar="NAME",
+            show_default="sentence-transformers/all-MiniLM-L6-v2",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda, mps ...", metavar="NAME", show_default="auto")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; this version runs one.", show_default="1")] = None,
     allow_open: Annotated[
         bool | None, typer.Option("--allow-open", help="Accept that anyone who connects spends a key of yours.")
     ] = None,
@@ -54,6 +70,7 @@ def serve(
     loaded = settings_from(flags)
     from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
 
+    set_up_log(loaded.settings.log)
     wiring.run_proxy(loaded.settings, on_ready=lambda running: say(banner(running)))
 
 

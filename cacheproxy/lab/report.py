@@ -1,22 +1,26 @@
-"""A replay's report for people, drawn with rich."""
+"""A replay for people, drawn with rich: how far it is, and its report."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from rich import box
 from rich.console import Group
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
 from cacheproxy.model import Layer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from cacheproxy.lab.outcomes import ReplayReport, Share
+    from cacheproxy.lab.replay import Progress
 
 _KINDS: Final = {
     Layer.EXACT.value: "exact hit",
@@ -26,14 +30,28 @@ _KINDS: Final = {
 }
 
 
+@contextmanager
+def progress_bar(console: Console, *, total: int) -> Iterator[Callable[[Progress], None]]:
+    """A bar that moves with what it is told, and goes away with the block."""
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[hits]} hits, {task.fields[errors]} failed"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("replay", total=total, hits=0, errors=0)
+        yield lambda far: bar.update(task, completed=far.done, hits=far.hits, errors=far.errors)
+
+
 def render(report: ReplayReport) -> RenderableType:
     """The whole report: what answered and how fast, what was wrong, what was saved, and why there was no hit."""
     parts: list[RenderableType] = [_headline(report), _answers(report), _facts(report)]
     if report.reasons:
-        parts.append(_counts("Why there was no hit", report.reasons))
+        parts.append(_counts("why there was no hit", report.reasons))
     if report.errors:
-        parts.append(_counts("What failed", report.errors))
-    return Group(*parts)
+        parts.append(_counts("what failed", report.errors))
+    return Group(*(Group(part, "") for part in parts))
 
 
 def _headline(report: ReplayReport) -> Text:
@@ -60,8 +78,10 @@ def _facts(report: ReplayReport) -> Table:
     table.add_row("wrong semantic hits", _share(report.wrong_per_semantic_hit))
     table.add_row("wrong hits, of all hits", _share(report.wrong_per_hit))
     table.add_row("wrong hits, of all answers", _share(report.wrong_per_request))
-    table.add_row("saved", f"${report.saved_usd:,.6f}  ({report.saved_tokens:,} tokens)")
-    table.add_row("spent", f"${report.spent_usd:,.6f}  ({report.bought_tokens:,} tokens)")
+    whole = report.saved_usd + report.spent_usd
+    part = f"{report.saved_usd / whole:.1%} of the cost; " if whole else ""
+    table.add_row("saved", f"${report.saved_usd:,.4f}  ({part}{report.saved_tokens:,} tokens)")
+    table.add_row("spent", f"${report.spent_usd:,.4f}  ({report.bought_tokens:,} tokens)")
     return table
 
 
@@ -80,7 +100,7 @@ def _counts(title: str, counts: Mapping[str, int]) -> Table:
 
 
 def _table(first: str, *others: str, headed: bool = True) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_header=headed, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD if headed else None, show_edge=False, show_header=headed, pad_edge=False)
     table.add_column(first)
     for name in others:
         table.add_column(name, justify="right" if headed else "left")

@@ -52,6 +52,12 @@ def test_questions_are_sent_and_reported(questions, capsys):
     assert "2 requests" in told
 
 
+def test_questions_can_be_drawn_so_that_some_come_again(questions, capsys):
+    with simulated("--questions", str(questions)) as url:
+        assert run(["replay", str(questions), "--proxy", url, "--requests", "9", "--seed", "3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["requests"] == 9
+
+
 def test_a_replay_without_a_proxy_fails(questions, capsys):
     assert run(["replay", str(questions), "--proxy", "http://127.0.0.1:1/v1"]) == 1
     assert "every request failed" in capsys.readouterr().err
@@ -68,6 +74,7 @@ def test_a_replay_of_no_questions_fails(tmp_path, capsys):
         pytest.param(["simulate", "--listen", "8099"], "--listen: must be HOST:PORT", id="address"),
         pytest.param(["simulate", "--error-rate", "2"], "--error-rate", id="rate"),
         pytest.param(["replay", "FILE", "--api-key-env", "sk-1"], "--api-key-env", id="no-such-variable"),
+        pytest.param(["replay", "FILE", "--requests", "9", "--speed", "2"], "--speed", id="drawn-at-recorded-times"),
         pytest.param(["replay", "FILE", "--concurrency", "0"], "--concurrency", id="concurrency"),
     ],
 )

@@ -5,7 +5,8 @@ from io import StringIO
 from rich.console import Console
 
 from cacheproxy.lab.outcomes import Outcome, summarise
-from cacheproxy.lab.report import render
+from cacheproxy.lab.replay import Progress
+from cacheproxy.lab.report import progress_bar, render
 
 
 def drawn(outcomes, duration_s=2.0):
@@ -30,8 +31,8 @@ def test_everything_that_was_found_is_told():
         "exact hit",
         "800.0",
         "1 of 1  100.00%  (95%:",
-        "$0.500000  (15 tokens)",
-        "$0.250000  (1,001 tokens)",
+        "$0.5000  (66.7% of the cost; 15 tokens)",
+        "$0.2500  (1,001 tokens)",
         "no-neighbor",
         "HTTP 500",
     ):
@@ -42,4 +43,16 @@ def test_what_did_not_happen_is_left_out():
     text = drawn([], duration_s=0.0)
     assert "nothing to judge" in text
     assert "failed" not in text
-    assert "Why there was no hit" not in text
+    assert "of the cost" not in text
+    assert "why there was no hit" not in text
+
+
+def test_the_bar_tells_how_far_it_is_and_goes_away():
+    page = StringIO()
+    console = Console(file=page, width=100, force_terminal=True)
+    with progress_bar(console, total=3) as show:
+        show(Progress(done=2, total=3, hits=1, errors=0))
+    text = page.getvalue()
+    assert "2/3" in text
+    assert "1 hits, 0 failed" in text
+    assert text.endswith("\x1b[2K")  # the line is erased

@@ -1,0 +1,35 @@
+"""The log, on standard error: lines for people, or one JSON object a line for programs."""
+
+import logging
+from datetime import UTC, datetime
+from typing import Final
+
+from cacheproxy import jsontext
+from cacheproxy.settings import LogSettings
+
+_OURS: Final = "cacheproxy"
+
+
+class JsonLines(logging.Formatter):
+    """Each record as a JSON object: ``time``, ``level``, ``logger``, ``message``, and ``exception`` if there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return jsontext.dump(line).decode()
+
+
+def set_up_log(settings: LogSettings) -> None:
+    """Log as the settings say. Libraries are heard from warnings on, whatever our own level is."""
+    handler = logging.StreamHandler()
+    lines = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
+    handler.setFormatter(JsonLines() if settings.format == "json" else lines)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger(_OURS).setLevel(settings.level.upper())
