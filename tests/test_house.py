@@ -17,9 +17,11 @@ MAX_DEPTH: Final = 2
 
 TESTED_ELSEWHERE: Final = {
     "__main__": "one call, made by tests/cli/test_app.py",
-    "errors": "classes without behaviour; translating is tested with each adapter",
+    "flow/messages": "protocols and two records; tests/flow/test_proxy.py and tests/server/test_data_plane.py use them all",
+    "model": "records without behaviour; everything else's tests use them",
     "ports": "protocols; tests/contracts runs a suite for each port over every adapter",
     "wire/dialect": "a protocol; each dialect's tests",
+    "wire/dialects": "one table, walked by tests/test_error_shape.py and the SDK tests in tests/e2e",
 }
 """Modules without a test file of their own, and why."""
 

@@ -86,6 +86,8 @@ class Asked:
     """A keyed hash of the caller's credential and the upstream it is for."""
     started: float
     """When the request came in, on the monotonic clock."""
+    known: bool = False
+    """Whether the same bytes were answered from the cache before."""
 
     @cached_property
     def eligibility(self) -> Eligibility:
@@ -95,7 +97,7 @@ class Asked:
     def again(self, incoming: Incoming, *, started: float) -> Asked:
         """The same request, sent once more."""
         copy = object.__new__(Asked)
-        copy.__dict__.update(self.__dict__, headers=incoming.headers, started=started)
+        copy.__dict__.update(self.__dict__, headers=incoming.headers, started=started, known=True)
         return copy
 
     @property
@@ -123,8 +125,10 @@ class Reader:
 
     def remember(self, asked: Asked) -> None:
         """This request was answered from the cache: it may well come again."""
+        if asked.known or len(asked.sent) > _LARGEST_KNOWN_BYTES:
+            return
         name = self._name(asked.target, asked.headers, asked.sent)
-        if len(asked.sent) > _LARGEST_KNOWN_BYTES or name in self._known:
+        if name in self._known:
             return
         self._known[name] = asked
         self._known_bytes += len(asked.sent) + _OVERHEAD_BYTES
