@@ -17,7 +17,7 @@ MAX_DEPTH: Final = 2
 
 TESTED_ELSEWHERE: Final = {
     "__main__": "one call, made by tests/cli/test_app.py",
-    "flow/messages": "protocols and two records; tests/flow/test_proxy.py and tests/server/test_data_plane.py use them all",
+    "flow/messages": "protocols and two records, used by tests/flow/test_proxy.py and tests/server/test_data_plane.py",
     "model": "records without behaviour; everything else's tests use them",
     "ports": "protocols; tests/contracts runs a suite for each port over every adapter",
     "wire/dialect": "a protocol; each dialect's tests",
