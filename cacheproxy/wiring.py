@@ -203,9 +203,16 @@ def _assemble(
     routes: Routes,
 ) -> _Flow:
     """The flow, over any adapters."""
-    draw = random.Random().random  # noqa: S311 - it chooses samples, and guards nothing
+    dice = _dice()
+
+    def token() -> str:
+        return f"{dice.getrandbits(96):024x}"
+
+    def new_id(now: float) -> str:
+        """Later ones sort behind earlier ones."""
+        return f"{int(now * 1000):011x}{dice.getrandbits(48):012x}"
+
     cache, deadlines = settings.cache, settings.deadlines
-    token = _tokens()
     store_s, embedder_s = deadlines.store_ms / 1000, deadlines.embedder_ms / 1000
 
     def shelter(port: str, deadline_s: float) -> Shelter:
@@ -220,7 +227,7 @@ def _assemble(
     teller = Teller([ledger, metrics, hits], price_version=prices.version, now=_now, clock=_clock)
     l1, churn = L1(cache.l1_bytes), ScopeChurn()
     proofs = Proofs(store=store, reads=reads, writes=writes, tasks=tasks, life_s=cache.credential_proof_s, now=_now)
-    exact = Exact(store=store, reads=reads, l1=l1, samples=cache.samples, now=_now, draw=draw)
+    exact = Exact(store=store, reads=reads, l1=l1, samples=cache.samples, now=_now, draw=dice.random)
     recall = Recall(
         embedder=embedder,
         index=index,
@@ -231,7 +238,7 @@ def _assemble(
         searching=searching,
         loading=reads,
         now=_now,
-        draw=draw,
+        draw=dice.random,
     )
     learner = Learner(
         store=store,
@@ -242,7 +249,7 @@ def _assemble(
         rules=KeepRules(cache.max_answer_bytes, cache.samples),
         tasks=tasks,
         now=_now,
-        new_id=_new_id,
+        new_id=new_id,
     )
     upkeep = Upkeep(store=store, index=index, l1=l1, ledger=ledger, hits=hits, shelter=writes, now=_now)
     flights = Flights(
@@ -359,15 +366,9 @@ def _secret(data_dir: Path) -> bytes:
     return secret
 
 
-def _new_id(now: float) -> str:
-    """An entry's id; later ones sort behind earlier ones."""
-    return f"{int(now * 1000):011x}{secrets.token_hex(6)}"
-
-
-def _tokens() -> Callable[[], str]:
-    """Unused tokens without a system call each: they name answers, and guard nothing."""
-    bits = random.Random(secrets.token_bytes(32)).getrandbits  # noqa: S311 - as said
-    return lambda: f"{bits(96):024x}"
+def _dice() -> random.Random:
+    """Chance without a system call each time. It names answers and chooses samples; it guards nothing."""
+    return random.Random(secrets.token_bytes(32))  # noqa: S311 - as said
 
 
 def _state_of(shelter: Shelter) -> float:
