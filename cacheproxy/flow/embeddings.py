@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cacheproxy import jsontext
 from cacheproxy.core import scope
@@ -13,6 +13,7 @@ from cacheproxy.flow import render
 from cacheproxy.flow.asked import plain_body
 from cacheproxy.flow.coalesce import Outcome
 from cacheproxy.flow.messages import Streamed, Whole
+from cacheproxy.flow.tee import plain_answer
 from cacheproxy.flow.told import Hit, Miss, Saved
 from cacheproxy.model import NO_USAGE, CacheStatus, Entry, Layer, Reason, Usage
 from cacheproxy.wire import openai_embeddings as wire
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from cacheproxy.flow.render import RenderRules
     from cacheproxy.flow.told import Teller
     from cacheproxy.jsontext import JsonObject
+
+_SUCCESS: Final = range(200, 300)
 
 
 class CachedEmbeddings:
@@ -130,6 +133,7 @@ class CachedEmbeddings:
             proof = asked.credential if miss.reason is Reason.CREDENTIAL_UNPROVEN else ""
             key = (asked.keys.key, tuple(missing), proof)
         flight = self._flights.find(key) if key is not None else None
+        joined = flight is not None
         if flight is None:
             learn = partial(self._learn, wanted, values)
             flight = self._flights.start(key, lambda flight: self._forwarder.fly(flight, part, learn), streaming=False)
@@ -138,7 +142,11 @@ class CachedEmbeddings:
             flight.when_ended(lambda outcome: self._teller.missed(asked, miss, outcome, saved))
         else:
             flight.when_ended(lambda outcome: self._teller.joined(asked, outcome))
-        return await self._reply(flight, found, values, miss)
+        reply = await self._reply(flight, found, values, miss, joined=joined)
+        if reply is None:
+            everything = [miss.reason] * len(found)
+            return await self._fetch(asked, cut, singles, everything, range(len(found)), miss)
+        return reply
 
     def _learn(
         self, wanted: Sequence[Asked], values: Sequence[wire.Input], answer: JsonObject, *, upstream_ms: float
@@ -155,8 +163,10 @@ class CachedEmbeddings:
         return Outcome(200, outcomes[0].entry, usage, sum(outcome.cost_usd for outcome in outcomes), upstream_ms)
 
     async def _reply(
-        self, flight: Flight, found: Sequence[Entry | Reason], values: Sequence[wire.Input], miss: Miss
-    ) -> Reply:
+        self, flight: Flight, found: Sequence[Entry | Reason], values: Sequence[wire.Input], miss: Miss, *, joined: bool
+    ) -> Reply | None:
+        """What the flight brought with what was found; None when it brought a part that cannot be put to the rest."""
+        partial_answer = len(values) < len(found)
         listener = flight.listen()
 
         async def close() -> None:
@@ -164,6 +174,9 @@ class CachedEmbeddings:
 
         try:
             head = await listener.head()
+            if head.whole is None and partial_answer:
+                listener.leave()
+                return None
             if head.whole is None:
                 notes = render.miss_headers(miss) if self._render_rules.expose_headers else []
                 return Streamed(head.status, [*head.headers, *notes], listener.body(with_usage=True), close)
@@ -173,13 +186,20 @@ class CachedEmbeddings:
             raise
         listener.leave()
         answered = outcome.entry is not None
-        notes = render.miss_headers(miss, cost_usd=outcome.cost_usd if answered else None)
-        headers = [*head.headers, *(notes if self._render_rules.expose_headers else [])]
-        if not answered or len(values) == len(found):
-            return Whole(head.status, headers, head.whole)
-        new = iter(wire.split(jsontext.parse(head.whole), values))
+        if joined and answered:
+            notes = render.coalesced_headers(None)
+        else:
+            notes = render.miss_headers(miss, cost_usd=outcome.cost_usd if answered else None)
+        if not self._render_rules.expose_headers:
+            notes = []
+        if not partial_answer or head.status not in _SUCCESS:
+            return Whole(head.status, [*head.headers, *notes], head.whole)
+        if not answered:
+            return None
+        new = iter(wire.split(jsontext.parse(plain_answer(head.whole, head.headers)), values))
         answers = [jsontext.parse(entry.answer) if isinstance(entry, Entry) else next(new) for entry in found]
-        return Whole(head.status, headers, jsontext.dump(wire.merge(answers)))
+        headers = [pair for pair in head.headers if pair[0].lower() != "content-encoding"]
+        return Whole(head.status, [*headers, *notes], jsontext.dump(wire.merge(answers)))
 
 
 def _sum(usages: Sequence[Usage]) -> Usage:

@@ -17,6 +17,7 @@ from cacheproxy.wire.sse import EventTooLarge, SseParser, parse_event
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cacheproxy.flow.messages import Headers
     from cacheproxy.jsontext import JsonObject
     from cacheproxy.wire.dialect import Assembler
     from cacheproxy.wire.sse import ServerSentEvent
@@ -62,6 +63,12 @@ def decoded(body: bytes, coding: str, *, limit: int) -> bytes:
     if not decoder.at_end:  # what is not read here would be read by the upstream
         raise BadRequest(f"the body must be {coding} in one piece, whole and with nothing behind it")
     return plain
+
+
+def plain_answer(body: bytes, headers: Headers) -> bytes:
+    """An upstream's body without its coding. Raises ``zlib.error``."""
+    coding = next((value for name, value in headers if name.lower() == "content-encoding"), "")
+    return Decoder(coding.strip().lower()).feed(body)
 
 
 class Recorder:

@@ -223,7 +223,7 @@ async def test_an_embedder_that_is_overloaded_is_a_miss(open_world):
 async def test_a_dead_embedder_held_every_request(open_world, monkeypatch):
     monkeypatch.setattr("cacheproxy.flow.recall.PLACING_S", 0.01)
     hashed = HashedEmbedder(8)
-    world = await open_world(embedder=(embedder := Embeds(hashed.embed)), deadlines={"embedder_ms": 5})
+    world = await open_world(embedder=(embedder := Embeds(hashed.embed)), deadlines={"embedder_ms": 50})
     await world.ask(ASKED)
     embedder._how = lambda _: asyncio.Event().wait()
     asked = [f"Question of the kind {word}" for word in ("ab", "cd", "ef", "gh", "ij", "kl", "mn")]
@@ -253,7 +253,8 @@ async def test_embeddings_that_hang_in_the_background_come_to_an_end(open_world,
     "how", ["hang", PortUnavailable("gone"), RuntimeError("bug")], ids=["hangs", "fails", "breaks"]
 )
 async def test_a_frozen_store_hung_every_request(open_world, how):
-    world = await open_world(around_store=(holder := Holder()).around, deadlines={"store_ms": 5}, cache={"l1_bytes": 0})
+    deadlines = {"store_ms": 200 if how == "hang" else 20_000}
+    world = await open_world(around_store=(holder := Holder()).around, deadlines=deadlines, cache={"l1_bytes": 0})
     await world.ask(ASKED)
     holder.adapter.broken = dict.fromkeys(("find", "load", "put", "proven_at", "set_vector"), how)
     for number in range(6):
@@ -271,7 +272,8 @@ async def test_a_frozen_store_hung_every_request(open_world, how):
     "how", ["hang", PortUnavailable("gone"), RuntimeError("bug")], ids=["hangs", "fails", "breaks"]
 )
 async def test_an_index_that_fails_is_a_miss(open_world, how):
-    world = await open_world(around_index=(holder := Holder()).around, deadlines={"store_ms": 5}, threshold=0.8)
+    deadlines = {"store_ms": 200 if how == "hang" else 20_000}
+    world = await open_world(around_index=(holder := Holder()).around, deadlines=deadlines, threshold=0.8)
     await world.ask(ASKED)
     holder.adapter.broken = {"is_empty": how, "nearest": how}
     for number in range(4):

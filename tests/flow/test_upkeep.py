@@ -1,0 +1,139 @@
+"""The rounds: what others wrote is followed, what was counted is written, what expired goes."""
+
+import asyncio
+
+from cacheproxy.errors import PortUnavailable
+from cacheproxy.flow import upkeep
+from cacheproxy.flow.upkeep import HitCounts
+from cacheproxy.model import CacheStatus, Selection, Served
+from cacheproxy.tasks import TaskSet
+
+ASKED = "Please tell me what a reverse proxy does"
+
+
+def a_hit(entry_id):
+    return Served(
+        at=0.0,
+        dialect="openai-chat",
+        upstream="default",
+        tenant="t",
+        model="m",
+        http_status=200,
+        status=CacheStatus.HIT,
+        duration_ms=1.0,
+        entry_id=entry_id,
+    )
+
+
+def test_hits_are_counted_by_entry_and_taken_once():
+    hits = HitCounts()
+    for entry_id in ("a", "b", "a", ""):
+        hits.served(a_hit(entry_id))
+    assert hits.take() == {"a": 2, "b": 1}
+    assert hits.take() == {}
+
+
+async def test_what_another_process_learnt_is_found_here(open_world):
+    one, other = await open_world(threshold=0.8), await open_world(threshold=0.8)
+    await one.ask(ASKED)
+    await other.upkeep.follow()
+    assert (await other.ask(ASKED)).cache == ("Hit", "exact")
+    assert (await other.ask(f"{ASKED}!")).cache == ("Hit", "semantic")
+
+
+async def test_what_another_process_removed_is_gone_here(open_world):
+    one, other = await open_world(threshold=0.8), await open_world(threshold=0.8)
+    await one.ask(ASKED)
+    await other.upkeep.follow()
+    await other.ask(ASKED)
+    await one.store.remove(Selection())
+    await other.upkeep.follow()
+    assert len(other.index) == 0
+    assert (await other.ask(ASKED)).cache[0] == "Miss"
+
+
+async def test_what_expired_is_swept_from_the_store_and_the_index(open_world):
+    world = await open_world()
+    await world.ask(ASKED)
+    await world.upkeep.sweep()
+    assert world.upkeep.entries == 1
+    world.clock.now += 86_400
+    await world.upkeep.sweep()
+    await world.upkeep.follow()
+    assert (world.upkeep.entries, await world.entries(), len(world.index)) == (0, 0, 0)
+
+
+async def test_evicting_removes_everywhere_at_once(open_world):
+    world = await open_world(threshold=0.8)
+    await world.ask(ASKED, headers={"X-CacheProxy-Tags": "t"})
+    await world.ask("Something else")
+    await world.upkeep.evict(Selection(tag="t"))
+    assert (await world.entries(), len(world.index)) == (1, 1)
+    assert (await world.ask(ASKED)).cache[0] == "Miss"
+    assert (await world.ask("Something else")).cache[0] == "Hit"
+
+
+async def test_an_entry_evicted_while_it_is_being_asked_for_does_not_come_back(open_world, monkeypatch):
+    world = await open_world()
+    await world.ask(ASKED)
+    remove = world.store.remove
+
+    async def asked_meanwhile(selection):
+        await world.send(world.chat(ASKED))
+        return await remove(selection)
+
+    monkeypatch.setattr(world.store, "remove", asked_meanwhile)
+    await world.upkeep.evict(Selection())
+    assert (await world.ask(ASKED)).cache[0] == "Miss"
+
+
+async def test_an_index_that_fails_does_not_keep_the_others_from_following(open_world, monkeypatch):
+    one, other = await open_world(), await open_world()
+    await one.ask(ASKED)
+    await one.ask("Something else")
+    add, failed = other.index.add, []
+
+    async def fails_once(row):
+        if not failed:
+            failed.append(row)
+            raise PortUnavailable("full")
+        await add(row)
+
+    monkeypatch.setattr(other.index, "add", fails_once)
+    await other.upkeep.follow()
+    assert len(other.index) == 1
+
+
+async def test_hits_are_written_for_eviction(open_world):
+    world = await open_world()
+    await world.ask(ASKED)
+    await world.ask(ASKED)
+    counted = []
+    touch = world.store.touch
+
+    async def noting(hits, at):
+        counted.append((sum(hits.values()), at))
+        await touch(hits, at)
+
+    world.store.touch = noting
+    await world.upkeep.flush()
+    await world.upkeep.flush()
+    assert counted == [(1, world.clock.now)]
+
+
+async def test_a_round_that_breaks_is_followed_by_the_next(open_world, monkeypatch):
+    monkeypatch.setattr(upkeep, "FOLLOW_S", 0)
+    world = await open_world()
+    rounds, enough = [], asyncio.Event()
+
+    async def breaks():
+        rounds.append(1)
+        if len(rounds) == 3:
+            enough.set()
+        raise RuntimeError("bug")
+
+    monkeypatch.setattr(world.upkeep, "follow", breaks)
+    async with TaskSet("rounds") as tasks:
+        world.upkeep.start(tasks)
+        async with asyncio.timeout(5):
+            await enough.wait()
