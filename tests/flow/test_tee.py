@@ -92,7 +92,11 @@ def test_a_decoder_undoes_no_more_than_it_may():
     assert len(decoded(bomb, "gzip", limit=1_000_000)) == 1_000_000
 
 
-@pytest.mark.parametrize("body", [gzip.compress(b"{}")[:-1], gzip.compress(b"{}") + b"x", b"x", b""])
+@pytest.mark.parametrize(
+    "body",
+    [gzip.compress(b"{}")[:-1], gzip.compress(b"{}") + b"x", b"x", b""],
+    ids=["cut off", "something behind it", "not in the coding", "nothing"],
+)
 def test_a_coded_request_that_is_not_one_whole_is_refused(body):
     with pytest.raises(BadRequest):
         decoded(body, "gzip", limit=100)
