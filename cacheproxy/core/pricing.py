@@ -35,6 +35,7 @@ _KEPT_S: Final = 60.0
 _MAX_KEPT: Final = 4096
 """Callers choose model names, so what is remembered about them is bounded."""
 _BYTES_PER_TOKEN: Final = 4
+_USUAL_PROVIDERS: Final = ("openai", "anthropic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,8 @@ def _places(table: DataSnapshot, model: str, upstream: str) -> Iterator[tuple[st
         if find_provider_by_id(table.providers, prefix) is not None:
             yield bare, prefix
         yield model.rpartition("/")[2], None
+    for provider in _USUAL_PROVIDERS:  # some of their models are found only by asking for them there
+        yield model, provider
 
 
 def _overridden(price: PriceOverride) -> _Rates:

@@ -96,6 +96,10 @@ def test_an_unknown_model_has_no_price(model):
     assert price(model, "default") is None
 
 
+def test_an_embedding_model_has_its_price_behind_an_upstream_of_any_name():
+    assert price("text-embedding-3-small", "default") == price("text-embedding-3-small", "openai") > 0
+
+
 def test_an_override_comes_before_the_table():
     override = PriceOverride("gpt-4o-mini", usd_per_million_input=1, usd_per_million_output=2)
     assert price("gpt-4o-mini", overrides=[override]) == pytest.approx(3)
