@@ -443,3 +443,14 @@ def calls(simulated):
 def seen():
     """``cache_of`` for whatever headers a client hands out."""
     return cache_of
+
+
+async def _until(condition):
+    while not condition():  # noqa: ASYNC110 - what is waited for happens in another thread or process
+        await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def until():
+    """Waits until a condition holds, checking again and again; the test's own timeout bounds it."""
+    return _until
