@@ -109,7 +109,8 @@ class CachedEmbeddings:
         hit = Hit(whole, Layer.EXACT)
         self._teller.hit(asked, hit)
         now = self._now()
-        return render.replay(asked, hit, fresh=Fresh(self._token(), int(now)), now=now, rules=self._render_rules)
+        fresh = Fresh(self._token(), int(now), asked.body)
+        return render.replay(asked, hit, fresh=fresh, now=now, rules=self._render_rules)
 
     async def _fetch(
         self,

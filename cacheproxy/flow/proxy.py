@@ -141,7 +141,8 @@ class Proxy:
     def _hit(self, asked: Asked, hit: Hit) -> Whole:
         self._teller.hit(asked, hit)
         now = self._now()
-        return render.replay(asked, hit, fresh=Fresh(self._token(), int(now)), now=now, rules=self._render_rules)
+        fresh = Fresh(self._token(), int(now), asked.body)
+        return render.replay(asked, hit, fresh=fresh, now=now, rules=self._render_rules)
 
     async def _forward(self, asked: Asked, miss: Miss, *, key: Hashable | None, vector: Vector | None = None) -> Reply:
         """Ask the upstream; equal requests find the flight under ``key``."""

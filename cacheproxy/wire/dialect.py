@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ class Fresh:
 
     token: str
     created: int
+    request: JsonObject = field(default_factory=dict)
+    """The body that is answered, for answers that repeat members of it."""
 
 
 class MalformedStream(ValueError):

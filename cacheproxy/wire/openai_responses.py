@@ -24,7 +24,7 @@ from cacheproxy.wire.reading import (
 from cacheproxy.wire.responses_stream import ResponsesAssembler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cacheproxy.jsontext import Json, JsonObject
     from cacheproxy.wire.dialect import Assembler, Fresh
@@ -63,6 +63,19 @@ _SERVER_ITEMS: Final = frozenset(
     }
 )
 """Items of an answer that tell what the provider's own tools did."""
+
+
+_REPEATED: Final[Mapping[str, Json]] = {
+    "metadata": {},
+    "user": None,
+    "safety_identifier": None,
+    "prompt_cache_key": None,
+    "prompt_cache_retention": None,
+}
+"""Members of a request that its answer repeats and that are not part of the key, with what stands for absent ones.
+
+A hit must show its own caller's, not those of whoever asked first.
+"""
 
 
 class OpenAIResponses:
@@ -129,6 +142,9 @@ class OpenAIResponses:
         if isinstance(completed, int | float):
             took = completed - created if isinstance(created, int | float) else 0
             renewed["completed_at"] = fresh.created + max(0, took)
+        for name, otherwise in _REPEATED.items():
+            if name in answer:
+                renewed[name] = fresh.request.get(name, otherwise)
         if zero_usage and "usage" in renewed:
             renewed["usage"] = zeroed(renewed["usage"])
         return renewed

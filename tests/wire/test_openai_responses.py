@@ -273,6 +273,14 @@ class TestRefresh:
         assert DIALECT.refresh(response(completed_at=5), self.FRESH)["completed_at"] == 1_800_000_000
         assert "completed_at" not in DIALECT.refresh({"id": "resp_1"}, self.FRESH)
 
+    def test_a_hit_repeats_its_own_callers_metadata_and_not_the_first_ones(self):
+        stored = response(metadata={"user": "first"}, user="first", prompt_cache_key="k1")
+        asked = {"metadata": {"user": "second"}, "user": "second"}
+        renewed = DIALECT.refresh(stored, Fresh("abc123", 1_800_000_000, asked))
+        assert (renewed["metadata"], renewed["user"], renewed["prompt_cache_key"]) == (*asked.values(), None)
+        assert DIALECT.refresh(stored, self.FRESH)["metadata"] == {}
+        assert "safety_identifier" not in DIALECT.refresh({"id": "resp_1"}, self.FRESH)
+
     def test_the_usage_can_be_zeroed(self):
         assert DIALECT.refresh(response(), self.FRESH, zero_usage=True)["usage"] == {
             "input_tokens": 0,
