@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -111,6 +112,15 @@ class Served:
     @property
     def v1(self):
         return f"{self.url}/v1"
+
+    def count(self, table):
+        """How many rows a table of its database has."""
+        connection = sqlite3.connect(self.settings.database, timeout=PATIENCE_S)
+        try:
+            ((rows,),) = connection.execute(f"SELECT COUNT(*) FROM {table}").fetchall()
+        finally:
+            connection.close()
+        return rows
 
     def metrics(self):
         """Its metrics, by name and labels as they are written."""
@@ -360,6 +370,14 @@ def proxy(host, simulated, tmp_path_factory):
         yield served
 
 
+@pytest.fixture(scope="session")
+def lenient(host, simulated, tmp_path_factory):
+    """The same with a threshold so low that only the guards keep near questions apart."""
+    settings = proxy_settings(tmp_path_factory.mktemp("lenient"), f"{simulated}/v1", threshold=0.8)
+    with host.open(proxy_from(settings)) as served:
+        yield served
+
+
 @pytest.fixture
 def record(host):
     """Opens upstreams of the test's own: ``record(answer)``, where ``answer(request, recorded)`` gives a response."""
@@ -437,6 +455,20 @@ def calls(simulated):
             return sum(json.load(response)["requests"].values())
 
     return asked
+
+
+@pytest.fixture
+def taught(until):
+    """Asks a question through a semantic proxy, and waits until similar ones can find its answer."""
+
+    async def teach(http, served, question, **members):
+        before = served.count("vectors")
+        told = await http.ask(question, base=served.url, **members)
+        assert told.cache[0] == "Miss"
+        await until(lambda: served.count("vectors") > before)
+        return told
+
+    return teach
 
 
 @pytest.fixture
