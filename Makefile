@@ -27,7 +27,7 @@ ifdef SIMULATE
 	@echo '********************************************************************************'
 	@echo '*  SIMULATED UPSTREAM: answers are made up on this machine, no LLM is asked    *'
 	@echo '********************************************************************************'
-	@trap 'exit 130' INT; trap 'exit 143' TERM; trap 'kill $$simulator 2>/dev/null' EXIT; \
+	@trap 'exit 0' INT; trap 'exit 143' TERM; trap 'kill $$simulator 2>/dev/null' EXIT; \
 	$(BIN)/cacheproxy simulate --listen $(SIMULATED) & simulator=$$!; \
 	$(BIN)/cacheproxy serve --upstream-url http://$(SIMULATED)/v1 $(ARGS)
 else

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from cacheproxy import config
 from cacheproxy.cli.common import ConfigOption, JsonOption, console, print_json, say, settings_from
+from cacheproxy.cli.reference import settings_table
 
 app = typer.Typer(no_args_is_help=True, help="Check and show settings.")
 
@@ -35,6 +36,11 @@ def show(*, config_file: ConfigOption = None, json: JsonOption = False) -> None:
 
 
 @app.command(epilog="Example: cacheproxy config schema > cacheproxy.schema.json")
-def schema() -> None:
+def schema(
+    *, markdown: Annotated[bool, typer.Option("--markdown", help="A table for people instead.")] = False
+) -> None:
     """Print the JSON schema of the settings file, for editors."""
-    print_json(config.settings_schema())
+    if markdown:
+        say(settings_table().rstrip())
+    else:
+        print_json(config.settings_schema())

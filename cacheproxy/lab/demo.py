@@ -83,7 +83,7 @@ async def demo(options: DemoOptions, console: Console) -> ReplayReport:
         console.print("starting the simulated LLM and the proxy (the embedding model takes some seconds) ...")
         async with _simulated(options, data_dir) as upstream_url, _proxy(options, upstream_url, data_dir) as running:
             console.print(f"proxy on {running.url}, in front of {upstream_url}")
-            console.print(f"{len(questions):,} questions of bank customers, {options.concurrency} at a time:\n")
+            console.print(f"{len(questions):,} questions of bank customers, {options.concurrency} at a time:")
             with progress_bar(console, total=len(questions)) as show:
                 replay_options = ReplayOptions(proxy_url=running.url, concurrency=options.concurrency)
                 report = await replay(questions, replay_options, progress=show)
@@ -228,10 +228,11 @@ def _options(arguments: Sequence[str] | None) -> DemoOptions:
 
 
 async def _until_stopped(options: DemoOptions, console: Console) -> None:
-    """The demo, ended by SIGTERM as by Ctrl-C."""
+    """The demo, ended by SIGTERM and by a terminal that goes away as by Ctrl-C."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - a coroutine that runs is in a task
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     await demo(options, console)
 
 

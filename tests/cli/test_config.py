@@ -46,3 +46,8 @@ def test_what_is_in_force_is_shown_with_its_origin_and_without_secrets(monkeypat
 def test_the_schema_is_json(capsys):
     assert run(["config", "schema"]) == 0
     assert "threshold" in json.loads(capsys.readouterr().out)["properties"]
+
+
+def test_the_schema_for_people_is_a_table(capsys):
+    assert run(["config", "schema", "--markdown"]) == 0
+    assert "| `threshold` | `CACHEPROXY_THRESHOLD` | `0.95` |" in capsys.readouterr().out

@@ -69,7 +69,7 @@ async def test_a_proxy_that_cannot_start_says_why(tmp, monkeypatch):
     assert offspring() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_kept_demo_ends_well_when_it_is_told_to(number, tmp):
     environ = os.environ | {"TMPDIR": str(tmp), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen([*RUN, "--keep"], stdout=subprocess.PIPE, text=True, env=environ) as process:
