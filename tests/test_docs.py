@@ -13,7 +13,6 @@ from typing import Any, Final
 import pytest
 import typer
 import yaml
-from prometheus_client.parser import text_string_to_metric_families
 
 from cacheproxy.cli.app import app
 from cacheproxy.cli.reference import settings_table
@@ -197,9 +196,10 @@ def test_every_error_that_a_caller_sees_is_documented():
 
 
 def test_every_metric_and_its_labels_are_documented():
-    metrics = Metrics()
     text = text_of("docs/operations.md")
-    for name, collector in _collectors(metrics):
+    collectors = _collectors(Metrics())
+    assert set(re.findall(r"^\| `(cacheproxy_\w+)`", text, re.MULTILINE)) == {name for name, _ in collectors}
+    for name, collector in collectors:
         row = re.search(rf"^\| `{name}` \|([^|]*)\|", text, re.MULTILINE)
         assert row is not None, name
         assert re.findall(r"`(\w+)`", row[1]) == list(collector._labelnames), name
@@ -208,8 +208,6 @@ def test_every_metric_and_its_labels_are_documented():
 def _collectors(metrics: Metrics) -> list[tuple[str, Any]]:
     """Each metric as it is scraped, counters with their ending."""
     collectors = {id(c): c for c in metrics._registry._names_to_collectors.values()}.values()
-    names = {family.name for family in text_string_to_metric_families(metrics.render().decode())}
-    assert names
     return [(c._name + ("_total" if c._type == "counter" else ""), c) for c in collectors]
 
 
