@@ -1,0 +1,203 @@
+"""FAISS agrees with the oracle in every history, stays small, and searches in threads while it changes."""
+
+import asyncio
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from cacheproxy.index import faiss as module
+from cacheproxy.index.faiss import PLAIN_BELOW, Blocks, FaissIndex
+from cacheproxy.index.flat import FlatIndex, Rows, unit
+from cacheproxy.model import IndexRow
+
+DIMENSION = 384
+SCOPES = [b"one", b"two"]
+IDS = [f"e{number:03}" for number in range(40)]
+
+
+def run(coroutine):
+    """Drive a coroutine that never waits."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("it waited")
+
+
+def some_vectors(count, dimension=DIMENSION, seed=0):
+    rows = np.random.default_rng(seed).normal(size=(count, dimension)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def answers(found):
+    return [(neighbor.entry_id, neighbor.similarity) for neighbor in found]
+
+
+class Histories(RuleBasedStateMachine):
+    """Adds, replacements, moves between scopes and removals, with block borders and thresholds brought near.
+
+    Coordinates are small whole numbers: many vectors are equal or opposite, so ties abound.
+    """
+
+    @initialize()
+    def start(self):
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(module, "PLAIN_BELOW", 6)
+        self.patch.setattr(module, "_BLOCK", 4)
+        self.patch.setattr(module, "_SPARE", 1)
+        self.flat, self.faiss = FlatIndex(), FaissIndex()
+        self.held = {}
+
+    vectors = st.tuples(*[st.integers(-2, 2)] * 4).filter(any).map(lambda row: np.array(row, np.float32))
+
+    @rule(rows=st.lists(st.tuples(st.sampled_from(IDS), st.sampled_from(SCOPES), vectors), min_size=1, max_size=12))
+    def add(self, rows):
+        for entry_id, scope, vector in rows:
+            for index in (self.flat, self.faiss):
+                run(index.add(IndexRow(entry_id, scope, vector)))
+            self.held[entry_id] = (scope, vector)
+
+    @rule(ids=st.lists(st.sampled_from(IDS), max_size=10))
+    def remove(self, ids):
+        for entry_id in ids:
+            for index in (self.flat, self.faiss):
+                run(index.remove(entry_id))
+            self.held.pop(entry_id, None)
+
+    @rule(scope=st.sampled_from(SCOPES), query=vectors, k=st.integers(1, 12))
+    def nearest(self, scope, query, k):
+        cosines = {
+            entry_id: max(0.0, float(held @ query) / float(np.linalg.norm(held) * np.linalg.norm(query)))
+            for entry_id, (home, held) in self.held.items()
+            if home == scope
+        }
+        found = answers(run(self.flat.nearest(scope, query, k)))
+        assert answers(run(self.faiss.nearest(scope, query, k))) == found
+        assert found == sorted(found, key=lambda answer: (-answer[1], answer[0]))
+        assert dict(found) == pytest.approx({entry_id: cosines[entry_id] for entry_id, _ in found}, abs=1e-6)
+        best = sorted(cosines.values(), reverse=True)[:k]
+        assert [similarity for _, similarity in found] == pytest.approx(best, abs=1e-6)
+
+    @invariant()
+    def sizes_agree(self):
+        assert len(self.flat) == len(self.faiss) == len(self.held)
+        for scope in SCOPES:
+            empty = all(home != scope for home, _ in self.held.values())
+            assert run(self.flat.is_empty(scope)) is run(self.faiss.is_empty(scope)) is empty
+
+    def teardown(self):
+        self.patch.undo()
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+
+
+async def test_a_large_scope_answers_as_the_oracle_does():
+    vectors = some_vectors(PLAIN_BELOW + 1500)
+    vectors[100:140] = vectors[100]  # equals, more of them than FAISS is asked for
+    flat, large = FlatIndex(), FaissIndex()
+    for number, vector in enumerate(vectors):
+        for index in (flat, large):
+            await index.add(IndexRow(f"{number:05}", b"s", vector))
+    for number in range(0, len(vectors), 3):
+        for index in (flat, large):
+            await index.remove(f"{number:05}")
+    assert isinstance(large._scopes[b"s"], Blocks)
+    for query in [vectors[100], *some_vectors(5, seed=1)]:
+        for k in (1, 5, 60):
+            assert answers(await large.nearest(b"s", query, k)) == answers(await flat.nearest(b"s", query, k))
+
+
+async def test_a_small_scope_is_a_plain_array():
+    index = FaissIndex()
+    await index.add(IndexRow("a", b"s", some_vectors(1)[0]))
+    assert isinstance(index._scopes[b"s"], Rows)
+
+
+def blocks_of(count, dimension):
+    rows = Rows(b"s", dimension)
+    for number, vector in enumerate(some_vectors(count, dimension)):
+        rows.put(f"{number:05}", vector)
+    return Blocks(rows)
+
+
+def test_a_snapshot_does_not_see_later_changes():
+    blocks = blocks_of(1100, 16)
+    query = some_vectors(1, 16, seed=3)[0]
+    snapshot = blocks.snapshot()
+    before = answers(snapshot.nearest(query, 10))
+    for number in range(0, 1100, 2):
+        blocks.drop(f"{number:05}")
+    for number in range(700):
+        blocks.put(f"new{number}", query)
+    assert answers(snapshot.nearest(query, 10)) == before
+    assert answers(blocks.nearest(query, 1))[0][0] == "new0"
+
+
+def test_a_change_copies_nothing_once_no_search_reads():
+    blocks = blocks_of(1100, 16)
+    first = blocks._blocks[0]
+    blocks.put("00000", some_vectors(1, 16, seed=9)[0])
+    assert blocks._blocks[0] is first
+    snapshot = blocks.snapshot()
+    blocks.put("00000", some_vectors(1, 16, seed=10)[0])
+    copied = blocks._blocks[0]
+    assert copied is not first
+    del snapshot
+    blocks.put("00000", some_vectors(1, 16, seed=11)[0])
+    assert blocks._blocks[0] is copied
+
+
+async def test_a_long_search_leaves_the_event_loop_and_changes_free(monkeypatch):
+    monkeypatch.setattr(module, "IN_THREAD_FROM", PLAIN_BELOW)
+    index = FaissIndex()
+    vectors = some_vectors(PLAIN_BELOW + 100, 16)
+    for number, vector in enumerate(vectors):
+        await index.add(IndexRow(f"{number:05}", b"s", vector))
+    inside, go_on, real = threading.Event(), threading.Event(), module._top
+
+    def slow(*arguments):
+        inside.set()
+        assert go_on.wait(30)
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "_top", slow)
+    search = asyncio.ensure_future(index.nearest(b"s", vectors[7], 1))
+    assert await asyncio.to_thread(inside.wait, 30)
+    await index.remove("00007")
+    await index.add(IndexRow("other", b"s", vectors[8]))
+    go_on.set()
+    assert [neighbor.entry_id for neighbor in await search] == ["00007"]
+    monkeypatch.setattr(module, "_top", real)
+    assert [neighbor.entry_id for neighbor in await index.nearest(b"s", vectors[7], 1)] != ["00007"]
+
+
+@pytest.mark.parametrize("entries_per_scope", [1, 12_000], ids=["a scope each", "all in one scope"])
+async def test_an_entry_takes_at_most_2_2_kib_with_all_bookkeeping(entries_per_scope):
+    count = 12_000
+    vector = some_vectors(1)[0]
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        index = FaissIndex()
+        for number in range(count):
+            scope = (number // entries_per_scope).to_bytes(32)
+            await index.add(IndexRow(f"{number:032x}", scope, vector))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(index) == count
+    assert (after - before) / count <= 2.2 * 1024
+
+
+def test_vectors_that_are_stored_in_half_precision_are_found_as_themselves():
+    vector = some_vectors(1)[0].astype(np.float16).astype(np.float32)
+    rows = Rows(b"s", DIMENSION)
+    rows.put("a", unit(vector, DIMENSION))
+    assert rows.nearest(unit(vector, DIMENSION), 1)[0].similarity == pytest.approx(1, abs=1e-6)
