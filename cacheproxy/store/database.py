@@ -1,9 +1,8 @@
 """One SQLite file, two threads: the event loop never waits for the disk.
 
-Writes queue up for one thread, which commits everything that waits in a single transaction (group commit): each
-piece of work stands in its own savepoint, so that a failing one takes no neighbour with it. Reads have a thread and a
-connection of their own and never wait for writes (WAL). Every waiter is answered, at the latest when the database is
-closed; work that was accepted is done even if its waiter has left.
+Writes queue up for one thread, which commits everything that waits in a single transaction (group commit,
+together.py). Reads have a thread and a connection of their own and never wait for writes (WAL). Every waiter is
+answered, at the latest when the database is closed; work that was accepted is done even if its waiter has left.
 
 Whatever fails is ``PortUnavailable``; a file that cannot be opened at all is ``ConfigError``.
 """
@@ -15,19 +14,24 @@ import logging
 import queue
 import sqlite3
 import threading
+import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cacheproxy.errors import ConfigError, PortUnavailable, ProxyError, translating
 from cacheproxy.store.dbfile import is_corruption, open_connections, suspect
+from cacheproxy.store.together import Done, Failed, Outcome, Share, attempt, run_together
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
+    from cacheproxy.store.together import Work
+
+__all__ = ["Database", "Done", "Failed", "Outcome", "Share", "open_database"]
+
 T = TypeVar("T")
-Work: TypeAlias = "Callable[[sqlite3.Connection], T]"
 log = logging.getLogger(__name__)
 
 _FOREIGN: Final[dict[type[BaseException], type[ProxyError]]] = {
@@ -37,26 +41,10 @@ _FOREIGN: Final[dict[type[BaseException], type[ProxyError]]] = {
 }
 _MAX_TOGETHER: Final = 512
 """Pieces of work in one transaction: bounds how long the first of them waits for the last."""
+_LINGER_S: Final = 0.002
+"""How long a writer that is busy anyway waits for company before a commit."""
 _MAX_WAITING: Final = 4096
 _MAX_WAITING_BYTES: Final = 64 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Done(Generic[T]):
-    """A piece of work succeeded, and what it wrote is committed."""
-
-    value: T
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A piece of work failed, and nothing that it wrote remains."""
-
-    error: Exception
-
-
-Outcome: TypeAlias = Done[Any] | Failed
-_ROLLED_BACK: Final = Failed(sqlite3.OperationalError("the transaction was rolled back"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +61,7 @@ class Database:
 
     def __init__(self, path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
         self.path = path
-        self._writes = _Worker("store-writer", lambda jobs: _write(writer, jobs), writer.close)
+        self._writes = _Worker("store-writer", lambda jobs: _write(writer, jobs), writer.close, linger_s=_LINGER_S)
         self._reads = _Worker("store-reader", lambda jobs: [attempt(job.work, reader) for job in jobs], reader.close)
 
     async def write(
@@ -86,9 +74,10 @@ class Database:
     ) -> T:
         """Run ``work`` in a transaction and return its value once that is committed.
 
-        It may run twice (alone, after a failure of its group), and with others in one transaction. ``weight`` is the
-        memory that waits with it, in bytes. ``settled`` is told the outcome before anybody else, even if the waiter
-        has left: in the writer's thread, or at once when the work is refused.
+        It may run several times (alone, after a failure of its group), and with others in one transaction; a
+        ``Share`` is merged with others of its kind. ``weight`` is the memory that waits with it, in bytes.
+        ``settled`` is told the outcome before anybody else, even if the waiter has left: in the writer's thread, or
+        at once when the work is refused.
         """
         return await self._ask(self._writes, doing, work, weight=weight, in_transaction=True, settled=settled)
 
@@ -142,11 +131,23 @@ async def open_database(path: Path, *, clock: Callable[[], float]) -> AsyncItera
 
 
 class _Worker:
-    """A thread that runs jobs in their order, a batch at a time, and answers each. ``submit`` is the loop's alone."""
+    """A thread that runs jobs in their order, a batch at a time, and answers each. ``submit`` is the loop's alone.
 
-    def __init__(self, name: str, run: Callable[[Sequence[_Job]], list[Outcome]], close: Callable[[], None]) -> None:
+    After a batch of several it waits ``linger_s`` for the next one to gather; a job that comes alone never waits.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[Sequence[_Job]], list[Outcome]],
+        close: Callable[[], None],
+        *,
+        linger_s: float = 0.0,
+    ) -> None:
         self._run = run
         self._close = close
+        self._linger_s = linger_s
+        self._in_company = False
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting = 0
@@ -193,16 +194,20 @@ class _Worker:
         """Everything that waits, at least one job; nothing once all is done and the worker closes."""
         jobs: list[_Job] = []
         job = self._queue.get()
+        if self._in_company and self._linger_s:
+            time.sleep(self._linger_s)
         while job is not None:
             jobs.append(job)
             if len(jobs) == _MAX_TOGETHER:
-                return jobs
+                break
             try:
                 job = self._queue.get_nowait()
             except queue.Empty:
-                return jobs
-        if jobs:
-            self._queue.put(None)  # end the next time
+                break
+        else:
+            if jobs:
+                self._queue.put(None)  # end the next time
+        self._in_company = len(jobs) > 1
         return jobs
 
     def _deliver(self, jobs: Sequence[_Job], outcomes: Sequence[Outcome]) -> None:
@@ -220,45 +225,6 @@ class _Worker:
                     job.answer.set_result(value)
                 case Failed(error):
                     job.answer.set_exception(error)
-
-
-def attempt(work: Callable[[T], Any], argument: T) -> Outcome:
-    """What came of a piece of work."""
-    try:
-        return Done(work(argument))
-    except Exception as error:  # noqa: BLE001 - its waiter gets it, whatever it is; the thread lives on for the others
-        return Failed(error)
-
-
-def run_together(connection: sqlite3.Connection, works: Sequence[Work[Any]]) -> list[Outcome]:
-    """Run all in one transaction, each in its savepoint; one after another when the transaction itself fails."""
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")  # a run before this one was torn out of its transaction
-    begun = attempt(connection.execute, "BEGIN IMMEDIATE")
-    if isinstance(begun, Failed):
-        return [begun] * len(works)
-    outcomes = [_in_savepoint(connection, work) for work in works]
-    # SQLite itself rolls everything back on some errors, a full disk among them.
-    ended = attempt(connection.execute, "COMMIT") if connection.in_transaction else _ROLLED_BACK
-    if isinstance(ended, Done):
-        return outcomes
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")
-    if len(works) > 1:
-        return [outcome for work in works for outcome in run_together(connection, [work])]
-    return [outcome if isinstance(outcome, Failed) else ended for outcome in outcomes]
-
-
-def _in_savepoint(connection: sqlite3.Connection, work: Work[Any]) -> Outcome:
-    if not connection.in_transaction:
-        return _ROLLED_BACK
-    connection.execute("SAVEPOINT job")
-    outcome = attempt(work, connection)
-    if connection.in_transaction:
-        if isinstance(outcome, Failed):
-            connection.execute("ROLLBACK TO job")
-        connection.execute("RELEASE job")
-    return outcome
 
 
 def _write(connection: sqlite3.Connection, jobs: Sequence[_Job]) -> list[Outcome]:

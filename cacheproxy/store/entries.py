@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cacheproxy.errors import BadRequest, ConfigError
 from cacheproxy.model import IndexRow
 from cacheproxy.store import codec
+from cacheproxy.store.rows import execute_with_rows
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from cacheproxy.model import Entry, Selection
 
@@ -72,6 +73,13 @@ class StoreLimits:
         """Whether this much is within the limits."""
         return totals.entries <= self.max_entries and totals.size <= self.max_bytes
 
+    def roomy(self) -> StoreLimits:
+        """Limits with some room below these."""
+        return StoreLimits(
+            max_entries=self.max_entries - self.max_entries // _SLACK,
+            max_bytes=self.max_bytes - self.max_bytes // _SLACK,
+        )
+
 
 # --- what goes
 
@@ -113,79 +121,112 @@ def delete(connection: sqlite3.Connection, condition: Condition, *, writer: str,
         (*condition.values, limit),
     )
     gone = [Held(*row) for row in rows]
-    _tell(connection, writer, "gone", gone)
+    _tell_gone(connection, writer, gone)
     return gone
 
 
 def make_room(
-    connection: sqlite3.Connection, limits: StoreLimits, *, now: float, writer: str, spared: str = ""
+    connection: sqlite3.Connection, limits: StoreLimits, *, now: float, writer: str, spared: Sequence[str] = ()
 ) -> list[Held]:
-    """Past the limits, delete expired entries, then the least recently used (never ``spared``); which ones went.
+    """Past the limits, delete expired entries, then the least recently used; which ones went.
 
-    Then a hundredth more than needed goes at once, so that a full store does not evict with every put.
+    Of the ``spared`` entries none goes while there are others, and the last never. Then a hundredth more than needed
+    goes at once, so that a full store does not evict with every put.
     """
     if limits.hold(totals(connection)):
         return []
     gone = delete(connection, expired(now), writer=writer, limit=_EXPIRED_AT_ONCE)
-    held = totals(connection)
-    if limits.hold(held):
-        return gone
-    roomy = StoreLimits(
-        max_entries=limits.max_entries - limits.max_entries // _SLACK,
-        max_bytes=limits.max_bytes - limits.max_bytes // _SLACK,
-    )
+    for kept in (spared, spared[-1:]):
+        held = totals(connection)
+        if limits.hold(held):
+            break
+        oldest = _least_used(connection, limits.roomy(), held, kept=frozenset(kept))
+        gone += delete(connection, _among(oldest), writer=writer)
+    return gone
+
+
+def _least_used(
+    connection: sqlite3.Connection, limits: StoreLimits, held: Totals, *, kept: frozenset[str]
+) -> list[str]:
+    """The entries without which ``held`` is within the limits, or all but ``kept``."""
     oldest: list[str] = []
-    rows = connection.execute("SELECT id, size FROM entries WHERE id <> ? ORDER BY used_at, number", (spared,))
-    with closing(rows):
+    with closing(connection.execute("SELECT id, size FROM entries ORDER BY used_at, number")) as rows:
         for entry_id, size in rows:
-            if roomy.hold(held):
+            if limits.hold(held):
                 break
-            oldest.append(entry_id)
-            held = Totals(held.entries - 1, held.size - size)
-    return gone + delete(connection, _among(oldest), writer=writer)
+            if entry_id not in kept:
+                oldest.append(entry_id)
+                held = Totals(held.entries - 1, held.size - size)
+    return oldest
 
 
 # --- what comes
 
 
 def insert(
-    connection: sqlite3.Connection, entry: Entry, *, samples: int, used_at: float, writer: str
-) -> tuple[Held, list[Held]]:
-    """Store an entry: what came, and what went for it (its older self, and all but the newest samples of its key)."""
-    replaced = delete(connection, Condition("id = ?", (entry.id,)), writer=writer)
-    number = connection.execute(
-        "INSERT INTO entries (id, key, scope, namespace, created_at, expires_at, used_at, size) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            entry.id,
-            entry.key,
-            entry.scope,
-            entry.namespace,
-            entry.created_at,
-            entry.expires_at,
-            used_at,
-            entry.size,
-        ),
-    ).lastrowid
-    connection.execute("INSERT INTO payloads (number, payload) VALUES (?, ?)", (number, codec.encode(entry)))
-    connection.executemany("INSERT OR IGNORE INTO tags (tag, number) VALUES (?, ?)", [(t, number) for t in entry.tags])
-    came = Held(entry.key, entry.id, entry.scope)
-    gone = [held for held in replaced if held.key != entry.key]
-    _tell(connection, writer, "put", [came])
-    surplus = Condition(
-        "number IN (SELECT number FROM entries WHERE key = ? ORDER BY created_at DESC, number DESC LIMIT -1 OFFSET ?)",
-        (entry.key, max(samples, 1)),
+    connection: sqlite3.Connection, entries: Sequence[Entry], *, samples: int, used_at: float, writer: str
+) -> tuple[list[Held], list[Held]]:
+    """Store entries, which differ in their ids and in their keys: what came, and what went for it.
+
+    What goes are the entries' older selves and all but the newest ``samples`` under each of their keys.
+    """
+    known = _among([entry.id for entry in entries])
+    before, some_known = connection.execute(
+        f"SELECT (SELECT coalesce(max(number), 0) FROM entries), EXISTS (SELECT 1 FROM entries WHERE {known.sql})",  # noqa: S608 - as above
+        known.values,
+    ).fetchone()
+    replaced = delete(connection, known, writer=writer) if some_known else []
+    numbered = list(enumerate(entries, before + 1))
+    execute_with_rows(
+        connection,
+        "INSERT INTO entries (number, id, key, scope, namespace, created_at, expires_at, used_at, size) {rows}",
+        [
+            (number, new.id, new.key, new.scope, new.namespace, new.created_at, new.expires_at, used_at, new.size)
+            for number, new in numbered
+        ],
     )
+    execute_with_rows(
+        connection,
+        "INSERT INTO payloads (number, payload) {rows}",
+        [(number, codec.encode(entry)) for number, entry in numbered],
+    )
+    execute_with_rows(
+        connection,
+        "INSERT OR IGNORE INTO tags (tag, number) {rows}",
+        [(tag, number) for number, entry in numbered for tag in entry.tags],
+    )
+    connection.execute(
+        "INSERT INTO log (writer, kind, entry_id, key, scope) "
+        "SELECT ?, 'put', id, key, scope FROM entries WHERE number > ? ORDER BY number",
+        (writer, before),
+    )
+    surplus = Condition(
+        "number IN (SELECT number FROM ("
+        "SELECT number, row_number() OVER (PARTITION BY key ORDER BY created_at DESC, number DESC) AS place "
+        "FROM entries WHERE key IN (SELECT key FROM entries WHERE number > ?)) WHERE place > ?)",
+        (before, max(samples, 1)),
+    )
+    came = [Held(entry.key, entry.id, entry.scope) for entry in entries]
+    still_there = {(held.key, held.entry_id) for held in came}
+    gone = [held for held in replaced if (held.key, held.entry_id) not in still_there]
     return came, gone + delete(connection, surplus, writer=writer)
 
 
-def set_vector(connection: sqlite3.Connection, entry_id: str, vector: bytes, *, writer: str) -> None:
-    """Keep a vector beside its entry, if that is there."""
-    row = connection.execute("SELECT number, key, id, scope FROM entries WHERE id = ?", (entry_id,)).fetchone()
-    if row is not None:
-        number, *held = row
-        connection.execute("INSERT OR REPLACE INTO vectors (number, vector) VALUES (?, ?)", (number, vector))
-        _tell(connection, writer, "vector", [Held(*held)])
+def set_vectors(connection: sqlite3.Connection, vectors: Mapping[str, bytes], *, writer: str) -> None:
+    """Keep vectors beside the entries with these ids, as far as those are there."""
+    execute_with_rows(
+        connection,
+        # CROSS JOIN: SQLite keeps the order of such a join, and finds each entry by its id.
+        "WITH given (id, vector) AS ({rows}) INSERT OR REPLACE INTO vectors (number, vector) "
+        "SELECT entries.number, given.vector FROM given CROSS JOIN entries ON entries.id = given.id",
+        list(vectors.items()),
+    )
+    there = _among(list(vectors))
+    connection.execute(
+        "INSERT INTO log (writer, kind, entry_id, key, scope) "  # noqa: S608 - as above
+        f"SELECT ?, 'vector', id, key, scope FROM entries WHERE {there.sql}",
+        (writer, *there.values),
+    )
 
 
 def touch(connection: sqlite3.Connection, hits: Mapping[str, int], at: float) -> None:
@@ -258,10 +299,11 @@ def vectors(
     return rows[-1][0], [IndexRow(row[1], row[2], vector) for row, vector in zip(rows, block, strict=True)]
 
 
-def _tell(connection: sqlite3.Connection, writer: str, kind: str, entries: Iterable[Held]) -> None:
-    connection.executemany(
-        "INSERT INTO log (writer, kind, entry_id, key, scope) VALUES (?, ?, ?, ?, ?)",
-        [(writer, kind, held.entry_id, held.key, held.scope) for held in entries],
+def _tell_gone(connection: sqlite3.Connection, writer: str, gone: Sequence[Held]) -> None:
+    execute_with_rows(
+        connection,
+        "INSERT INTO log (writer, kind, entry_id, key, scope) {rows}",
+        [(writer, "gone", held.entry_id, held.key, held.scope) for held in gone],
     )
 
 

@@ -12,11 +12,12 @@ from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from itertools import groupby
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cacheproxy.errors import ConfigError, PortUnavailable
 from cacheproxy.store import codec, entries
-from cacheproxy.store.database import Done, open_database
+from cacheproxy.store.database import Done, Share, open_database
 from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.follower import Follower, trim_log
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EmbeddingName", "SqliteStore", "StoreLimits", "open_sqlite"]
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _DELETED_AT_ONCE: Final = 1000
@@ -50,6 +50,14 @@ class EmbeddingName:
 
     def __str__(self) -> str:
         return f"{self.model} ({self.dimension})"
+
+
+class _New(NamedTuple):
+    """An entry to put, and when it was to be."""
+
+    entry: Entry
+    samples: int
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +107,9 @@ class SqliteStore:
         """See ``Store``. Past the limits, what was not used for longest makes room."""
         if entry.size > self._limits.max_bytes:
             raise PortUnavailable(f"an entry of {entry.size} bytes is more than the store may hold")
-        now = self._clock()
-
-        def write(connection: sqlite3.Connection) -> _Written:
-            writer = self._follower.writer
-            came, gone = entries.insert(connection, entry, samples=samples, used_at=now, writer=writer)
-            room = entries.make_room(connection, self._limits, now=now, writer=writer, spared=entry.id)
-            return _Written((came,), gone + room)
-
-        await self.database.write(write, doing="store an entry", weight=entry.size, settled=self._settled)
+        new = _New(entry, samples, self._clock())
+        share = Share(self._put_all, new, about=(entry.id, entry.key))
+        await self.database.write(share, doing="store an entry", weight=entry.size, settled=self._settled)
 
     async def touch(self, hits: Mapping[str, int], at: float) -> None:
         """See ``Store``."""
@@ -220,12 +222,8 @@ class SqliteStore:
         except ValueError as error:
             raise PortUnavailable(f"keep a vector: {error}") from error
 
-        def write(connection: sqlite3.Connection) -> None:
-            if (stored := _stored_embedding(connection)) != embedding:
-                raise PortUnavailable(f"the store has changed to the embeddings {stored}: restart to follow")
-            entries.set_vector(connection, entry_id, encoded, writer=self._follower.writer)
-
-        await self.database.write(write, doing="keep a vector")
+        share = Share(self._set_vectors, (entry_id, encoded, embedding), about=(entry_id,))
+        await self.database.write(share, doing="keep a vector", weight=len(encoded))
 
     async def vectors(self) -> AsyncIterator[Sequence[IndexRow]]:
         """See ``Store``. Nothing before embeddings are claimed."""
@@ -269,6 +267,33 @@ class SqliteStore:
             lambda rows: rows.execute("DELETE FROM credentials WHERE credential = ?", (credential,)).rowcount,
             doing="revoke a credential",
         )
+
+    # --- what is written for many at once, in the writer's thread
+
+    def _put_all(self, connection: sqlite3.Connection, news: Sequence[_New]) -> Sequence[_Written]:
+        writer = self._follower.writer
+        now = max(new.at for new in news)
+        came: list[Held] = []
+        gone: list[Held] = []
+        for samples, alike in groupby(news, lambda new: new.samples):
+            some = [new.entry for new in alike]
+            some_came, some_gone = entries.insert(connection, some, samples=samples, used_at=now, writer=writer)
+            came += some_came
+            gone += some_gone
+        spared = [new.entry.id for new in news]
+        gone += entries.make_room(connection, self._limits, now=now, writer=writer, spared=spared)
+        # Who made what go makes no difference: the last of them answers for it.
+        return [*(_Written((held,)) for held in came[:-1]), _Written((came[-1],), gone)]
+
+    def _set_vectors(
+        self, connection: sqlite3.Connection, given: Sequence[tuple[str, bytes, EmbeddingName]]
+    ) -> Sequence[None]:
+        stored = _stored_embedding(connection)
+        if any(embedding != stored for _, _, embedding in given):
+            raise PortUnavailable(f"the store has changed to the embeddings {stored}: restart to follow")
+        vectors = {entry_id: vector for entry_id, vector, _ in given}
+        entries.set_vectors(connection, vectors, writer=self._follower.writer)
+        return [None] * len(given)
 
     # --- bookkeeping
 

@@ -46,7 +46,7 @@ def connection():
 
 def insert(connection, entry_id, *, samples=1, used_at=0.0, **changes):
     entry = replace(BASE, **{"id": entry_id, "key": entry_id.encode(), **changes})
-    return entries.insert(connection, entry, samples=samples, used_at=used_at, writer="me")
+    return entries.insert(connection, [entry], samples=samples, used_at=used_at, writer="me")
 
 
 def counted(connection):
@@ -62,7 +62,7 @@ def test_whatever_happens_totals_log_and_report_agree_with_the_table(events):
     connection, known = make_connection(), set()
     for entry_id, key, samples in events:
         came, gone = insert(connection, entry_id, key=key.encode(), samples=samples)
-        known = (known | {(came.key, came.entry_id)}) - {(held.key, held.entry_id) for held in gone}
+        known = (known | {(held.key, held.entry_id) for held in came}) - {(held.key, held.entry_id) for held in gone}
     assert known == set(connection.execute("SELECT key, id FROM entries"))
     assert entries.totals(connection) == counted(connection)
     logged = {}
@@ -74,7 +74,7 @@ def test_whatever_happens_totals_log_and_report_agree_with_the_table(events):
 
 def test_what_hangs_on_an_entry_goes_with_it(connection):
     insert(connection, "a")
-    entries.set_vector(connection, "a", b"\x00\x3c", writer="me")
+    entries.set_vectors(connection, {"a": b"\x00\x3c", "gone": b"\x00\x3c"}, writer="me")
     assert [rows_of(connection, table) for table in ("payloads", "vectors", "tags")] == [1, 1, 1]
     entries.delete(connection, entries.EVERYTHING, writer="me")
     assert [rows_of(connection, table) for table in ("payloads", "vectors", "tags", "entries")] == [0, 0, 0, 0]
@@ -98,8 +98,42 @@ def test_a_full_store_frees_a_hundredth_more_than_it_must(connection):
 def test_the_entry_that_needs_the_room_is_spared(connection):
     insert(connection, "newest", used_at=0.0)
     insert(connection, "other", used_at=5.0)
-    gone = entries.make_room(connection, StoreLimits(max_entries=1), now=0.0, writer="me", spared="newest")
+    gone = entries.make_room(connection, StoreLimits(max_entries=1), now=0.0, writer="me", spared=["newest"])
     assert [held.entry_id for held in gone] == ["other"]
+
+
+def test_of_those_that_need_the_room_the_last_is_spared_if_not_all_can_be(connection):
+    for name in ("first", "second", "last"):
+        insert(connection, name, used_at=0.0)
+    insert(connection, "other", used_at=5.0)
+    spared = ["first", "second", "last"]
+    gone = entries.make_room(connection, StoreLimits(max_entries=2), now=0.0, writer="me", spared=spared)
+    assert [held.entry_id for held in gone] == ["other", "first"]
+
+
+def test_entries_put_at_once_are_as_if_they_had_been_put_one_by_one():
+    apart, at_once = make_connection(), make_connection()
+    for connection in (apart, at_once):
+        for name, key in [("old", "a"), ("moves", "b"), ("stays", "c")]:
+            insert(connection, name, key=key.encode())
+    new = [
+        replace(BASE, id=name, key=key.encode(), created_at=1.0, tags=tags)
+        for name, key, tags in [("new", "a", ("x", "x")), ("moves", "d", ()), ("other", "e", ("x", "y"))]
+    ]
+    told = [entries.insert(apart, [entry], samples=1, used_at=2.0, writer="me") for entry in new]
+    came, gone = entries.insert(at_once, new, samples=1, used_at=2.0, writer="me")
+    assert came == [held for some, _ in told for held in some]
+    assert sorted(gone) == sorted(held for _, some in told for held in some)
+    for query in (
+        "SELECT id, key, used_at, size FROM entries ORDER BY number",
+        "SELECT id, payload FROM entries JOIN payloads USING (number) ORDER BY number",
+        "SELECT id, tag FROM entries JOIN tags USING (number) ORDER BY number, tag",
+        "SELECT kind, entry_id, key FROM log ORDER BY kind, entry_id, key",
+        "SELECT * FROM totals",
+    ):
+        assert at_once.execute(query).fetchall() == apart.execute(query).fetchall()
+    apart.close()
+    at_once.close()
 
 
 def test_hits_are_counted_and_use_is_never_set_back(connection):
@@ -128,7 +162,7 @@ def test_thousands_of_ids_are_one_condition(connection):
         "SELECT key, id FROM entries",
         "SELECT id FROM entries WHERE expires_at <= 1 LIMIT 10",
         "SELECT id FROM entries WHERE scope >= x'00' AND scope < x'01'",
-        "SELECT id, size FROM entries WHERE id <> '' ORDER BY used_at, number",
+        "SELECT id, size FROM entries ORDER BY used_at, number",
     ],
 )
 def test_the_store_s_queries_use_an_index(connection, query):

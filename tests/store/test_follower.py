@@ -39,11 +39,11 @@ class Process:
             semantic=True,
         )
         writer = self.follower.writer
-        came, gone = entries.insert(self.connection, entry, samples=1, used_at=0.0, writer=writer)
+        came, gone = entries.insert(self.connection, [entry], samples=1, used_at=0.0, writer=writer)
         if vector is not None:
             encoded = codec.encode_vector(np.array(vector, np.float32))
-            entries.set_vector(self.connection, entry.id, encoded, writer=writer)
-        self.follower.committed([came], gone)
+            entries.set_vectors(self.connection, {entry.id: encoded}, writer=writer)
+        self.follower.committed(came, gone)
 
     def remove(self, name):
         condition = Condition("id = ?", (f"id-{name}",))

@@ -5,8 +5,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import tracemalloc
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from cacheproxy.store.sqlite import EmbeddingName, StoreLimits, open_sqlite
 
 NOW = 1_800_000_000.0
 EMBEDDING = EmbeddingName("test-model", 4)
+AXIS = np.array([1, 0, 0, 0], np.float32)
 
 
 @pytest.fixture
@@ -247,7 +249,7 @@ async def test_bookkeeping_takes_less_than_400_bytes_an_entry(path):
         for number in range(count):
             name = f"{number:032x}"
             entry = make_entry("", id=name, key=bytes.fromhex(name) * 2, scope=bytes.fromhex(name) * 2)
-            entries.insert(rows, entry, samples=1, used_at=NOW, writer="filler")
+            entries.insert(rows, [entry], samples=1, used_at=NOW, writer="filler")
 
     async with open_sqlite(path, clock=lambda: NOW) as store:
         await store.database.write(fill, doing="fill the store")
@@ -272,8 +274,8 @@ async def test_vectors_come_in_blocks(path):
     def fill(rows):
         for number in range(count):
             entry = make_entry(f"{number:05}")
-            entries.insert(rows, entry, samples=1, used_at=NOW, writer="filler")
-            entries.set_vector(rows, entry.id, codec.encode_vector(np.ones(4, np.float32)), writer="filler")
+            entries.insert(rows, [entry], samples=1, used_at=NOW, writer="filler")
+            entries.set_vectors(rows, {entry.id: codec.encode_vector(np.ones(4, np.float32))}, writer="filler")
 
     async with open_sqlite(path, clock=lambda: NOW, embedding=EMBEDDING) as store:
         await store.database.write(fill, doing="fill the store")
@@ -284,12 +286,101 @@ async def test_vectors_come_in_blocks(path):
 async def test_thousands_are_removed_in_several_transactions(path):
     def fill(rows):
         for number in range(2500):
-            entries.insert(rows, make_entry(f"{number:05}"), samples=1, used_at=NOW, writer="filler")
+            entries.insert(rows, [make_entry(f"{number:05}")], samples=1, used_at=NOW, writer="filler")
 
     async with open_sqlite(path, clock=lambda: NOW) as store:
         await store.database.write(fill, doing="fill the store")
         assert await store.remove(Selection()) == 2500
         assert await store.count() == 0
+
+
+# --- many at once
+
+
+@asynccontextmanager
+async def held_up(store):
+    """The writer's thread waits until the block is left."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold(rows):
+        entered.set()
+        leave.wait(10)
+
+    holding = asyncio.ensure_future(store.database.follow(hold, doing="hold"))
+    await asyncio.to_thread(entered.wait, 10)
+    try:
+        yield
+    finally:
+        leave.set()
+        await holding
+
+
+async def at_once(store, *asked):
+    """What came of calls that waited for the writer together."""
+    async with held_up(store):
+        outcomes = asyncio.gather(*asked, return_exceptions=True)
+        await asyncio.sleep(0)
+    return await outcomes
+
+
+async def statements_of(store, *asked):
+    """Which statements ran; a set, because one that has triggers is traced again for each row."""
+    statements = set()
+    await store.database.follow(lambda rows: rows.set_trace_callback(statements.add), doing="watch")
+    assert await at_once(store, *asked) == [None] * len(asked)
+    await store.database.follow(lambda rows: rows.set_trace_callback(None), doing="look away")
+    return statements
+
+
+async def test_a_hundred_entries_take_hardly_more_statements_than_one(store):
+    alone = await statements_of(store, store.put(make_entry("alone")))
+    many = await statements_of(store, *(store.put(make_entry(str(number))) for number in range(100)))
+    assert len(many) == len(alone) < 10
+    one = await statements_of(store, store.set_vector("id-0", np.ones(4, np.float32)))
+    every = (store.set_vector(f"id-{number}", np.ones(4, np.float32)) for number in range(100))
+    assert len(await statements_of(store, *every)) == len(one) < 7
+    assert [len(block) async for block in store.vectors()] == [100]
+
+
+async def test_puts_at_once_come_to_the_same_as_puts_in_turn(tmp_path):
+    chance = np.random.default_rng(7)
+    drawn = [
+        (make_entry(str(entry_id), key=b"key %d" % key, created_at=NOW + created), int(samples))
+        for entry_id, key, created, samples in chance.integers([0, 0, 0, 1], [40, 12, 5, 4], (120, 4))
+    ]
+    async with (
+        open_sqlite(tmp_path / "one.db", clock=lambda: NOW) as in_turn,
+        open_sqlite(tmp_path / "two.db", clock=lambda: NOW) as together,
+    ):
+        for entry, samples in drawn:
+            await in_turn.put(entry, samples=samples)
+        await at_once(together, *(together.put(entry, samples=samples) for entry, samples in drawn))
+        for number in range(12):
+            key = b"key %d" % number
+            assert list(await together.find(key)) == list(await in_turn.find(key))
+        assert await together.browse(Selection(), limit=99) == await in_turn.browse(Selection(), limit=99)
+        assert set(await together.changes()) == set(await in_turn.changes())
+
+
+async def test_an_entry_that_cannot_be_stored_takes_no_neighbour_with_it(store):
+    bad = make_entry("bad", namespace="\ud800")
+    outcomes = await at_once(store, *(store.put(entry) for entry in (make_entry("a"), bad, make_entry("b"))))
+    assert [type(outcome) for outcome in outcomes] == [type(None), PortUnavailable, type(None)]
+    assert [entry.id for entry in await store.browse(Selection(), limit=9)] == ["id-a", "id-b"]
+    assert [len(await store.find(key)) for key in (b"key a", b"key bad", b"key b")] == [1, 0, 1]
+
+
+async def test_more_at_once_than_the_store_may_hold_leaves_the_newest(path):
+    async with open_sqlite(path, clock=lambda: NOW, limits=StoreLimits(max_entries=3)) as store:
+        await at_once(store, *(store.put(make_entry(str(number))) for number in range(10)))
+        assert [entry.id for entry in await store.browse(Selection(), limit=99)] == ["id-7", "id-8", "id-9"]
+        assert [len(await store.find(f"key {number}".encode())) for number in range(10)] == [0] * 7 + [1] * 3
+
+
+async def test_a_vector_asked_for_right_behind_its_entry_is_kept(store):
+    asked = (step for name in "abc" for step in (store.put(make_entry(name)), store.set_vector(f"id-{name}", AXIS)))
+    assert await at_once(store, *asked) == [None] * 6
+    assert [len(block) async for block in store.vectors()] == [3]
 
 
 # --- housekeeping
