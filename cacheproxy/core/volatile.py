@@ -173,6 +173,10 @@ VOLATILE_PATTERNS: Final[tuple[Wording, ...]] = (
 """Matched against lower-case text with straight apostrophes and single spaces."""
 
 
+_CUES: Final = frozenset().union(*(wording.cues for wording in VOLATILE_PATTERNS))
+"""Every word without which nothing here can match: most prompts hold none."""
+
+
 def is_volatile(text: str, extra: Sequence[re.Pattern[str]] = ()) -> bool:
     """Whether the answer to ``text`` may be another one soon, or for somebody else.
 
@@ -183,7 +187,9 @@ def is_volatile(text: str, extra: Sequence[re.Pattern[str]] = ()) -> bool:
     spaced = " ".join(text.split())
     plain = spaced.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     words = frozenset(_WORD.findall(plain))
-    return any(
+    if not _CUES.isdisjoint(words) and any(
         not wording.cues.isdisjoint(words) and wording.pattern.search(plain) is not None
         for wording in VOLATILE_PATTERNS
-    ) or any(pattern.search(spaced) is not None for pattern in extra)
+    ):
+        return True
+    return any(pattern.search(spaced) is not None for pattern in extra)
