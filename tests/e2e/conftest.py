@@ -17,7 +17,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections import Counter
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -328,19 +328,23 @@ def simulated(host, knowledge):
 
 
 @pytest.fixture
-def serve_proxy(host, tmp_path):
-    """Opens proxies in this process: ``serve_proxy(upstream_url, **settings)``, each over ``tmp_path/data``."""
-    opened = []
+def running_proxy(host, tmp_path):
+    """Proxies in this process as context managers: ``with running_proxy(upstream_url, **settings) as served``.
 
-    def serve(upstream_url, *, deadlines=None, **settings):
-        chosen = proxy_settings(tmp_path / "data", upstream_url, deadlines=deadlines, **{"mode": "exact", **settings})
-        opening = host.open(proxy_from(chosen))
-        opened.append(opening)
-        return opening.__enter__()
+    Each is one over ``tmp_path/data``, as restarts of one proxy would be.
+    """
 
-    yield serve
-    for opening in reversed(opened):
-        opening.__exit__(None, None, None)
+    def run(upstream_url, **settings):
+        return host.open(proxy_from(proxy_settings(tmp_path / "data", upstream_url, **settings)))
+
+    return run
+
+
+@pytest.fixture
+def serve_proxy(running_proxy):
+    """The same, open until the test ends, and without an embedding model: ``serve_proxy(upstream_url, **settings)``."""
+    with ExitStack() as stack:
+        yield lambda url, **settings: stack.enter_context(running_proxy(url, **{"mode": "exact", **settings}))
 
 
 def proxy_settings(data_dir, upstream_url, *, deadlines=None, **settings):
@@ -381,17 +385,8 @@ def lenient(host, simulated, tmp_path_factory):
 @pytest.fixture
 def record(host):
     """Opens upstreams of the test's own: ``record(answer)``, where ``answer(request, recorded)`` gives a response."""
-    opened = []
-
-    def upstream(answer):
-        recording = Recording(answer)
-        opening = host.open(recording.serving())
-        opened.append(opening)
-        return opening.__enter__()
-
-    yield upstream
-    for opening in reversed(opened):
-        opening.__exit__(None, None, None)
+    with ExitStack() as stack:
+        yield lambda answer: stack.enter_context(host.open(Recording(answer).serving()))
 
 
 @pytest.fixture
