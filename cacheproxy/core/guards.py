@@ -96,7 +96,7 @@ def _dates(a: Profile, b: Profile) -> bool:
 
 
 def _ids(a: Profile, b: Profile) -> bool:
-    return a.ids != b.ids
+    return a.ids != b.ids or a.unread != b.unread
 
 
 def _code(a: Profile, b: Profile) -> bool:

@@ -47,6 +47,11 @@ _EXPRESSION: Final = re.compile(
 _SERIAL: Final = re.compile(r"\d+(?:[-/.]\d+){2,}")
 _INITIALS: Final = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]?")
 _ARITHMETIC: Final = re.compile(r"\d|\b\w\b|[=<>^]|&&|\|\|")
+_LONGEST_READ: Final = 100
+"""Characters of the longest word that BERT's WordPiece takes apart; a longer one is ``[UNK]``."""
+_PUNCTUATION: Final = "\u2070"
+"""Signs below it, such as ® and °, come and go without a change of meaning, or are told apart as units."""
+_UNREAD: Final = frozenset({"So", "Sm", "Co", "Cn", "Cs"})
 _EDGES: Final = ".,;:!?\"'()[]{}*"
 _MIXED: Final = re.compile(
     r"#?\w*(?:\d[^\W\d_]|[^\W\d]\d)\w*(?:-\w+)*|#\w+|[^\W\d_]+-\d[\w-]*|\d+(?:-\d+){2,}|\w+(?:-\w+){4,}"
@@ -140,6 +145,14 @@ class Profile:
     def ids(self) -> frozenset[str]:
         """Order numbers and the like: letters mixed with digits, folded, without hyphens."""
         return self._chunks[1]
+
+    @cached_property
+    def unread(self) -> tuple[str, ...]:
+        """What a WordPiece model reads as one unknown token, whatever it is: emoji and over-long words, in order."""
+        if self.text.isascii() and len(self.text) <= _LONGEST_READ:
+            return ()
+        signs = [sign for sign in self.text if sign > _PUNCTUATION and unicodedata.category(sign) in _UNREAD]
+        return (*signs, *(word for word in self.text.split() if len(word) > _LONGEST_READ))
 
     @cached_property
     def expressions(self) -> frozenset[str]:

@@ -231,3 +231,16 @@ def test_hostile_repetition_is_read_whole(piece):
 def test_a_number_past_what_a_float_holds_is_compared_by_its_digits():
     assert R.GUARD_NUMBERS in objections("9" * 40, "9" * 39 + "8")
     assert objections("9" * 5_000, "9" * 5_000 + " ") == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("what does \N{GRINNING FACE} mean", "what does \N{POUTING FACE} mean"),
+        ("define \N{SNOWMAN}", "define \N{UMBRELLA}"),
+        ("decode " + "a" * 120, "decode " + "b" * 120),
+    ],
+    ids=["emoji", "symbols", "over-long words"],
+)
+def test_what_the_embedding_model_reads_as_unknown_is_compared_by_itself(one, other):
+    assert objections(one, other) == (Reason.GUARD_IDS,)
