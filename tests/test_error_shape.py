@@ -21,7 +21,15 @@ ERRORS = sorted(
 )
 MESSAGE = 'What went wrong, "quoted", ünïcode: and what to do.'
 OPENAI = [path for path in DIALECTS if path != "/v1/messages"]
-ANTHROPIC_TYPES = {"invalid_request_error", "not_found_error", "request_too_large", "api_error", "overloaded_error"}
+ANTHROPIC_TYPES = {
+    "invalid_request_error",
+    "not_found_error",
+    "request_too_large",
+    "api_error",
+    "timeout_error",
+    "overloaded_error",
+}
+"""Those of Anthropic's API reference that a ProxyError may stand for."""
 
 every_error = pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
@@ -56,6 +57,8 @@ class _Admin:
         try:
             since = float(request.query.get("since", "0"))
         except ValueError:
+            since = math.nan
+        if not math.isfinite(since):
             return _refused(400, "bad_request", "since must be seconds since the epoch")
         try:
             await self._ledger.flush()

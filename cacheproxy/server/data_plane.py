@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -10,6 +11,8 @@ from multidict import CIMultiDict
 
 from cacheproxy.errors import ProxyError, TooLarge
 from cacheproxy.flow.messages import Streamed, Whole
+from cacheproxy.flow.render import failure
+from cacheproxy.wire.dialects import dialect_for_errors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from cacheproxy.flow.messages import Reply
     from cacheproxy.flow.proxy import Proxy
 
+log = logging.getLogger(__name__)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -96,8 +100,15 @@ class DataPlane:
                     return self._readyz()
                 case _:
                     pass
-        reply = await self._proxy.handle(AiohttpIncoming(request))
-        return await write(request, reply)
+        return await write(request, await self._reply(request))
+
+    async def _reply(self, request: web.BaseRequest) -> Reply:
+        try:
+            return await self._proxy.handle(AiohttpIncoming(request))
+        except Exception:
+            log.exception("a request failed for an unforeseen reason")
+            error = ProxyError("something went wrong inside cacheproxy; its log says what")
+            return failure(dialect_for_errors(request.headers), error)
 
     def _readyz(self) -> web.Response:
         ready, state = self._ready()

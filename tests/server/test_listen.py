@@ -1,0 +1,144 @@
+"""Listening: which address was bound, what is said when that fails, and how requests under way end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from cacheproxy.address import Address
+from cacheproxy.errors import ConfigError
+from cacheproxy.flow.messages import Streamed, Whole
+from cacheproxy.server.data_plane import DataPlane
+from cacheproxy.server.listen import admin_listener, data_listener
+
+ANYWHERE = Address("127.0.0.1", 0)
+
+
+async def ok(_incoming):
+    return Whole(200, [], b"ok")
+
+
+class Flow:
+    def __init__(self, answer=ok):
+        self.handle = answer
+
+
+def plane(answer=ok):
+    return DataPlane(Flow(answer), lambda: (True, {}))
+
+
+async def test_port_zero_takes_a_free_one_and_tells_it(session):
+    async with (
+        data_listener(plane(), ANYWHERE, drain_s=0.1) as one,
+        data_listener(plane(), ANYWHERE, drain_s=0.1) as two,
+    ):
+        assert one.port != two.port
+        for address in (one, two):
+            async with session.get(f"http://{address}/") as response:
+                assert await response.read() == b"ok"
+
+
+async def test_an_address_of_version_six_is_told_in_brackets(session):
+    try:
+        async with data_listener(plane(), Address("::1", 0), drain_s=0.1) as address:
+            assert str(address).startswith("[::1]:")
+            async with session.get(f"http://{address}/") as response:
+                assert response.status == 200
+    except ConfigError:
+        pytest.skip("this machine has no IPv6")
+
+
+@pytest.mark.parametrize("which", ["data", "admin"])
+async def test_an_address_that_is_taken_is_an_error_that_says_so(which):
+    async with data_listener(plane(), ANYWHERE, drain_s=0.1) as taken:
+        second = (
+            data_listener(plane(), taken, drain_s=0.1) if which == "data" else admin_listener(web.Application(), taken)
+        )
+        with pytest.raises(ConfigError, match=f"cannot listen on {taken}.*choose another"):
+            async with second:
+                pass
+
+
+async def test_a_name_that_does_not_resolve_is_an_error_that_says_so():
+    with pytest.raises(ConfigError, match=r"cannot listen on nobody\.invalid:1"):
+        async with data_listener(plane(), Address("nobody.invalid", 1), drain_s=0.1):
+            pass
+
+
+async def test_closing_frees_the_address():
+    async with data_listener(plane(), ANYWHERE, drain_s=0.1) as first:
+        pass
+    async with data_listener(plane(), first, drain_s=0.1) as second:
+        assert second == first
+
+
+async def test_a_request_under_way_may_finish_while_new_ones_are_refused(session):
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow(_incoming):
+        begun.set()
+        await gate.wait()
+        return Whole(200, [], b"done")
+
+    closing = asyncio.Event()
+
+    async def run():
+        async with data_listener(plane(slow), ANYWHERE, drain_s=20) as address:
+            bound.set_result(address)
+            await closing.wait()
+
+    bound = asyncio.get_running_loop().create_future()
+    running = asyncio.ensure_future(run())
+    address = await bound
+    asking = asyncio.ensure_future(session.get(f"http://{address}/"))
+    await begun.wait()
+    closing.set()
+    while await connects(address):  # noqa: ASYNC110 - the listener tells nobody when it has stopped listening
+        await asyncio.sleep(0.01)
+    assert not running.done()
+    gate.set()
+    response = await asking
+    assert await response.read() == b"done"
+    await asyncio.wait_for(running, 30)
+
+
+async def connects(address):
+    try:
+        _, writer = await asyncio.open_connection(address.host, address.port)
+    except ConnectionError:
+        return False
+    writer.close()
+    return True
+
+
+async def test_what_does_not_finish_in_time_is_cut(session):
+    closed = asyncio.Event()
+
+    async def body():
+        yield b"first"
+        await asyncio.Event().wait()
+
+    async def close():
+        closed.set()
+
+    async def endless(_incoming):
+        return Streamed(200, [], body(), close)
+
+    async with data_listener(plane(endless), ANYWHERE, drain_s=0.1) as address:
+        response = await session.get(f"http://{address}/")
+        assert await response.content.read(5) == b"first"
+    with pytest.raises(aiohttp.ClientError):
+        await response.read()
+    await asyncio.wait_for(closed.wait(), 30)
+
+
+@pytest.mark.parametrize("size", [9_000, 40_000])
+async def test_long_headers_and_paths_are_taken(session, size):
+    async with (
+        data_listener(plane(), ANYWHERE, drain_s=0.1) as address,
+        session.get(f"http://{address}/{'p' * size}", headers={"X-Long": "h" * size}) as response,
+    ):
+        assert response.status == 200
