@@ -1,0 +1,167 @@
+"""Metrics: each finished request counted once under bounded labels, each port watched."""
+
+from __future__ import annotations
+
+import pytest
+
+from cacheproxy.model import CacheStatus, Layer, Reason, Served, Usage
+from cacheproxy.server.metrics import MAX_MODELS, Metrics
+
+MISS = Served(
+    at=1_800_000_000.0,
+    dialect="openai-chat",
+    upstream="default",
+    tenant="t",
+    model="gpt-4o",
+    http_status=200,
+    status=CacheStatus.MISS,
+    duration_ms=800.0,
+    reason=Reason.BELOW_THRESHOLD,
+    similarity=0.91,
+    usage=Usage(100, 50),
+    cost_usd=0.25,
+    upstream_ms=790.0,
+    price_version="1",
+)
+
+
+def served(**changes):
+    return Served(**{name: changes.get(name, getattr(MISS, name)) for name in Served.__dataclass_fields__})
+
+
+HIT = served(
+    status=CacheStatus.HIT,
+    layer=Layer.SEMANTIC,
+    reason=None,
+    similarity=0.97,
+    usage=Usage(),
+    cost_usd=0.0,
+    saved_usage=Usage(100, 50),
+    saved_usd=0.25,
+    saved_ms=800.0,
+    upstream_ms=None,
+    duration_ms=4.0,
+    entry_id="e",
+)
+
+
+def samples(metrics):
+    """Name and labels of each sample, as it is written, and its value."""
+    lines = metrics.render().decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+
+def after(*events):
+    metrics = Metrics()
+    for event in events:
+        metrics.served(event)
+    return samples(metrics)
+
+
+EXPECTED = {
+    "a miss": (
+        MISS,
+        {
+            'cacheproxy_requests_total{dialect="openai-chat",layer="none",status="Miss"}': 1,
+            'cacheproxy_request_seconds_count{layer="none"}': 1,
+            'cacheproxy_request_seconds_sum{layer="none"}': 0.8,
+            'cacheproxy_upstream_seconds_sum{upstream="default"}': 0.79,
+            'cacheproxy_miss_reasons_total{reason="below-threshold"}': 1,
+            "cacheproxy_similarity_count": 1,
+            "cacheproxy_coalesced_total": 0,
+        },
+    ),
+    "a semantic hit": (
+        HIT,
+        {
+            'cacheproxy_requests_total{dialect="openai-chat",layer="semantic",status="Hit"}': 1,
+            'cacheproxy_saved_usd_total{layer="semantic",model="gpt-4o"}': 0.25,
+            'cacheproxy_saved_tokens_total{kind="input",model="gpt-4o"}': 100,
+            'cacheproxy_saved_tokens_total{kind="output",model="gpt-4o"}': 50,
+            'cacheproxy_request_seconds_sum{layer="semantic"}': 0.004,
+        },
+    ),
+    "a coalesced hit": (
+        served(status=CacheStatus.HIT, layer=Layer.COALESCED, reason=None, similarity=None, upstream_ms=None),
+        {
+            "cacheproxy_coalesced_total": 1,
+            'cacheproxy_requests_total{dialect="openai-chat",layer="coalesced",status="Hit"}': 1,
+            "cacheproxy_similarity_count": 0,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("event", "expected"), EXPECTED.values(), ids=EXPECTED)
+def test_a_request_is_counted_once_where_it_belongs(event, expected):
+    found = after(event)
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+def test_what_was_spent_is_told_by_model():
+    spent = {name: value for name, value in after(MISS, MISS).items() if name.startswith("cacheproxy_cost_usd_total{")}
+    assert list(spent.values()) == [0.5]
+    assert 'model="gpt-4o"' in next(iter(spent))
+
+
+def test_sums_add_up():
+    found = after(MISS, HIT, HIT)
+    assert found['cacheproxy_saved_usd_total{layer="semantic",model="gpt-4o"}'] == 0.5
+    assert found["cacheproxy_similarity_count"] == 3
+
+
+def test_a_miss_saves_nothing_and_a_hit_costs_nothing():
+    assert not any(name.startswith("cacheproxy_saved") for name in after(MISS) if "{" in name)
+    assert not any(name.startswith("cacheproxy_cost") for name in after(HIT) if "{" in name)
+
+
+def test_names_of_models_that_callers_make_up_are_bounded():
+    found = after(*(served(model=f"model-{number}") for number in range(3 * MAX_MODELS)))
+    models = [name for name in found if name.startswith("cacheproxy_cost_usd_total{")]
+
+    assert len(models) == MAX_MODELS + 1
+    assert sum(found[name] for name in models) == pytest.approx(3 * MAX_MODELS * 0.25)
+    assert any('model="other"' in name for name in models)
+
+
+def test_a_port_that_fails_is_counted_by_operation():
+    metrics = Metrics()
+    metrics.failed("store", "find")
+    metrics.failed("store", "find")
+    metrics.failed("embedder", "embed")
+    found = samples(metrics)
+
+    assert found['cacheproxy_store_errors_total{op="store.find"}'] == 2
+    assert found['cacheproxy_store_errors_total{op="embedder.embed"}'] == 1
+
+
+def test_embedding_and_searching_are_timed():
+    metrics = Metrics()
+    metrics.took("embedder", "embed", 0.02)
+    metrics.took("index", "nearest", 0.001)
+    metrics.took("index", "is_empty", 5.0)
+    metrics.took("store", "find", 5.0)
+    metrics.batched(8, 0.02)
+    found = samples(metrics)
+
+    assert found["cacheproxy_embedding_seconds_sum"] == 0.02
+    assert found["cacheproxy_index_seconds_sum"] == 0.001
+    assert found["cacheproxy_embedding_batch_size_sum"] == 8
+
+
+def test_entries_and_breakers_are_asked_at_each_scrape():
+    metrics = Metrics()
+    state = {"entries": 3.0, "store": 0.0}
+    metrics.watch_entries(lambda: state["entries"])
+    metrics.watch_breakers({"store": lambda: state["store"]})
+    assert samples(metrics)["cacheproxy_entries"] == 3
+
+    state |= {"entries": 4.0, "store": 2.0}
+    assert samples(metrics)["cacheproxy_entries"] == 4
+    assert samples(metrics)['cacheproxy_breaker_state{port="store"}'] == 2
+
+
+def test_two_proxies_in_one_process_count_apart():
+    one, other = Metrics(), Metrics()
+    one.served(MISS)
+    assert not any(name.startswith("cacheproxy_requests_total{") for name in samples(other))
