@@ -137,12 +137,17 @@ async def test_a_body_in_a_content_coding_is_not_touched(serve, session):
         assert await response.read() == b"not gzip"
 
 
-async def test_an_expectation_is_answered_only_when_the_body_is_wanted(serve, talk):
-    asked = b"POST / HTTP/1.1\r\nHost: p\r\nExpect: 100-continue\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+async def test_an_expectation_is_answered_only_when_the_body_is_wanted(serve):
+    """The server lingers after a refusal, for the caller to read it, so the answer's head is all that is waited for."""
     base, _ = await serve(reading(10))
-
-    assert (await talk(base, asked % 3 + b"abc")).startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 ")
-    assert (await talk(base, asked % 99)).startswith(b"HTTP/1.1 413 ")
+    host, _, port = base.removeprefix("http://").rpartition(":")
+    for length, statuses in ((3, [b"100", b"200"]), (99, [b"413"])):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = f"POST / HTTP/1.1\r\nHost: p\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        writer.write(head.encode() + b"abc"[:length] * (length == 3))
+        for status in statuses:
+            assert (await reader.readuntil(b"\r\n\r\n")).split()[1] == status
+        writer.close()
 
 
 async def test_a_whole_reply_is_written_with_its_headers(serve, session):
