@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 class Store(Protocol):
     """Keeps entries. Each write is committed when it returns, and is numbered in a log that other processes follow."""
 
+    def may_hold(self, key: bytes) -> bool:
+        """False when there is certainly nothing under a key, as far as can be told at once."""
+
     async def find(self, key: bytes) -> Sequence[Entry]:
         """The entries under an exact key, oldest first; expired ones may be among them."""
 
     async def load(self, ids: Sequence[str]) -> Sequence[Entry]:
         """These entries in this order, leaving out what is gone."""
 
-    async def put(self, entry: Entry, *, samples: int = 1) -> None:
-        """Store an entry; of the entries under its key the newest ``samples`` stay."""
+    async def put(self, *given: Entry, samples: int = 1) -> None:
+        """Store entries; under one key the newest ``samples`` stay. One that fails does not fail the others."""
 
     async def set_vector(self, entry_id: str, vector: Vector) -> None:
         """Keep an entry's vector beside it; nothing happens when the entry is gone."""

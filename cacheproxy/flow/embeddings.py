@@ -150,14 +150,20 @@ class CachedEmbeddings:
         return reply
 
     def _learn(
-        self, wanted: Sequence[Asked], values: Sequence[wire.Input], answer: JsonObject, *, upstream_ms: float
+        self,
+        wanted: Sequence[Asked],
+        values: Sequence[wire.Input],
+        answer: JsonObject,
+        _: bytes | None,
+        *,
+        upstream_ms: float,
     ) -> Outcome:
         try:
             answers = wire.split(answer, values)
         except ValueError:
             return Outcome(http_status=200, upstream_ms=upstream_ms)
         outcomes = [
-            self._learner.learn(single, one, vector=None, upstream_ms=upstream_ms)
+            self._learner.learn(single, one, None, vector=None, upstream_ms=upstream_ms)
             for single, one in zip(wanted, answers, strict=True)
         ]
         usage = _sum([outcome.usage for outcome in outcomes])

@@ -40,7 +40,7 @@ class Exact:
     async def find(self, key: bytes, *, max_age_s: float | None) -> Entry | Reason:
         """An entry that may be served, or why there is none."""
         found = self._l1.find(key)
-        if len(found) < self.samples:
+        if len(found) < self.samples and self._store.may_hold(key):
             stored = await self._reads.call("find", partial(self._store.find, key))
             learnt = self._l1.find(key)
             if learnt != found:

@@ -35,8 +35,8 @@ _CREDENTIALS: Final = frozenset(CREDENTIAL_HEADERS)
 class Learn(Protocol):
     """What is done with a complete answer, before its last byte has left."""
 
-    def __call__(self, answer: JsonObject, *, upstream_ms: float) -> Outcome:
-        """Take note of it."""
+    def __call__(self, answer: JsonObject, text: bytes | None, *, upstream_ms: float) -> Outcome:
+        """Take note of it. ``text`` is the answer as it came, if it came whole."""
 
 
 class Forwarder:
@@ -88,7 +88,7 @@ class Forwarder:
                 hide_usage = ask_usage or asked.view.asks_usage
                 recorder = Recorder(asked.dialect.assembler(), coding=coding, hide_usage=hide_usage)
                 await _record(flight, response, recorder)
-                answer = recorder.answer()
+                answer, text = recorder.answer(), None
             else:
                 chunks = response.chunks()
                 whole = await _read(chunks, self._limit_bytes)
@@ -97,22 +97,22 @@ class Forwarder:
                 if ask_usage and response.status in _UNWANTED and b"stream_options" in whole:
                     return None
                 flight.land(Head(response.status, returned(response.headers, body_changed=True), whole))
-                answer = self._answer(whole, coding) if response.status in _OK and not asked.view.stream else None
+                text = self._plain(whole, coding) if response.status in _OK and not asked.view.stream else None
+                answer = _parsed(text) if text is not None else None
             upstream_ms = (self._clock() - started) * 1000
             if answer is None:
                 return Outcome(response.status, upstream_ms=upstream_ms)
-            return learn(answer, upstream_ms=upstream_ms)
+            return learn(answer, text, upstream_ms=upstream_ms)
 
-    def _answer(self, whole: bytes, coding: str) -> JsonObject | None:
-        """The answer in a body; None where there is none that may be kept."""
+    def _plain(self, whole: bytes, coding: str) -> bytes | None:
+        """A body without its coding; None where it is too large or cannot be read."""
         if not can_decode(coding):
             return None
         try:
             plain = Decoder(coding).feed(whole, self._limit_bytes + 1)
-            answer = jsontext.parse(plain) if len(plain) <= self._limit_bytes else None
-        except (ValueError, zlib.error):
+        except zlib.error:
             return None
-        return answer if isinstance(answer, dict) else None
+        return plain if len(plain) <= self._limit_bytes else None
 
     def _note_credential(self, asked: Asked, status: int) -> None:
         if status in _OK:
@@ -169,6 +169,14 @@ async def _read(chunks: AsyncIterator[bytes], limit: int) -> bytes:
         if len(read) > limit:
             break
     return bytes(read)
+
+
+def _parsed(text: bytes) -> JsonObject | None:
+    try:
+        answer = jsontext.parse(text)
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None
 
 
 def _header(response: UpstreamResponse, name: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cacheproxy import jsontext
 from cacheproxy.core.pricing import estimate_tokens
@@ -12,7 +14,7 @@ from cacheproxy.flow.coalesce import Outcome
 from cacheproxy.model import Entry, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.l1 import L1
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
     from cacheproxy.model import AnswerView, Vector
     from cacheproxy.ports import Prices, Store
     from cacheproxy.tasks import TaskSet
+
+
+log = logging.getLogger(__name__)
+
+MOST_WAITING: Final = 4096
+"""Entries that may wait for the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +65,20 @@ class Learner:
         self._tasks = tasks
         self._now = now
         self._new_id = new_id
+        self._entries: list[Entry] = []
+        self._vectors: list[tuple[str, Vector]] = []
+        self._writing = False
 
-    def learn(self, asked: Asked, answer: JsonObject, *, vector: Vector | None, upstream_ms: float) -> Outcome:
-        """Read an answer, and keep it where that is allowed. An equal request finds it as soon as this returns."""
+    def learn(
+        self, asked: Asked, answer: JsonObject, text: bytes | None, *, vector: Vector | None, upstream_ms: float
+    ) -> Outcome:
+        """Read an answer, and keep it where that is allowed. An equal request finds it as soon as this returns.
+
+        ``text`` is the answer as JSON, where there is one already.
+        """
         try:
             read = asked.dialect.read(answer)
-            text = jsontext.dump(answer)
+            text = text or jsontext.dump(answer)
         except ValueError:
             return Outcome(http_status=200, upstream_ms=upstream_ms)
         usage = read.usage or _estimated(asked, read)
@@ -71,7 +87,7 @@ class Learner:
         entry = self._entry(asked, answer, text, read, usage=usage, cost_usd=cost, upstream_ms=upstream_ms)
         if self._may_keep(asked, entry, read):
             self._l1.keep((*self._l1.find(entry.key), entry)[-self._rules.samples :])
-            self._tasks.start(self._keep(entry, vector), name="keep")
+            self._keep(entry, vector)
         return Outcome(200, entry, usage, cost, upstream_ms)
 
     def _entry(
@@ -117,12 +133,42 @@ class Learner:
             and len(entry.answer) <= self._rules.max_answer_bytes
         )
 
-    async def _keep(self, entry: Entry, vector: Vector | None) -> None:
-        placing = self._tasks.begin(self._recall.place(entry, vector), name="place") if entry.semantic else None
-        await self._writes.call("put", partial(self._store.put, entry, samples=self._rules.samples))
-        placed = await placing if placing is not None else None
+    def _keep(self, entry: Entry, vector: Vector | None) -> None:
+        if len(self._entries) >= MOST_WAITING:
+            log.warning("the store is behind: an answer is kept in memory only")
+        else:
+            self._entries.append(entry)
+            self._write_soon()
+        if entry.semantic:
+            self._tasks.start(self._place(entry, vector), name="place")
+
+    async def _place(self, entry: Entry, vector: Vector | None) -> None:
+        placed = await self._recall.place(entry, vector)
         if placed is not None:
-            await self._writes.call("set_vector", partial(self._store.set_vector, entry.id, placed))
+            self._vectors.append((entry.id, placed))
+            self._write_soon()
+
+    def _write_soon(self) -> None:
+        if not self._writing:
+            self._writing = True
+            self._tasks.start(self._write(), name="write")
+
+    async def _write(self) -> None:
+        """Store what waits, all that came while the last of it was written at once."""
+        try:
+            while self._entries or self._vectors:
+                # A vector comes after its entry, so what is taken together may be written in this order.
+                entries, self._entries = self._entries, []
+                vectors, self._vectors = self._vectors, []
+                if entries:
+                    await self._writes.call("put", partial(self._store.put, *entries, samples=self._rules.samples))
+                if vectors:
+                    await self._writes.call("set_vector", partial(self._set_vectors, vectors))
+        finally:
+            self._writing = False
+
+    async def _set_vectors(self, vectors: Sequence[tuple[str, Vector]]) -> None:
+        await asyncio.gather(*(self._store.set_vector(entry_id, vector) for entry_id, vector in vectors))
 
 
 def response_tag(response_id: str) -> str:

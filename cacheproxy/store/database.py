@@ -81,6 +81,31 @@ class Database:
         """
         return await self._ask(self._writes, doing, work, weight=weight, in_transaction=True, settled=settled)
 
+    async def write_each(
+        self, works: Sequence[tuple[Work[T], int]], *, doing: str, settled: Callable[[Outcome], None] | None = None
+    ) -> None:
+        """``write`` for several works with their weights, all asked for before any is waited for.
+
+        Raises the first failure, once every one has ended.
+        """
+        failure: PortUnavailable | None = None
+        answers: list[asyncio.Future[T]] = []
+        for work, weight in works:
+            answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+            try:
+                self._writes.submit(_Job(work, answer, weight, in_transaction=True, settled=settled))
+            except PortUnavailable as refusal:
+                failure = failure or refusal
+            else:
+                answers.append(answer)
+        for answer in answers:
+            try:
+                await self._answered(answer, doing)
+            except PortUnavailable as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
     async def follow(self, work: Work[T], *, doing: str) -> T:
         """Run ``work``, which only reads, on the writer's connection after every write that was asked before it."""
         return await self._ask(self._writes, doing, work)
@@ -104,9 +129,12 @@ class Database:
         settled: Callable[[Outcome], None] | None = None,
     ) -> T:
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        worker.submit(_Job(work, answer, weight, in_transaction, settled))
+        return await self._answered(answer, doing)
+
+    async def _answered(self, answer: asyncio.Future[T], doing: str) -> T:
         try:
             with translating(_FOREIGN, doing):
-                worker.submit(_Job(work, answer, weight, in_transaction, settled))
                 return await answer
         except PortUnavailable as error:
             if isinstance(error.__cause__, sqlite3.Error) and is_corruption(error.__cause__):

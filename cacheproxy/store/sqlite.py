@@ -87,9 +87,13 @@ class SqliteStore:
 
     # --- entries
 
+    def may_hold(self, key: bytes) -> bool:
+        """See ``Store``. All keys are in memory."""
+        return key in self._follower.directory
+
     async def find(self, key: bytes) -> Sequence[Entry]:
         """See ``Store``. An unknown key costs no I/O."""
-        if key not in self._follower.directory:
+        if not self.may_hold(key):
             return ()
         found = await self.database.read(lambda rows: _decode(entries.under_key(rows, key)), doing="find an entry")
         return await self._sound(found)
@@ -103,13 +107,17 @@ class SqliteStore:
 
         return await self._sound(await self.database.read(read, doing="load entries"))
 
-    async def put(self, entry: Entry, *, samples: int = 1) -> None:
+    async def put(self, *given: Entry, samples: int = 1) -> None:
         """See ``Store``. Past the limits, what was not used for longest makes room."""
-        if entry.size > self._limits.max_bytes:
-            raise PortUnavailable(f"an entry of {entry.size} bytes is more than the store may hold")
-        new = _New(entry, samples, self._clock())
-        share = Share(self._put_all, new, about=(entry.id, entry.key))
-        await self.database.write(share, doing="store an entry", weight=entry.size, settled=self._settled)
+        now = self._clock()
+        fitting = [entry for entry in given if entry.size <= self._limits.max_bytes]
+        shares = [
+            (Share(self._put_all, _New(entry, samples, now), about=(entry.id, entry.key)), entry.size)
+            for entry in fitting
+        ]
+        await self.database.write_each(shares, doing="store entries", settled=self._settled)
+        if len(fitting) < len(given):
+            raise PortUnavailable(f"an entry is more than the {self._limits.max_bytes} bytes that the store may hold")
 
     async def touch(self, hits: Mapping[str, int], at: float) -> None:
         """See ``Store``."""

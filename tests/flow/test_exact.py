@@ -23,6 +23,9 @@ class Shelf:
         self.gate = None
         self.error = None
 
+    def may_hold(self, key):
+        return True
+
     async def find(self, key):
         self.finds += 1
         found = [entry for entry in self.entries if entry.key == key]
@@ -106,3 +109,11 @@ async def test_stale_samples_do_not_count(exact_over, make_entry, clock):
     exact, _ = exact_over(Shelf(*samples), samples=2)
     clock.now += 10
     assert await exact.find(KEY, max_age_s=None) is Reason.SAMPLING
+
+
+async def test_a_store_that_certainly_holds_nothing_is_not_asked(exact_over):
+    shelf = Shelf()
+    shelf.may_hold = lambda key: False
+    exact, _ = exact_over(shelf)
+    assert await exact.find(KEY, max_age_s=None) is Reason.NO_ENTRY
+    assert shelf.finds == 0
