@@ -322,8 +322,9 @@ async def _embedder(settings: Settings, stack: AsyncExitStack, metrics: Metrics)
 
 
 def _index() -> VectorIndex:
-    from cacheproxy.index.faiss import FaissIndex  # noqa: PLC0415 - loads a large library, which the commands do not need
+    from cacheproxy.index.faiss import FaissIndex, search_on_one_thread  # noqa: PLC0415 - loads a large library, which the commands do not need
 
+    search_on_one_thread()
     return FaissIndex()
 
 

@@ -58,6 +58,7 @@ class Batcher(Generic[T, R]):
 
     ``compute`` gets at most ``max_items`` items and yields them batch by batch, in any order; each batch's callers
     are answered when it is yielded. ``on_batch(size, seconds)`` is told about each one, on the event loop.
+    ``thread``, an executor with one thread, is for a function that must run where something else ran before.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Batcher(Generic[T, R]):
         max_waiting: int = 1024,
         max_wait_s: float = 0.002,
         on_batch: Callable[[int, float], None] | None = None,
+        thread: ThreadPoolExecutor | None = None,
     ) -> None:
         self._compute = compute
         self._name = name
@@ -83,7 +85,7 @@ class Batcher(Generic[T, R]):
         self._draining = False
         self._closed = False
         self._tasks = TaskSet(name)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix=name)
 
     async def submit(self, item: T) -> R:
         """The item's result. Raises the item's own error, ``Overloaded``, or ``PortUnavailable``."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -148,7 +149,15 @@ async def open_local(
     Raises ``PortUnavailable`` when there is no such model, and ``ConfigError`` when the device is not there or the
     bundled weights are not the published ones.
     """
-    loaded = await asyncio.to_thread(_load, model, device, max_items, max_padded_tokens)
+    # Loaded and used in one thread. OpenMP keeps a team of threads for each thread that calls it; with two teams there
+    # are more threads than cores, so it stops spinning at its barriers, and a forward pass takes twice as long.
+    thread = ThreadPoolExecutor(1, thread_name_prefix="embedder")
+    try:
+        loading = asyncio.get_running_loop().run_in_executor(thread, _load, model, device, max_items, max_padded_tokens)
+        loaded = await loading
+    except BaseException:
+        thread.shutdown(wait=False, cancel_futures=True)
+        raise
     batcher = Batcher[str, "Vector"](
         loaded.encoder.compute,
         name="embedder",
@@ -156,6 +165,7 @@ async def open_local(
         max_waiting=max_waiting,
         max_wait_s=max_wait_s,
         on_batch=on_batch,
+        thread=thread,
     )
     return LocalEmbedder(loaded, batcher)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -168,3 +169,25 @@ async def test_importing_the_module_does_not_import_torch():
     check = "import sys, cacheproxy.embed.local; sys.exit('torch' in sys.modules)"
     python = await asyncio.create_subprocess_exec(sys.executable, "-c", check)
     assert await python.wait() == 0
+
+
+async def test_the_model_is_loaded_and_used_in_one_thread(monkeypatch):
+    """In two threads it has two OpenMP teams, more threads than cores, and each forward pass took twice as long."""
+    bundled()
+    seen = set()
+    load, compute = local._load, local._Encoder.compute
+
+    def watched_load(*settings):
+        seen.add(threading.get_ident())
+        return load(*settings)
+
+    def watched_compute(encoder, texts):
+        seen.add(threading.get_ident())
+        return compute(encoder, texts)
+
+    monkeypatch.setattr(local, "_load", watched_load)
+    monkeypatch.setattr(local._Encoder, "compute", watched_compute)
+    embedder = await open_local(device="cpu")
+    await embedder.embed("hello")
+    await embedder.aclose()
+    assert len(seen) == 1

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from threadpoolctl import threadpool_info
 
 from cacheproxy.index import faiss as module
-from cacheproxy.index.faiss import PLAIN_BELOW, Blocks, FaissIndex
+from cacheproxy.index.faiss import PLAIN_BELOW, Blocks, FaissIndex, search_on_one_thread
 from cacheproxy.index.flat import FlatIndex, Rows, unit
 from cacheproxy.model import IndexRow
 
@@ -201,3 +202,12 @@ def test_vectors_that_are_stored_in_half_precision_are_found_as_themselves():
     rows = Rows(b"s", DIMENSION)
     rows.put("a", unit(vector, DIMENSION))
     assert rows.nearest(unit(vector, DIMENSION), 1)[0].similarity == pytest.approx(1, abs=1e-6)
+
+
+def test_searching_can_be_kept_from_starting_threads():
+    """numpy's and FAISS's idle threads spun on the cores of the embedding model, which then took seven times as long."""
+    search_on_one_thread()
+    vectors = np.ones((5000, DIMENSION), np.float32)
+    vectors @ vectors[0]  # loads what BLAS loads late
+    assert module.faiss.omp_get_max_threads() == 1
+    assert {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"} == {1}
