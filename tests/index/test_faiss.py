@@ -205,7 +205,7 @@ def test_vectors_that_are_stored_in_half_precision_are_found_as_themselves():
 
 
 def test_searching_can_be_kept_from_starting_threads():
-    """numpy's and FAISS's idle threads spun on the cores of the embedding model, which then took seven times as long."""
+    """Idle threads of numpy and FAISS spun on the cores of the embedding model, which took seven times as long."""
     search_on_one_thread()
     vectors = np.ones((5000, DIMENSION), np.float32)
     vectors @ vectors[0]  # loads what BLAS loads late
