@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Protocol, TypeVar
+import math
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from cacheproxy.core.breaker import Breaker, BreakerState
 from cacheproxy.errors import ProxyError
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 T = TypeVar("T")
+
+QUIET_S: Final = 30.0
+"""Failures of one port are logged once in this time; each is counted."""
 log = logging.getLogger(__name__)
 
 
@@ -38,6 +42,7 @@ class Shelter:
         self._clock = clock
         self._watch = watch
         self._breaker = Breaker()
+        self._quiet_until = -math.inf
 
     @property
     def state(self) -> BreakerState:
@@ -76,8 +81,9 @@ class Shelter:
         return result
 
     def _failed(self, operation: str, why: str) -> None:
-        closed = self._breaker.state(self._clock()) is BreakerState.CLOSED
-        self._breaker.failed(self._clock())
+        now = self._clock()
+        self._breaker.failed(now)
         self._watch.failed(self.port, operation)
-        if closed:
+        if now >= self._quiet_until:
+            self._quiet_until = now + QUIET_S
             log.warning("%s.%s failed, going on without it: %s", self.port, operation, why)

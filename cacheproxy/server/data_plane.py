@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 from cacheproxy.errors import ProxyError, TooLarge
 from cacheproxy.flow.messages import Streamed, Whole
 from cacheproxy.flow.render import failure
+from cacheproxy.server.whole import WholeResponse
 from cacheproxy.wire.dialects import dialect_for_errors
 
 if TYPE_CHECKING:
@@ -86,9 +87,12 @@ class AiohttpIncoming:
 class DataPlane:
     """The handler. ``ready`` tells what ``/readyz`` answers: whether to send traffic, and in what state."""
 
-    def __init__(self, proxy: Proxy, ready: Callable[[], tuple[bool, Mapping[str, object]]]) -> None:
+    def __init__(
+        self, proxy: Proxy, ready: Callable[[], tuple[bool, Mapping[str, object]]], *, now: Callable[[], float]
+    ) -> None:
         self._proxy = proxy
         self._ready = ready
+        self._now = now
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -100,7 +104,7 @@ class DataPlane:
                     return self._readyz()
                 case _:
                     pass
-        return await write(request, await self._reply(request))
+        return await write(request, await self._reply(request), now=self._now())
 
     async def _reply(self, request: web.BaseRequest) -> Reply:
         try:
@@ -116,18 +120,18 @@ class DataPlane:
         return web.Response(text=body, status=200 if ready else 503, content_type="application/json")
 
 
-async def write(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
-    """Write a reply to its caller."""
+async def write(request: web.BaseRequest, reply: Reply, *, now: float) -> web.StreamResponse:
+    """Write a reply to its caller. ``now`` is the time for its Date header, where it has none."""
+    match reply:
+        case Whole():
+            return WholeResponse(reply, now=now)
+        case Streamed():
+            return await _write_stream(request, reply)
+
+
+async def _write_stream(request: web.BaseRequest, reply: Streamed) -> web.StreamResponse:
     headers = CIMultiDict(reply.headers)
     headers.setdefault("Server", "cacheproxy")
-    match reply:
-        case Whole(status, _, body):
-            return web.Response(status=status, headers=headers, body=body)
-        case Streamed():
-            return await _write_stream(request, reply, headers)
-
-
-async def _write_stream(request: web.BaseRequest, reply: Streamed, headers: CIMultiDict[str]) -> web.StreamResponse:
     response = web.StreamResponse(status=reply.status, headers=headers)
     try:
         await response.prepare(request)

@@ -1,0 +1,79 @@
+"""A complete reply in one write.
+
+aiohttp's own response is made for everything that a response can be. A whole reply needs a status line, its headers
+and its body: put together here, it costs a fifth, and replies are most of what a cache does.
+"""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import HttpVersion10, web
+
+if TYPE_CHECKING:
+    from cacheproxy.flow.messages import Whole
+
+_NO_BODY: Final = frozenset({204, 304})
+_REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
+_DATED: Final = frozenset({"date", "server"})
+
+
+class WholeResponse(web.StreamResponse):
+    """What aiohttp's server asks of a response, for one ``Whole``. ``now`` is the time, in seconds since the epoch."""
+
+    def __init__(self, reply: Whole, *, now: float) -> None:
+        # Deliberately not the parent's: of its state the server looks at ``keep_alive`` alone.
+        self._reply = reply
+        self._now = now
+        self._keep_alive = None
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """Whether the connection stays open."""
+        return self._keep_alive
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Write everything."""
+        self._keep_alive = request.keep_alive
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the caller left")
+        transport.write(self._bytes(request))
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to write."""
+
+    def _bytes(self, request: web.BaseRequest) -> bytes:
+        reply, body = self._reply, self._reply.body
+        status = reply.status
+        lines = [f"HTTP/1.1 {status} {_REASONS.get(status, '')}"]
+        given = set()
+        for name, value in reply.headers:
+            if "\n" in value or "\r" in value:
+                raise ValueError(f"a header value with a line break: {name}")
+            given.add(name.lower())
+            lines.append(f"{name}: {value}")
+        if status not in _NO_BODY:
+            lines.append(f"Content-Length: {len(body)}")
+        if not given >= _DATED:
+            lines += [
+                f"{name.title()}: {value}"
+                for name, value in (("date", _date(int(self._now))), ("server", "cacheproxy"))
+                if name not in given
+            ]
+        if not self._keep_alive:
+            lines.append("Connection: close")
+        elif request.version == HttpVersion10:
+            lines.append("Connection: keep-alive")
+        head = "\r\n".join(lines).encode("utf-8", "surrogateescape")
+        if request.method == "HEAD" or status in _NO_BODY:
+            body = b""
+        return b"%b\r\n\r\n%b" % (head, body)
+
+
+@lru_cache(maxsize=2)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
