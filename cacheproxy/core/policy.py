@@ -7,7 +7,8 @@ lexical guard objects. Similarity is cosine in 0..1, never a distance.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from cacheproxy.core.guards import first_objection, profile
 from cacheproxy.model import Reason
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
     from cacheproxy.model import Candidate
+
+
+_known_profile: Final = lru_cache(maxsize=4096)(profile)
+"""The same entries are candidates again and again, and reading a prompt takes most of a guard's time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ class ThresholdPolicy:
         for candidate in found:
             if candidate.similarity < self.threshold:
                 break
-            objection = first_objection(asked, profile(candidate.entry.prompt), self.disabled_guards)
+            objection = first_objection(asked, _known_profile(candidate.entry.prompt), self.disabled_guards)
             if objection is None:
                 return Serve(candidate)
             reason = reason or objection

@@ -47,6 +47,9 @@ _CPU_LAUNCH_TOKENS: Final = 48
 _ACCELERATOR_LAUNCH_TOKENS: Final = 4_096
 """An accelerator wants few launches. Not measured: far from both ends."""
 
+_SPECIAL_TOKENS: Final = 8
+"""More than any tokenizer puts around a text."""
+
 log = logging.getLogger(__name__)
 
 
@@ -70,7 +73,9 @@ class _Encoder:
         """Each text's unit vector or what is wrong with it, in batches packed by padded tokens."""
         # A lone surrogate has no place in UTF-8, which is what the tokenizer reads.
         texts = [text.encode("utf-8", "replace").decode() for text in texts]
-        lengths = self._lengths(texts)
+        # One short text, the usual case without load, needs no counting: a token is at least one byte.
+        short = len(texts) == 1 and len((self.prompt + texts[0]).encode()) <= self.window - _SPECIAL_TOKENS
+        lengths = [1] if short else self._lengths(texts)
         if refused := [(position, self.too_long()) for position, n in enumerate(lengths) if n > self.window]:
             yield list(refused)
         fitting = [position for position, n in enumerate(lengths) if n <= self.window]
