@@ -2,6 +2,7 @@
 
 import asyncio
 
+import aiohttp
 import pytest
 
 from cacheproxy.flow.messages import Whole
@@ -94,3 +95,19 @@ async def test_a_large_reply_reaches_a_slow_reader_whole(serve):
         await asyncio.sleep(0)
     writer.close()
     assert got == body
+
+
+async def test_replies_to_a_caller_that_never_read_piled_up_in_memory(serve):
+    """Requests sent ahead on one connection wait until the reply before them was taken."""
+    base, flow = await serve(answering(Whole(200, [], b"x" * 4_000_000)))
+    host, _, port = base.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+    writer.write((REQUEST % b"") * 8)
+    await reader.readuntil(b"\r\n\r\n")
+    async with aiohttp.ClientSession() as others:
+        for number in range(8):
+            async with others.post(f"{base}/other/{number}") as answer:
+                await answer.read()
+    pipelined = [incoming for incoming in flow.incoming if incoming.target == "/v1/chat/completions"]
+    assert len(pipelined) == 1
+    writer.transport.abort()
