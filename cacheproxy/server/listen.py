@@ -9,35 +9,28 @@ from aiohttp import web
 
 from cacheproxy.address import Address
 from cacheproxy.errors import ConfigError
+from cacheproxy.server.connection import CallersServer, discreet_log
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from cacheproxy.server.data_plane import DataPlane
 
-_MAX_HEADER_BYTES: Final = 64 * 1024
 _BACKLOG: Final = 1024
 
 
 @asynccontextmanager
 async def data_listener(plane: DataPlane, address: Address, *, drain_s: float) -> AsyncIterator[Address]:
     """Serve callers; yields the address that was bound."""
-    server = web.Server(
-        plane,
-        handler_cancellation=True,
-        auto_decompress=False,
-        access_log=None,
-        max_line_size=_MAX_HEADER_BYTES,
-        max_field_size=_MAX_HEADER_BYTES,
-    )
-    async with _listening(web.ServerRunner(server, shutdown_timeout=drain_s), address) as bound:
+    async with _listening(web.ServerRunner(CallersServer(plane), shutdown_timeout=drain_s), address) as bound:
         yield bound
 
 
 @asynccontextmanager
 async def admin_listener(app: web.Application, address: Address) -> AsyncIterator[Address]:
     """Serve operators; yields the address that was bound."""
-    async with _listening(web.AppRunner(app, access_log=None, shutdown_timeout=1.0), address) as bound:
+    runner = web.AppRunner(app, access_log=None, logger=discreet_log(), shutdown_timeout=1.0)
+    async with _listening(runner, address) as bound:
         yield bound
 
 
