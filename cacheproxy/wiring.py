@@ -255,7 +255,16 @@ def _assemble(
         now=_now,
         new_id=new_id,
     )
-    upkeep = Upkeep(store=store, index=index, l1=l1, ledger=ledger, hits=hits, shelter=writes, now=_now)
+    upkeep = Upkeep(
+        store=store,
+        index=index,
+        l1=l1,
+        ledger=ledger,
+        hits=hits,
+        shelter=writes,
+        written=learner.written,
+        now=_now,
+    )
     flights = Flights(
         tasks,
         abandon_s=deadlines.abandon_s,

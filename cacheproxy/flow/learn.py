@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 MOST_WAITING: Final = 4096
 """Entries that may wait for the store."""
+MOST_WAITING_BYTES: Final = 64 * 1024 * 1024
+"""What these may hold together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,9 @@ class Learner:
         self._now = now
         self._new_id = new_id
         self._entries: list[Entry] = []
+        self._waiting_bytes = 0
         self._vectors: list[tuple[str, Vector]] = []
+        self._written: list[asyncio.Future[None]] = []
         self._writing = False
 
     def learn(
@@ -134,13 +138,21 @@ class Learner:
         )
 
     def _keep(self, entry: Entry, vector: Vector | None) -> None:
-        if len(self._entries) >= MOST_WAITING:
+        if len(self._entries) >= MOST_WAITING or self._waiting_bytes > MOST_WAITING_BYTES:
             log.warning("the store is behind: an answer is kept in memory only")
         else:
             self._entries.append(entry)
+            self._waiting_bytes += entry.size
             self._write_soon()
         if entry.semantic:
             self._tasks.start(self._place(entry, vector), name="place")
+
+    async def written(self) -> None:
+        """Wait until the store has seen everything that was learnt before this call."""
+        if self._writing:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._written.append(waiter)
+            await waiter
 
     async def _place(self, entry: Entry, vector: Vector | None) -> None:
         placed = await self._recall.place(entry, vector)
@@ -156,14 +168,18 @@ class Learner:
     async def _write(self) -> None:
         """Store what waits, all that came while the last of it was written at once."""
         try:
-            while self._entries or self._vectors:
+            while self._entries or self._vectors or self._written:
                 # A vector comes after its entry, so what is taken together may be written in this order.
-                entries, self._entries = self._entries, []
+                entries, self._entries, self._waiting_bytes = self._entries, [], 0
                 vectors, self._vectors = self._vectors, []
+                waiters, self._written = self._written, []
                 if entries:
                     await self._writes.call("put", partial(self._store.put, *entries, samples=self._rules.samples))
                 if vectors:
                     await self._writes.call("set_vector", partial(self._set_vectors, vectors))
+                for waiter in waiters:
+                    if not waiter.done():
+                        waiter.set_result(None)
         finally:
             self._writing = False
 

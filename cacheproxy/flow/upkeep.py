@@ -47,7 +47,7 @@ class HitCounts:
 
 
 class Upkeep:
-    """The rounds. ``now`` tells the time."""
+    """The rounds. ``written`` waits until the store has seen what was learnt; ``now`` tells the time."""
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class Upkeep:
         ledger: Ledger,
         hits: HitCounts,
         shelter: Shelter,
+        written: Callable[[], Awaitable[None]],
         now: Callable[[], float],
     ) -> None:
         self._store = store
@@ -66,6 +67,7 @@ class Upkeep:
         self._ledger = ledger
         self._hits = hits
         self._shelter = shelter
+        self._written = written
         self._now = now
         self.entries = 0
         """How many entries the store held when it was last counted."""
@@ -98,13 +100,11 @@ class Upkeep:
         self.entries = await self._shelter.call("count", self._store.count) or 0
 
     async def evict(self, selection: Selection) -> None:
-        """Remove entries everywhere, at once."""
-        gone = await self._shelter.call("browse", partial(self._store.browse, selection, limit=1000)) or ()
+        """Remove entries everywhere, at once, those still on their way to the store too."""
+        await self._shelter.call("written", self._written)
         await self._shelter.call("remove", partial(self._store.remove, selection))
-        # Last, or a request that comes in between would put them into memory again.
-        for entry in gone:
-            self._l1.drop_key(entry.key)
-            await self._reindex(self._index.remove(entry.id))
+        # The store tells of what went only after it is gone, so that nobody can put it into memory again.
+        await self.follow()
 
     async def _reindex(self, change: Awaitable[None]) -> None:
         try:

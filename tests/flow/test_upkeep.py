@@ -137,3 +137,21 @@ async def test_a_round_that_breaks_is_followed_by_the_next(open_world, monkeypat
         world.upkeep.start(tasks)
         async with asyncio.timeout(5):
             await enough.wait()
+
+
+async def test_an_answer_on_its_way_to_the_store_is_evicted_too(open_world, monkeypatch):
+    """DELETE came before the answer was stored and found nothing to remove; the next call was a hit."""
+    world = await open_world()
+    put, slow = world.store.put, asyncio.Event()
+
+    async def put_late(*entries, samples=1):
+        await slow.wait()
+        await put(*entries, samples=samples)
+
+    monkeypatch.setattr(world.store, "put", put_late)
+    await world.send(world.chat(ASKED))
+    evicting = asyncio.create_task(world.upkeep.evict(Selection()))
+    await asyncio.sleep(0)
+    slow.set()
+    await evicting
+    assert (await world.ask(ASKED)).cache[0] == "Miss"
