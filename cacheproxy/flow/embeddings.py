@@ -16,6 +16,7 @@ from cacheproxy.flow.messages import Streamed, Whole
 from cacheproxy.flow.tee import plain_answer
 from cacheproxy.flow.told import Hit, Miss, Saved
 from cacheproxy.model import NO_USAGE, CacheStatus, Entry, Layer, Reason, Usage
+from cacheproxy.upstream.headers import shared
 from cacheproxy.wire import openai_embeddings as wire
 from cacheproxy.wire.dialect import Fresh
 
@@ -181,6 +182,8 @@ class CachedEmbeddings:
 
         try:
             head = await listener.head()
+            if joined:
+                head = replace(head, headers=shared(head.headers))
             if head.whole is None and partial_answer:
                 listener.leave()
                 return None

@@ -9,6 +9,7 @@ Everything that can fail on the way to a cached answer fails towards the upstrea
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ from cacheproxy.flow import render
 from cacheproxy.flow.messages import Streamed, Whole
 from cacheproxy.flow.told import Hit, Miss
 from cacheproxy.model import CacheStatus, Entry, Layer, Reason
+from cacheproxy.upstream.headers import shared
 from cacheproxy.wire.dialect import Fresh
 from cacheproxy.wire.dialects import DIALECTS, EMBEDDINGS, dialect_for_errors
 
@@ -176,6 +178,7 @@ class Proxy:
                 head = await listener.head()
                 if head.whole is None:
                     flight.when_ended(lambda outcome: self._teller.joined(asked, outcome))
+                    head = replace(head, headers=shared(head.headers))
                     return self._stream(asked, head, listener, self._notes(render.coalesced_headers(None)))
             outcome = await listener.end()
             head = await listener.head()
@@ -190,7 +193,7 @@ class Proxy:
         if head.whole is not None:
             self._teller.joined(asked, outcome)
             notes = render.miss_headers(Miss(CacheStatus.MISS, Reason.NO_ENTRY))
-            return Whole(head.status, [*head.headers, *self._notes(notes)], head.whole)
+            return Whole(head.status, [*shared(head.headers), *self._notes(notes)], head.whole)
         return await self._forward(asked, Miss(CacheStatus.MISS, Reason.NO_ENTRY), key=None)
 
     def _stream(self, asked: Asked, head: Head, listener: Listener, notes: Headers) -> Streamed:

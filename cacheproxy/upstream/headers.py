@@ -37,6 +37,9 @@ _REQUEST: Final = HOP_BY_HOP | {
 }
 _CACHED_REQUEST: Final = _REQUEST | {"cache-control"}  # there it is an order to this cache, see the request controls
 _RESPONSE: Final = HOP_BY_HOP | {"x-cache-status"}  # ours is set in its place
+_PERSONAL: Final = frozenset(
+    {"set-cookie", "openai-organization", "openai-project", "anthropic-organization-id", "anthropic-workspace-id"}
+)
 _CONTENT_LENGTH: Final = frozenset({"content-length"})
 _NOTHING: Final[frozenset[str]] = frozenset()
 
@@ -64,6 +67,11 @@ def returned(
 ) -> list[tuple[str, str]]:
     """The headers of an upstream's answer as they go to the caller; parameters as in ``forwarded``."""
     return _kept(list(headers), _RESPONSE | drop if drop else _RESPONSE, body_changed=body_changed)
+
+
+def shared(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The headers of an answer for a caller who shares it: without what concerns only the one whose request it was."""
+    return _kept(list(headers), _PERSONAL, body_changed=False)
 
 
 def _kept(pairs: Sequence[tuple[str, str]], dropped: frozenset[str], *, body_changed: bool) -> list[tuple[str, str]]:

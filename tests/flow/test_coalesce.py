@@ -329,6 +329,28 @@ async def test_a_joiner_in_the_other_stream_mode_is_answered_in_its_own(open_wor
     assert len(world.upstream.received) == 1
 
 
+@pytest.mark.parametrize("status", [200, 400], ids=["a stream", "an error"])
+async def test_a_joiner_got_the_starters_cookies_and_organization(open_world, api, status):
+    gate = asyncio.Event()
+    personal = [("Set-Cookie", "session=1"), ("openai-organization", "acme"), ("X-Request-Id", "req_1")]
+    pieces = api.pieces(api.completion("Once."))
+    chunks = [pieces[0], gate, *pieces[1:]] if status == 200 else [b"{}"]
+    headers = [*(EVENT_STREAM if status == 200 else ()), *personal]
+    answer = Answer(status=status, headers=headers, chunks=chunks, head_waits=None if status == 200 else gate)
+    world = await open_world(lambda _: answer, cache={"shared": True})
+    body = world.chat("Tell me", stream=True)
+    asking = [world.tasks.begin(world.send(body), name="ask") for _ in range(2)]
+    await until(lambda: world.upstream.received)
+    await asyncio.sleep(0)
+    gate.set()
+    starter, joiner = [await one for one in asking]
+    assert len(world.upstream.received) == 1
+    assert (starter.headers["Set-Cookie"], starter.headers["openai-organization"]) == ("session=1", "acme")
+    assert "Set-Cookie" not in joiner.headers
+    assert "openai-organization" not in joiner.headers
+    assert joiner.headers["X-Request-Id"] == "req_1"
+
+
 async def test_a_joiner_that_did_not_ask_for_usage_is_spared_the_starters(open_world, api):
     gate = asyncio.Event()
     first, *rest = api.pieces(api.completion("Once."), usage=True)

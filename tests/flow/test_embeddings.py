@@ -197,7 +197,9 @@ async def test_inputs_that_are_none_are_refused(open_world, given):
 
 async def test_equal_requests_in_flight_share_one_call(open_world, api):
     gate = asyncio.Event()
-    world = await open_world(lambda _: api.whole(api.embedded(["a", "b"]), head_waits=gate))
+    cookie = ("Set-Cookie", "session=1")
+    headers = [("Content-Type", "application/json"), cookie]
+    world = await open_world(lambda _: api.whole(api.embedded(["a", "b"]), head_waits=gate, headers=headers))
     asking = [world.tasks.begin(embed_only(world, ["a", "b"]), name="ask") for _ in range(4)]
     while not world.upstream.received:  # noqa: ASYNC110 - a list sets no event
         await asyncio.sleep(0)
@@ -206,6 +208,7 @@ async def test_equal_requests_in_flight_share_one_call(open_world, api):
     assert len(world.upstream.received) == 1
     assert {json.dumps(reply.json) for reply in replies} == {json.dumps(api.embedded(["a", "b"]))}
     assert sorted(reply.cache[0] for reply in replies) == ["Hit", "Hit", "Hit", "Miss"]
+    assert [reply.cache[0] for reply in replies if "Set-Cookie" in reply.headers] == ["Miss"]
     assert sum(event.layer is Layer.COALESCED for event in world.told) == 3
     assert sum(event.status is CacheStatus.MISS for event in world.told) == 1
 
