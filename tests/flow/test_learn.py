@@ -1,9 +1,11 @@
 """What is stored, as what, and for how long."""
 
+import asyncio
 import json
 
 import pytest
 
+from cacheproxy.flow import learn
 from cacheproxy.flow.learn import response_tag
 from cacheproxy.model import Selection, Usage
 from cacheproxy.upstream.scripted import Answer
@@ -151,3 +153,32 @@ async def test_a_response_that_the_provider_does_not_keep_gets_a_new_id(open_wor
     hit = await world.send(body, path="/v1/responses")
     assert hit.cache == ("Hit", "exact")
     assert hit.json["id"] != "resp_original"
+
+
+class Stalled:
+    """A store whose first write waits for a gate."""
+
+    def __init__(self, store, gate):
+        self._store = store
+        self._gate = gate
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    async def put(self, *entries, samples=1):
+        await self._gate.wait()
+        await self._store.put(*entries, samples=samples)
+
+
+async def test_large_answers_piled_up_in_memory_while_the_store_was_stalled(open_world, monkeypatch):
+    monkeypatch.setattr(learn, "MOST_WAITING_BYTES", 2_000)
+    gate = asyncio.Event()
+    world = await open_world(around_store=lambda store: Stalled(store, gate), exact_only=True)
+    questions = [f"Question {letter}" for letter in "abcdefgh"]
+    for question in questions:
+        await world.send(world.chat(question))
+    for question in questions:
+        assert (await world.send(world.chat(question))).cache == ("Hit", "exact")
+    gate.set()
+    await world.settled()
+    assert 0 < await world.entries() < len(questions)
