@@ -18,7 +18,7 @@ from cacheproxy.errors import Overloaded, ProxyError, TurnTooLong
 from cacheproxy.model import Candidate, IndexRow, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from cacheproxy.core.policy import Decision, Policy
     from cacheproxy.flow.asked import Asked
@@ -70,11 +70,6 @@ class Recall:
         self._draw = draw
         self._coming: Counter[bytes] = Counter()
 
-    @property
-    def has_embedder(self) -> bool:
-        """Whether there is a model at all."""
-        return self._embedder is not None
-
     async def decide(self, asked: Asked) -> Recalled:
         """Whether a similar request's answer may be served."""
         if self._embedder is None:
@@ -94,7 +89,7 @@ class Recall:
             return Recalled(Forward(Reason.STORE_UNAVAILABLE), vector)
         decision = self._policy.decide(asked.prompt, candidates, draw=self._draw())
         if isinstance(decision, Forward) and decision.nearest is None and found:
-            decision = Forward(Reason.BELOW_THRESHOLD, found[0].similarity)
+            decision = Forward(self._why_none(asked, found[0]), found[0].similarity)
         if isinstance(decision, Serve) and asked.eligibility.shadow:
             decision = Forward(Reason.SHADOW, decision.chosen.similarity)
         return Recalled(decision, vector)
@@ -121,10 +116,11 @@ class Recall:
                 del self._coming[entry.scope]
         return vector
 
-    async def forget(self, entry_ids: Iterable[str]) -> None:
-        """Entries that are gone."""
-        for entry_id in entry_ids:
-            await self._index.remove(entry_id)
+    def _why_none(self, asked: Asked, nearest: Neighbor) -> Reason:
+        """Why no neighbour could be loaded for the policy to decide on."""
+        if nearest.similarity < self._policy.floor:
+            return Reason.BELOW_THRESHOLD
+        return Reason.EXPIRED if asked.controls.max_age_s is None else Reason.TOO_OLD
 
     async def _embed(self, embedder: Embedder, prompt: str) -> Vector | Reason:
         try:

@@ -186,10 +186,18 @@ async def test_without_a_model_only_equal_requests_are_answered(open_world):
 
 
 async def test_an_entry_that_expired_is_not_served_to_similar_requests(open_world):
+    world = await open_world(threshold=0.8, cache={"ttl_s": 600})
+    await world.ask(ASKED)
+    assert (await world.ask(SIMILAR, headers={"Cache-Control": "only-if-cached"})).cache == ("Hit", "semantic")
+    world.clock.now += 600
+    assert (await world.ask(SIMILAR)).cache == ("Miss", "expired")
+
+
+async def test_an_entry_too_old_for_its_caller_was_told_to_be_below_the_threshold(open_world):
     world = await open_world(threshold=0.8)
     await world.ask(ASKED)
-    world.clock.now += 86_400
-    assert (await world.ask(SIMILAR)).cache[0] == "Miss"
+    world.clock.now += 60
+    assert (await world.ask(SIMILAR, headers={"Cache-Control": "max-age=30"})).cache == ("Miss", "too-old")
 
 
 async def test_a_similarity_below_the_threshold_is_told(open_world):
@@ -204,8 +212,7 @@ async def test_a_similarity_below_the_threshold_is_told(open_world):
 async def test_a_threshold_of_zero_is_a_threshold(open_world):
     world = await open_world(threshold=0)
     await world.ask("tell me about caches")
-    assert (await world.ask("tell me about queues")).cache[0] in {"Hit", "Miss"}
-    assert world.settings.threshold == 0
+    assert (await world.ask("tell me about queues")).cache[1] != "below-threshold"
 
 
 # --- fail open
