@@ -269,7 +269,7 @@ class Settings(Frozen):
     store: Annotated[str, AfterValidator(_store_url)] | None = None
     """sqlite:///PATH; unset, a database in the data directory."""
     mode: Annotated[Mode, BeforeValidator(_mode_word)] = Mode.SEMANTIC
-    """semantic; shadow (exact hits; similar questions are decided and counted, and the upstream answers them); exact; off."""
+    """semantic; shadow (exact hits only; what similarity would have answered is counted); exact; off."""
     policy: Policy = Policy.THRESHOLD
     """How a similar question's answer is accepted."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.95
