@@ -167,7 +167,6 @@ HARMLESS_MODIFIERS: Final[frozenset[str]] = _words(
 """What may stand between an article and its noun without another answer being due."""
 
 ARTICLES: Final[frozenset[str]] = _words("a an")
-DETERMINERS: Final[frozenset[str]] = _words("the my your his her our their its")
 
 MALE: Final[frozenset[str]] = _words("he him his himself")
 FEMALE: Final[frozenset[str]] = _words("she her hers herself")

@@ -41,7 +41,7 @@ class Deadlines:
     """How long to wait for an upstream, in seconds. There is no limit on the whole: an answer may stream for hours."""
 
     connect_s: float = 5.0
-    """Name look-up, TCP and TLS together, and the wait for a pooled connection where their number is limited."""
+    """Name look-up, TCP and TLS together."""
     first_byte_s: float = 120.0
     """From the end of the request to the head of the answer, and from the head to the body's first byte."""
     between_bytes_s: float = 60.0
@@ -49,15 +49,15 @@ class Deadlines:
 
 
 class HttpUpstream:
-    """Sends requests through one pool of connections. Built in a running event loop; an async context manager.
+    """Sends requests through one pool of connections, as many as are needed.
 
-    ``max_connections`` limits the connections to all upstreams together; 0 is no limit.
+    Built in a running event loop; an async context manager.
     """
 
-    def __init__(self, deadlines: Deadlines | None = None, *, max_connections: int = 0) -> None:
+    def __init__(self, deadlines: Deadlines | None = None) -> None:
         self._deadlines = deadlines or Deadlines()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=max_connections),
+            connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=_AUTO_HEADERS,
             auto_decompress=False,
