@@ -269,6 +269,7 @@ async def test_equal_requests_in_flight_share_one_upstream_call(open_world, api)
     world = await open_world(gated(api, gate, stream=False))
     asking = [world.tasks.begin(world.send(world.chat("Tell me")), name="ask") for _ in range(20)]
     await until(lambda: world.upstream.received)
+    await asyncio.sleep(0.5)  # the others read the store in a thread before they join
     gate.set()
     replies = [await one for one in asking]
     assert len(world.upstream.received) == 1
