@@ -39,6 +39,11 @@ def a_flight(limit_bytes=1000):
     return Flight(streaming=True, limit_bytes=limit_bytes)
 
 
+def listeners(world):
+    """How many callers wait for flights that can be joined."""
+    return sum(len(flight._listeners) for flight in world.flow.proxy._flights._by_key.values())
+
+
 # --- a flight and its listeners
 
 
@@ -268,8 +273,7 @@ async def test_equal_requests_in_flight_share_one_upstream_call(open_world, api)
     gate = asyncio.Event()
     world = await open_world(gated(api, gate, stream=False))
     asking = [world.tasks.begin(world.send(world.chat("Tell me")), name="ask") for _ in range(20)]
-    await until(lambda: world.upstream.received)
-    await asyncio.sleep(0.5)  # the others read the store in a thread before they join
+    await until(lambda: listeners(world) == 20)
     gate.set()
     replies = [await one for one in asking]
     assert len(world.upstream.received) == 1

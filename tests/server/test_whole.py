@@ -1,6 +1,7 @@
 """A whole reply is one well-formed HTTP message, whatever asked for it."""
 
 import asyncio
+from contextlib import suppress
 
 import aiohttp
 import pytest
@@ -99,15 +100,20 @@ async def test_a_large_reply_reaches_a_slow_reader_whole(serve):
 
 async def test_replies_to_a_caller_that_never_read_piled_up_in_memory(serve):
     """Requests sent ahead on one connection wait until the reply before them was taken."""
-    base, flow = await serve(answering(Whole(200, [], b"x" * 4_000_000)))
+    # Far more than the kernel's own buffers take, or the first reply would be gone before its reader wanted it.
+    base, flow = await serve(answering(Whole(200, [], b"x" * 32_000_000)))
     host, _, port = base.removeprefix("http://").rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
-    writer.write((REQUEST % b"") * 8)
-    await reader.readuntil(b"\r\n\r\n")
-    async with aiohttp.ClientSession() as others:
-        for number in range(8):
-            async with others.post(f"{base}/other/{number}") as answer:
-                await answer.read()
-    pipelined = [incoming for incoming in flow.incoming if incoming.target == "/v1/chat/completions"]
-    assert len(pipelined) == 1
-    writer.transport.abort()
+    try:
+        writer.write((REQUEST % b"") * 8)
+        await reader.readuntil(b"\r\n\r\n")
+        async with aiohttp.ClientSession() as others:
+            for number in range(8):
+                async with others.post(f"{base}/other/{number}") as answer:
+                    await answer.read()
+        pipelined = [incoming for incoming in flow.incoming if incoming.target == "/v1/chat/completions"]
+        assert len(pipelined) == 1
+    finally:
+        writer.transport.abort()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
