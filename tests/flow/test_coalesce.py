@@ -312,7 +312,7 @@ async def test_a_joiner_is_told_of_even_when_the_flight_ended_before_it_looked(o
     )
     body = world.chat("Tell me", stream=True)
     asking = [world.tasks.begin(world.send(body), name="ask") for _ in range(5)]
-    await until(lambda: world.upstream.received)
+    await until(lambda: listeners(world) == 5)
     gate.set()
     assert {(await one).text for one in asking} == {"All at once."}
     assert len(world.told) == 5
@@ -325,7 +325,7 @@ async def test_a_joiner_in_the_other_stream_mode_is_answered_in_its_own(open_wor
     starter = world.tasks.begin(world.send(world.chat("Tell me", stream=first_streams)), name="start")
     await until(lambda: world.upstream.received)
     joiner = world.tasks.begin(world.send(world.chat("Tell me", stream=not first_streams)), name="join")
-    await asyncio.sleep(0)
+    await until(lambda: listeners(world) == 2)
     gate.set()
     first, second = await starter, await joiner
     assert first.text == second.text
@@ -345,8 +345,7 @@ async def test_a_joiner_got_the_starters_cookies_and_organization(open_world, ap
     world = await open_world(lambda _: answer, cache={"shared": True})
     body = world.chat("Tell me", stream=True)
     asking = [world.tasks.begin(world.send(body), name="ask") for _ in range(2)]
-    await until(lambda: world.upstream.received)
-    await asyncio.sleep(0)
+    await until(lambda: listeners(world) == 2)
     gate.set()
     starter, joiner = [await one for one in asking]
     assert len(world.upstream.received) == 1
@@ -393,7 +392,7 @@ async def test_a_caller_that_vanishes_while_it_waits_leaves_the_flight_to_the_ot
     gate = asyncio.Event()
     world = await open_world(gated(api, gate, stream=False), deadlines={"abandon_s": 0})
     asking = [world.tasks.begin(world.send(world.chat("Tell me")), name="ask") for _ in range(3)]
-    await until(lambda: world.upstream.received)
+    await until(lambda: listeners(world) == 3)
     for one in asking[:2]:
         one.cancel()
     await asyncio.sleep(0.01)
@@ -480,7 +479,7 @@ async def test_a_joiner_of_an_answer_that_cannot_be_replayed_asks_for_itself(ope
     world = await open_world(steps)
     starter = await world.handle(world.chat("Tell me", stream=True))
     joiner = world.tasks.begin(world.send(world.chat("Tell me")), name="join")
-    await asyncio.sleep(0)
+    await until(lambda: listeners(world) == 2)
     gate.set()
     await world.read(starter)
     assert (await joiner).text == "Once upon a time."
