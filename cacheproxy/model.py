@@ -134,6 +134,9 @@ class View:
     """Set when only an identical request may share its answer."""
     asks_usage: bool = True
     """False on a stream whose caller did not ask for the usage that the dialect can add (``include_usage``)."""
+    wording: str = ""
+    """What the user said last, where that is not all of a turn and so not in ``texts``: beside an image, say, or before
+    a tool's result. It decides how long an answer keeps, never who shares it."""
     retained_upstream: bool = False
     """The upstream keeps the answer under its id (Responses API with ``store``): a hit keeps the id too."""
 

@@ -58,7 +58,8 @@ def judge(view: View, controls: Controls, rules: CacheRules) -> Eligibility:
         exact_only = Reason.NO_ENTRY
     if exact_only is None and controls.max_wrong is not None:
         exact_only = Reason.UNCERTIFIED  # a plain threshold keeps no error budget, so it must not pretend to
-    if view.texts and is_volatile("\n".join(view.texts), rules.volatile_patterns):
+    wording = "\n".join(view.texts) or view.wording
+    if wording and is_volatile(wording, rules.volatile_patterns):
         ttl_s = min(ttl_s, rules.volatile_ttl_s)
         exact_only = exact_only or Reason.VOLATILE
     if view.retained_upstream:

@@ -37,6 +37,7 @@ NEUTRAL: Final = frozenset(
 )
 KEY_HEADERS: Final = ("anthropic-version", "anthropic-beta", "openai-beta", "openai-organization", "openai-project")
 CREDENTIAL_HEADERS: Final = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
+COOKIE: Final = "cookie"
 CREDENTIAL_PARAMETERS: Final = ("key", "api_key", "api-key")
 BILLING_BLOCK: Final = re.compile(r"\s*x-anthropic-billing-header:[^\n]*\s*")
 """A line that coding agents put before the system prompt; it changes with each call and says nothing to the model."""
@@ -105,6 +106,8 @@ def key_headers(headers: Mapping[str, str], rules: KeyRules) -> list[tuple[str, 
 def credential(headers: Mapping[str, str], query: str) -> str:
     """What the caller identifies itself with, all of it; empty for a caller without any."""
     parts = [value for name in CREDENTIAL_HEADERS if name in headers for value in _lines(headers, name)]
+    if not parts and COOKIE in headers:
+        parts = _lines(headers, COOKIE)  # some gateways know their callers by nothing else
     if "key=" in query:
         named = (part for part in query.removeprefix("?").split("&") if part.partition("=")[0] in CREDENTIAL_PARAMETERS)
         parts.extend(named)

@@ -32,6 +32,7 @@ _HEADERS_THAT_COUNT: Final = (
     "cache-control",
     *caller_controls.CONTROL_HEADERS,
     *scope.CREDENTIAL_HEADERS,
+    scope.COOKIE,
 )
 _KNOWN_BYTES: Final = 2 * 1024 * 1024
 _LARGEST_KNOWN_BYTES: Final = 32 * 1024

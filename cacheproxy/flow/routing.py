@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 DEFAULT: Final = "default"
 ANTHROPIC: Final = "anthropic"
+OWN: Final = "cacheproxy"
+"""The first segment of our own paths, which never go upstream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class Routes:
         named = self._targets.get(first)
         if named is not None and first != DEFAULT:
             return _route(named, f"/{rest}", query)
+        if first == OWN:
+            raise UnknownUpstream(f"there is no {path!r} in this version of cacheproxy")
         if first != "v1" and (rest == "v1" or rest.startswith("v1/")):
             known = ", ".join(sorted(name for name in self._targets if name != DEFAULT))
             raise UnknownUpstream(f"no upstream is named {first!r}; configured are {known}")

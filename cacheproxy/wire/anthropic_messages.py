@@ -15,6 +15,7 @@ from cacheproxy.wire import anthropic_stream
 from cacheproxy.wire.anthropic_stream import AnthropicAssembler
 from cacheproxy.wire.reading import (
     count,
+    last_words,
     lift_texts,
     member,
     named_event,
@@ -72,6 +73,7 @@ class AnthropicMessages:
             skeleton=skeleton,
             bypass=_bypass(body),
             exact_only=exact_only,
+            wording="" if texts else last_words(body["messages"]),
         )
 
     def asking_usage(self, raw: bytes) -> bytes:

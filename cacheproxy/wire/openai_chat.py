@@ -12,7 +12,7 @@ from cacheproxy.wire.openai_chunks import ChunkAssembler, chunk_events, pieces
 from cacheproxy.wire.openai_errors import error_body
 from cacheproxy.wire.openai_members import answer_choices, finishes_of, model_of, refreshed, stream_members, usage_of
 from cacheproxy.wire.openai_merge import grows, joined, merge
-from cacheproxy.wire.reading import lift_texts, member, optional_list
+from cacheproxy.wire.reading import last_words, lift_texts, member, optional_list
 from cacheproxy.wire.splice import with_stream_usage
 from cacheproxy.wire.sse import ServerSentEvent
 
@@ -60,6 +60,7 @@ class OpenAIChat:
             bypass=_bypass(body),
             exact_only=_exact_only(body, texts, messages[turn + 1 :]),
             asks_usage=asks_usage,
+            wording="" if texts else last_words(messages),
         )
 
     def asking_usage(self, raw: bytes) -> bytes:

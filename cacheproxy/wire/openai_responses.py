@@ -13,6 +13,7 @@ from cacheproxy.model import AnswerView, Reason, Usage, View
 from cacheproxy.wire import openai_errors, responses_stream
 from cacheproxy.wire.reading import (
     count,
+    last_words,
     lift_texts,
     member,
     named_event,
@@ -99,6 +100,7 @@ class OpenAIResponses:
             skeleton=skeleton,
             bypass=_bypass(body),
             exact_only=exact_only,
+            wording="" if texts else last_words(body.get("input")),
             retained_upstream=retained,
         )
 

@@ -78,6 +78,17 @@ def lift_texts(content: Json, part_type: str, where: str) -> tuple[tuple[str, ..
     return (tuple(texts), hollow) if texts else None
 
 
+def last_words(turns: Json) -> str:
+    """What the last turn of a user with any words in it says, whatever else it holds; empty when there is none."""
+    for turn in reversed(turns) if isinstance(turns, list) else ():
+        if member(turn, "role") == "user":
+            content = member(turn, "content")
+            parts = content if isinstance(content, list) else [{"text": content}]
+            if words := [text for part in parts if isinstance(text := member(part, "text"), str) and text]:
+                return "\n".join(words)
+    return ""
+
+
 def member(value: Json, name: str) -> Json:
     """A member of what may not even be an object."""
     return value.get(name) if isinstance(value, dict) else None

@@ -113,3 +113,11 @@ def test_a_ttl_of_zero_keeps_nothing():
 def test_shadow_is_told():
     assert judge(view(), Controls(mode=Mode.SHADOW), CacheRules()).shadow
     assert not judge(view(), Controls(mode=Mode.SHADOW), CacheRules(mode=Mode.EXACT)).shadow
+
+
+def test_a_volatile_question_beside_an_image_was_kept_for_a_day():
+    """Only turns of plain text were read for their wording."""
+    asked = judge(
+        view("", exact_only=Reason.NOT_PLAIN_TEXT, wording="What is the weather today?"), NO_CONTROLS, CacheRules()
+    )
+    assert (asked.exact_only, asked.ttl_s) == (Reason.NOT_PLAIN_TEXT, 300)

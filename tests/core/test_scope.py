@@ -453,3 +453,13 @@ def test_every_line_of_a_repeated_header_counts():
     assert scope.key_headers(one, RULES) != scope.key_headers(other, RULES)
     one, other = (CIMultiDict([("Authorization", "a"), ("authorization", key)]) for key in ("b", "c"))
     assert scope.credential(one, "") != scope.credential(other, "")
+
+
+def test_callers_known_by_their_cookie_alone_were_one_tenant():
+    """Without another credential all of them were "anonymous", and read each other's answers."""
+    assert scope.credential({"cookie": "session=a"}, "") == "session=a"
+    assert scope.credential({"cookie": "session=a"}, "") != scope.credential({"cookie": "session=b"}, "")
+
+
+def test_a_cookie_beside_a_key_does_not_make_another_tenant():
+    assert scope.credential({"authorization": "k", "cookie": "a"}, "") == scope.credential({"authorization": "k"}, "")

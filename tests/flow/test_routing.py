@@ -60,3 +60,8 @@ def test_an_unknown_name_is_told_with_the_known_ones(target):
 def test_the_target_has_the_name_of_the_provider():
     assert ROUTES.resolve("/v1/models", anthropic=False).target.name == "openai"
     assert set(ROUTES.targets) == {"default", "anthropic", "groq", "odd"}
+
+
+def test_our_own_paths_went_upstream_with_the_callers_key():
+    with pytest.raises(UnknownUpstream, match="/cacheproxy/feedback"):
+        ROUTES.resolve("/cacheproxy/feedback", anthropic=False)

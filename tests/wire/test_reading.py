@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from cacheproxy.errors import BadRequest
 from cacheproxy.wire import reading
 from cacheproxy.wire.dialect import MalformedStream
+from cacheproxy.wire.dialects import DIALECTS
 from cacheproxy.wire.sse import ServerSentEvent
 
 
@@ -101,3 +102,36 @@ def test_an_event_may_carry_nothing(data):
 def test_data_that_is_no_object_is_malformed(data):
     with pytest.raises(MalformedStream):
         reading.event_body(ServerSentEvent(data))
+
+
+@pytest.mark.parametrize(
+    ("turns", "words"),
+    [
+        ([{"role": "user", "content": "today?"}], "today?"),
+        ([{"role": "user", "content": [{"type": "image_url"}, {"type": "text", "text": "today?"}]}], "today?"),
+        ([{"role": "user", "content": "now?"}, {"role": "assistant", "content": "later"}], "now?"),
+        (
+            [
+                {"role": "user", "content": "now?"},
+                {"role": "user", "content": [{"type": "tool_result", "content": "sunny"}]},
+            ],
+            "now?",
+        ),
+        ([{"role": "user", "content": [{"text": "a"}, 7, {"text": None}, {"text": "b"}]}], "a\nb"),
+        ([{"role": "assistant", "content": "now"}, 7, None], ""),
+        ("a text", ""),
+        (None, ""),
+    ],
+)
+def test_the_last_words_of_the_user_are_found_whatever_stands_beside_them(turns, words):
+    assert reading.last_words(turns) == words
+
+
+@pytest.mark.parametrize(
+    ("dialect", "member"),
+    [("/v1/chat/completions", "messages"), ("/v1/messages", "messages"), ("/v1/responses", "input")],
+)
+def test_every_dialect_tells_what_was_said_beside_an_image(dialect, member):
+    turn = {"role": "user", "content": [{"type": "picture"}, {"type": "text", "text": "The weather today?"}]}
+    view = DIALECTS[dialect].view({"model": "m", "store": False, member: [turn]})
+    assert (view.texts, view.wording) == ((), "The weather today?")
