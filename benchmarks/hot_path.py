@@ -384,6 +384,7 @@ def _figures(arms: dict[str, Arm], encoded: dict[str, list[tuple[float, float]]]
     rates = {name: {str(c): round(arm.rate(c), 1) for c in (1, 32)} for name, arm in arms.items()}
     p50s = {name: {str(c): round(arm.p50(c), 3) for c in (1, 32)} for name, arm in arms.items()}
     return {
+        "uncounted_answers": sum(len(arm.strays) for arm in arms.values()),
         "requests_per_s": {
             **rates,
             "raw encode": {"1": round(encode("single", 0), 1), "32": round(encode("batch", 0), 1)},

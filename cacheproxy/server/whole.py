@@ -1,7 +1,7 @@
 """A complete reply in one write.
 
 aiohttp's own response is made for everything that a response can be. A whole reply needs a status line, its headers
-and its body: put together here, it costs a fifth, and replies are most of what a cache does.
+and its body: put together here it costs less, and replies are most of what a cache does.
 """
 
 from __future__ import annotations
