@@ -10,11 +10,14 @@ from cacheproxy.core.eligibility import CacheRules
 from cacheproxy.core.policy import ThresholdPolicy
 from cacheproxy.core.pricing import PriceOverride
 from cacheproxy.flow.asked import Rules, TenantRules
+from cacheproxy.flow.local import LOCAL, LocalRules
 from cacheproxy.flow.routing import ANTHROPIC, DEFAULT, Target
 from cacheproxy.upstream.http import Deadlines
 from cacheproxy.upstream.providers import PROVIDERS
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from cacheproxy.core.policy import Policy
     from cacheproxy.settings import PriceSettings, Settings, UpstreamSettings
 
@@ -80,6 +83,37 @@ def price(price: PriceSettings) -> PriceOverride:
         price.cache_write_per_mtok,
         price.upstream,
     )
+
+
+def prices(settings: Settings) -> list[PriceOverride]:
+    """Every price that the table does not know: those of private models, and of the local server's tokens."""
+    told = [price(one) for one in settings.prices]
+    local = settings.local
+    if local.url is None:
+        return told
+    usd_per_s = local.usd_per_gpu_hour / 3600
+    return [
+        *told,
+        PriceOverride(
+            "*",
+            1e6 * usd_per_s / local.input_tokens_per_s,
+            1e6 * usd_per_s / local.output_tokens_per_s,
+            upstream=LOCAL,
+        ),
+    ]
+
+
+def local_rules(settings: Settings) -> LocalRules | None:
+    """What the local server may answer; None without one."""
+    local = settings.local
+    if local.url is None:
+        return None
+    return LocalRules(local.url, local.models, local.model, local.anyone, plain(local.api_key))
+
+
+def plain(secret: SecretStr | None) -> str:
+    """A secret to be used; empty without one."""
+    return secret.get_secret_value() if secret else ""
 
 
 def policy(settings: Settings) -> Policy:

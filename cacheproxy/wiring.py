@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import random
 import secrets
 import signal
@@ -23,7 +22,7 @@ import uvloop
 
 from cacheproxy import derive
 from cacheproxy.core.pricing import GenaiPrices
-from cacheproxy.errors import ConfigError, PortUnavailable
+from cacheproxy.errors import PortUnavailable
 from cacheproxy.flow.asked import Reader
 from cacheproxy.flow.churn import ScopeChurn
 from cacheproxy.flow.coalesce import Flights
@@ -33,6 +32,7 @@ from cacheproxy.flow.exact import Exact
 from cacheproxy.flow.forward import Forwarder
 from cacheproxy.flow.l1 import L1
 from cacheproxy.flow.learn import KeepRules, Learner
+from cacheproxy.flow.local import LocalFirst
 from cacheproxy.flow.passthrough import PassThrough
 from cacheproxy.flow.proxy import Proxy
 from cacheproxy.flow.recall import Recall
@@ -47,17 +47,18 @@ from cacheproxy.server.data_plane import DataPlane
 from cacheproxy.server.listen import admin_listener, data_listener
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.store.entries import StoreLimits
+from cacheproxy.store.secret import server_secret
 from cacheproxy.store.sqlite import open_sqlite
 from cacheproxy.store.sqlite_ledger import SqliteLedger
 from cacheproxy.tasks import TaskSet
-from cacheproxy.upstream.http import HttpUpstream
+from cacheproxy.upstream.http import Deadlines, HttpUpstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-    from pathlib import Path
 
     from cacheproxy.address import Address
     from cacheproxy.embed.local import LocalEmbedder
+    from cacheproxy.embed.remote import RemoteEmbedder
     from cacheproxy.ports import Embedder, Ledger, Store, Upstream, VectorIndex
     from cacheproxy.settings import Settings
     from cacheproxy.store.sqlite import SqliteStore
@@ -70,7 +71,6 @@ GC_THRESHOLDS: Final = (50_000, 20, 50)
 """Python's own (700, 10, 10) cost a tenth of the requests per second on misses."""
 SETTLE_S: Final = 2.0
 """At the end, for what was answered and is not stored yet."""
-_SECRET_BYTES: Final = 32
 _now: Final = time.time  # noqa: TID251 - the clock's one home
 _clock: Final = time.monotonic
 
@@ -113,8 +113,21 @@ async def open_ledger(settings: Settings) -> AsyncIterator[Ledger]:
 @asynccontextmanager
 async def open_embedder(
     settings: Settings, on_batch: Callable[[int, float], None] | None = None
-) -> AsyncIterator[LocalEmbedder]:
-    """The embedding model. Raises ``PortUnavailable`` when there is none to be had."""
+) -> AsyncIterator[LocalEmbedder | RemoteEmbedder]:
+    """The embedding model, here or elsewhere. Raises ``PortUnavailable`` when there is none to be had."""
+    remote = settings.embedder
+    if remote.url is not None:
+        from cacheproxy.embed.remote import open_remote  # noqa: PLC0415 - most proxies have none
+
+        async with await open_remote(
+            remote.url,
+            settings.embedding_model,
+            key=derive.plain(remote.api_key),
+            window_tokens=remote.window_tokens,
+            max_waiting=settings.batching.max_queue,
+        ) as elsewhere:
+            yield elsewhere
+        return
     from cacheproxy.embed.local import open_local  # noqa: PLC0415 - torch takes seconds, and not everything needs it
 
     batching = settings.batching
@@ -146,6 +159,8 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             await store.claim_embedding(embedder.model, embedder.dimension)
             await _fill(index, store)
         upstream = await stack.enter_async_context(HttpUpstream(derive.deadlines(settings)))
+        here = settings.local
+        local = await stack.enter_async_context(HttpUpstream(Deadlines(here.connect_s, here.first_byte_s)))
         tasks = await stack.enter_async_context(TaskSet("flow"))
         routes = Routes(derive.targets(settings))
         flow = _assemble(
@@ -155,6 +170,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             index=index,
             embedder=embedder,
             upstream=upstream,
+            local=local,
             metrics=metrics,
             tasks=tasks,
             routes=routes,
@@ -202,6 +218,7 @@ def _assemble(
     index: VectorIndex,
     embedder: Embedder | None,
     upstream: Upstream,
+    local: Upstream,
     metrics: Metrics,
     tasks: TaskSet,
     routes: Routes,
@@ -224,9 +241,9 @@ def _assemble(
 
     reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
     searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
-    rules = derive.rules(settings, secret=_secret(settings.data_dir))
+    rules = derive.rules(settings, secret=server_secret(settings.data_dir))
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
-    prices = GenaiPrices(clock=_now, overrides=[derive.price(price) for price in settings.prices])
+    prices = GenaiPrices(clock=_now, overrides=derive.prices(settings))
     hits = HitCounts()
     teller = Teller([ledger, metrics, hits], price_version=prices.version, now=_now, clock=_clock)
     l1, churn = L1(cache.l1_bytes), ScopeChurn()
@@ -271,7 +288,14 @@ def _assemble(
         finish_abandoned=settings.finish_abandoned,
         limit_bytes=cache.max_answer_bytes,
     )
-    forwarder = Forwarder(upstream=upstream, proofs=proofs, clock=_clock, limit_bytes=cache.max_answer_bytes)
+    local_rules = derive.local_rules(settings)
+    forwarder = Forwarder(
+        upstream=upstream,
+        proofs=proofs,
+        clock=_clock,
+        limit_bytes=cache.max_answer_bytes,
+        local=LocalFirst(local_rules, upstream=local, proofs=proofs, clock=_clock) if local_rules else None,
+    )
     proxy = Proxy(
         routes=routes,
         reader=Reader(rules),
@@ -323,7 +347,9 @@ async def _serve(settings: Settings, on_ready: Callable[[Running], None]) -> Non
         await stop.wait()
 
 
-async def _embedder(settings: Settings, stack: AsyncExitStack, metrics: Metrics) -> tuple[LocalEmbedder | None, str]:
+async def _embedder(
+    settings: Settings, stack: AsyncExitStack, metrics: Metrics
+) -> tuple[LocalEmbedder | RemoteEmbedder | None, str]:
     """The model, or why there is none: then the exact layer serves alone."""
     if settings.mode in {Mode.EXACT, Mode.OFF}:
         return None, f"mode {settings.mode} needs none"
@@ -356,28 +382,6 @@ def _readiness(
         return True, {**semantic, "breakers": ports}
 
     return ready
-
-
-def _secret(data_dir: Path) -> bytes:
-    """The secret that keys every hash, made on the first start and only readable by its owner."""
-    path = data_dir / "secret"
-    try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            secret = path.read_bytes()
-        else:
-            secret = secrets.token_bytes(_SECRET_BYTES)
-            with os.fdopen(handle, "wb") as file:
-                file.write(secret)
-    except OSError as error:
-        raise ConfigError(f"cannot keep the server's secret in {path}: {error.strerror}; choose --data-dir") from error
-    if len(secret) != _SECRET_BYTES:
-        raise ConfigError(
-            f"{path} does not hold a secret of {_SECRET_BYTES} bytes; delete it, and the cache starts anew"
-        )
-    return secret
 
 
 def _dice() -> random.Random:

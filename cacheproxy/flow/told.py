@@ -109,13 +109,14 @@ class Teller:
             saved_usage=saved.usage,
             saved_usd=saved.usd,
             upstream_ms=outcome.upstream_ms,
+            upstream=outcome.entry.upstream if outcome.entry else asked.route.target.name,
         )
 
     def _tell(self, asked: Asked, **what: Any) -> None:
+        what.setdefault("upstream", asked.route.target.name)
         event = Served(
             at=self._now(),
             dialect=asked.dialect.name,
-            upstream=asked.route.target.name,
             tenant=asked.tenant,
             duration_ms=(self._clock() - asked.started) * 1000,
             price_version=self._price_version,

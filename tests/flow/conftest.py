@@ -23,6 +23,7 @@ from cacheproxy.index.flat import FlatIndex
 from cacheproxy.model import Entry, Usage
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.settings import Settings
+from cacheproxy.store.secret import server_secret
 from cacheproxy.store.sqlite import open_sqlite
 from cacheproxy.tasks import TaskSet
 from cacheproxy.upstream.scripted import EVENT_STREAM, Answer, ScriptedUpstream
@@ -308,7 +309,7 @@ async def open_world(tmp_path, clock):
                     for row in rows:
                         await index.add(row)
             if proven:
-                secret = wiring._secret(chosen.data_dir)
+                secret = server_secret(chosen.data_dir)
                 for name in ("default", "anthropic"):
                     await store.prove(scope.credential_name(name, CREDENTIAL, secret=secret), clock.now)
             upstream = script if isinstance(script, ScriptedUpstream) else ScriptedUpstream(script)
@@ -321,6 +322,7 @@ async def open_world(tmp_path, clock):
                 index=around_index(index),
                 embedder=embedder,
                 upstream=upstream,
+                local=upstream,
                 metrics=Metrics(),
                 tasks=tasks,
                 routes=Routes(derive.targets(chosen)),
