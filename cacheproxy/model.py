@@ -234,6 +234,8 @@ class Selection:
     namespace: str | None = None
     older_than: float | None = None
     """Created before this time (seconds since the epoch)."""
+    min_hits: int = 0
+    """Served at least so often."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -278,6 +278,13 @@ class LocalSettings(Frozen):
     """Tokens that it generates per second, all answers together, when it is busy."""
 
 
+class DistillSettings(Frozen):
+    """Whose cached answers a model may be trained on."""
+
+    consenting_tenants: tuple[str, ...] = ()
+    """Tenants that agreed, as cacheproxy stats --by tenant names them; * is everybody. Unset, nothing is exported."""
+
+
 class LogSettings(Frozen):
     """The log, on standard error."""
 
@@ -332,6 +339,7 @@ class Settings(Frozen):
     batching: BatchingSettings = BatchingSettings()
     embedder: EmbedderSettings = EmbedderSettings()
     local: LocalSettings = LocalSettings()
+    distill: DistillSettings = DistillSettings()
     prices: tuple[PriceSettings, ...] = ()
     """Prices of private models; they win over the price library."""
     log: LogSettings = LogSettings()

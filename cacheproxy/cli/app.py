@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from cacheproxy import __version__
-from cacheproxy.cli import backend, cache, config, lab, serve, stats
+from cacheproxy.cli import backend, cache, config, distill, lab, serve, stats
 from cacheproxy.cli.common import say
 from cacheproxy.errors import ProxyError
 
@@ -38,6 +38,7 @@ app.command(epilog="Example: cacheproxy backend ./my-model --quantize int8 --lis
 app.command(epilog="Example: cacheproxy stats --by model,day --since 7d")(stats.stats)
 app.add_typer(cache.app, name="cache")
 app.add_typer(config.app, name="config")
+app.add_typer(distill.app, name="distill")
 
 
 @app.callback()

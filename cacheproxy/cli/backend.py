@@ -1,15 +1,20 @@
 """``cacheproxy backend``: a language model of one's own behind the APIs that everybody speaks."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from cacheproxy.cli.common import address_from, one_of, say, wall_clock
+from cacheproxy.cli.common import Misuse, address_from, one_of, print_json, say, wall_clock
 from cacheproxy.cli.logs import set_up_log
 from cacheproxy.settings import LogSettings
 
 if TYPE_CHECKING:
+    from cacheproxy.backend.loading import ModelOptions
+    from cacheproxy.backend.quality import Quality
     from cacheproxy.backend.running import Running
+
+_CHECKED: Final = 64
+"""Questions that a quantised model is checked with."""
 
 
 def backend(
@@ -42,6 +47,9 @@ def backend(
         int | None,
         typer.Option(help="Tokens in the key-value cache.", min=1, show_default="as the device allows"),
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare the quantised model with full precision, and end.")
+    ] = False,
     embedding_model: Annotated[
         str, typer.Option(help="Serve this model under /v1/embeddings too.", metavar="NAME", show_default="none")
     ] = "",
@@ -62,7 +70,22 @@ def backend(
         drafting=Drafting(assistant, prompt_lookup),
         embedding_model=embedding_model,
     )
+    if check:
+        print_json(_quality(options.model).to_json())
+        return
     run_backend(options, now=wall_clock, on_ready=lambda running: say(banner(running)))
+
+
+def _quality(options: "ModelOptions") -> "Quality":
+    """On the bundled questions, the same for every model."""
+    from cacheproxy.backend.loading import Quantize, prompts_of  # noqa: PLC0415 - see backend
+    from cacheproxy.backend.quality import compare  # noqa: PLC0415
+    from cacheproxy.lab.questions import SAMPLE, read_questions  # noqa: PLC0415
+
+    if options.quantize is Quantize.NONE:
+        raise Misuse("--check compares a quantised model: add --quantize int8 or int4")
+    questions = [question.text for question in read_questions(SAMPLE)][:_CHECKED]
+    return compare(options, lambda loaded: list(prompts_of(loaded, questions)))
 
 
 def banner(running: "Running") -> str:

@@ -243,3 +243,29 @@ def aiohttp_server_of():
             await runner.cleanup()
 
     return serving
+
+
+@pytest.fixture(name="one_thread")
+def _one_thread():
+    return one_thread
+
+
+@pytest.fixture
+def big_model(aiohttp_server_of):
+    """An upstream that knows the answers it is given; its base URL."""
+
+    @asynccontextmanager
+    async def serving(known):
+        async def chat(request):
+            body = await request.json()
+            message = {"role": "assistant", "content": known[body["messages"][-1]["content"]]}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            head = {"id": "c", "object": "chat.completion", "created": 1, "model": body["model"]}
+            return web.json_response({**head, "choices": [choice]})
+
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", chat)
+        async with aiohttp_server_of(app) as session:
+            yield f"{session._base_url.origin()}/v1"
+
+    return serving
