@@ -47,7 +47,7 @@ class BatchOptions:
 
     max_batch_tokens: int | None = None
     """Tokens computed in one step: each running answer's next one, and parts of prompts for the rest."""
-    max_running: int = 64
+    max_running: int = 32
     """Answers that are generated at a time."""
     max_waiting: int = 256
     """Asks that may wait for their turn; beyond it ``Overloaded``."""

@@ -41,7 +41,7 @@ def backend(
     max_batch_tokens: Annotated[
         int | None, typer.Option(help="Tokens computed in one step.", min=1, show_default="as the device allows")
     ] = None,
-    max_running: Annotated[int, typer.Option(help="Answers generated at a time.", min=1)] = 64,
+    max_running: Annotated[int, typer.Option(help="Answers generated at a time; GPUs do with more.", min=1)] = 32,
     max_waiting: Annotated[int, typer.Option(help="Answers that may wait; beyond it 503.", min=1)] = 256,
     kv_tokens: Annotated[
         int | None,
