@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import psutil
 import torch
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -97,9 +98,9 @@ class Figures(list[dict[str, Any]]):
 # --- the library alone
 
 
-def sequential(model: Any, asked: list[list[int]], new_tokens: int) -> float:
-    """One after the other."""
-    started = time.perf_counter()
+def sequential(model: Any, asked: list[list[int]], new_tokens: int) -> tuple[float, float]:
+    """One after the other: tokens per second, and per second of CPU time."""
+    started, cpu = time.perf_counter(), time.process_time()
     tokens = 0
     for ids in asked:
         given = torch.tensor([ids], device=model.device)
@@ -107,12 +108,12 @@ def sequential(model: Any, asked: list[list[int]], new_tokens: int) -> float:
             given, attention_mask=torch.ones_like(given), max_new_tokens=new_tokens, do_sample=False, pad_token_id=0
         )
         tokens += told.shape[1] - len(ids)
-    return tokens / (time.perf_counter() - started)
+    return tokens / (time.perf_counter() - started), tokens / (time.process_time() - cpu)
 
 
-def static(model: Any, asked: list[list[int]], new_tokens: int, size: int) -> float:
-    """In batches that end when the last of them does."""
-    started = time.perf_counter()
+def static(model: Any, asked: list[list[int]], new_tokens: int, size: int) -> tuple[float, float]:
+    """In batches that end when the last of them does: the same two."""
+    started, cpu = time.perf_counter(), time.process_time()
     tokens = 0
     for start in range(0, len(asked), size):
         given = torch.tensor(asked[start : start + size], device=model.device)
@@ -120,7 +121,7 @@ def static(model: Any, asked: list[list[int]], new_tokens: int, size: int) -> fl
             given, attention_mask=torch.ones_like(given), max_new_tokens=new_tokens, do_sample=False, pad_token_id=0
         )
         tokens += told.numel() - given.numel()
-    return tokens / (time.perf_counter() - started)
+    return tokens / (time.perf_counter() - started), tokens / (time.process_time() - cpu)
 
 
 def limits(model: Any) -> tuple[float, float]:
@@ -163,13 +164,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def server(command: list[str], url: str, log: Path) -> Iterator[None]:
+def server(command: list[str], url: str, log: Path) -> Iterator[psutil.Process]:
     """A process that serves; ended by its own id."""
     with log.open("ab") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     try:
         asyncio.run(ready(process, url))
-        yield
+        yield psutil.Process(process.pid)
     finally:
         process.terminate()
         try:
@@ -246,13 +247,22 @@ def measure_server(
     log: Path,
 ) -> None:
     """One server at every concurrency."""
-    with server(command, base + health, log):
+    with server(command, base + health, log) as process:
         asyncio.run(load(base, model, prompts(2, options.prompt_tokens), 2, options.new_tokens))
         for concurrency in options.concurrency:
             texts = prompts(max(concurrency * options.rounds, 4), options.prompt_tokens)
+            before = sum(process.cpu_times()[:2])
             rate, first = asyncio.run(load(base, model, texts, concurrency, options.new_tokens))
+            cpu_s = sum(process.cpu_times()[:2]) - before
+            per_cpu_s = round(len(texts) * options.new_tokens / cpu_s, 1)
             median = round(1000 * statistics.median(first), 1) if first else None
-            figures.add(arm, concurrency=concurrency, tokens_per_s=round(rate, 1), first_token_ms=median)
+            figures.add(
+                arm,
+                concurrency=concurrency,
+                tokens_per_s=round(rate, 1),
+                tokens_per_cpu_s=per_cpu_s,
+                first_token_ms=median,
+            )
 
 
 def backend_command(folder: str, port: int, options: argparse.Namespace, *more: str) -> list[str]:
@@ -336,14 +346,11 @@ def measure(figures: Figures, folder: str, log: Path, options: argparse.Namespac
     print(f"{device_name(options.device)}; {parameters / 1e6:.1f}M parameters in {dtype}", flush=True)
     asked = [tokenizer.encode(text + "\n") for text in prompts(128, options.prompt_tokens)]
     sequential(model, asked[:1], options.new_tokens)
-    alone = sequential(model, asked[:4], options.new_tokens)
-    figures.add("sequential generate", concurrency=1, tokens_per_s=round(alone, 1))
+    alone, cpu = sequential(model, asked[:4], options.new_tokens)
+    figures.add("sequential generate", concurrency=1, tokens_per_s=round(alone, 1), tokens_per_cpu_s=round(cpu, 1))
     for size in options.concurrency:
-        figures.add(
-            "static batches",
-            concurrency=size,
-            tokens_per_s=round(static(model, asked[:size], options.new_tokens, size), 1),
-        )
+        rate, cpu = static(model, asked[:size], options.new_tokens, size)
+        figures.add("static batches", concurrency=size, tokens_per_s=round(rate, 1), tokens_per_cpu_s=round(cpu, 1))
     bandwidth, operations = limits(model)
     reading = prefill(model, 1024)
     figures.add(

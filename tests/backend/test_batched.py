@@ -9,6 +9,7 @@ import torch
 
 from cacheproxy.backend.batched import BatchOptions, open_batched
 from cacheproxy.backend.engine import Ask, Finish, Sampling
+from cacheproxy.backend.loading import ModelOptions, Quantize, load
 from cacheproxy.errors import BadRequest, ConfigError, Overloaded, PortUnavailable
 
 HOT = Sampling(temperature=6.0, seed=7)
@@ -227,3 +228,12 @@ async def test_equal_prompts_share_their_beginning(engine, ask, all_of):
     scheduler.schedule_batch = lambda *args: prefill.append((found := schedule(*args))[2]) or found
     assert ids(await all_of(one)) == ids(first)
     assert prefill[0] < len(one.prompt) / 2
+
+
+@pytest.mark.parametrize("quantize", [Quantize.INT8, Quantize.INT4])
+async def test_a_quantised_model_runs_in_batches_too(model, ask, all_of, tokenizer, quantize):
+    engine = await open_batched(load(ModelOptions(model, device="cpu", quantize=quantize)), BatchOptions())
+    one = await ask("Who wrote Hamlet?")
+    answers = await asyncio.gather(*(all_of(one, engine) for _ in range(3)))
+    assert {tokenizer.decode(ids(answer)) for answer in answers} == {"Shakespeare wrote Hamlet.<|im_end|>"}
+    await engine.aclose()
