@@ -54,11 +54,11 @@ def hit_headers(hit: Hit, *, now: float) -> list[tuple[str, str]]:
     """What is said of an answer from the cache."""
     entry = hit.entry
     ttl = max(0, round(entry.expires_at - now))
-    headers = [
-        ("X-Cache-Status", CacheStatus.HIT.value),
+    headers: list[tuple[str, str]] = [
+        ("X-Cache-Status", CacheStatus.HIT),
         ("Age", str(max(0, round(now - entry.created_at)))),
         ("Cache-Status", f"cacheproxy; hit; ttl={ttl}; detail={hit.layer}"),
-        ("X-CacheProxy-Layer", hit.layer.value),
+        ("X-CacheProxy-Layer", hit.layer),
         ("X-CacheProxy-Entry", entry.id),
         ("X-CacheProxy-Cost", "0"),
         ("X-CacheProxy-Saved", usd(entry.cost_usd)),

@@ -56,12 +56,11 @@ class AiohttpIncoming:
             raise TooLarge(f"the body has {length} bytes; at most {limit} are taken")
         await self._expected()
         content = self._request.content
-        chunk = await content.readany()
-        if content.at_eof():
-            read = chunk
+        if content.is_eof():
+            read = content.read_nowait()  # all of it is here
         else:
-            parts = [chunk]
-            size = len(chunk)
+            parts = []
+            size = 0
             while chunk := await content.readany():
                 parts.append(chunk)
                 size += len(chunk)

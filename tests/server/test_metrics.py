@@ -26,7 +26,7 @@ MISS = Served(
 
 
 def served(**changes):
-    return Served(**{name: changes.get(name, getattr(MISS, name)) for name in Served.__dataclass_fields__})
+    return Served(**{name: changes.get(name, getattr(MISS, name)) for name in Served._fields})
 
 
 HIT = served(
