@@ -19,20 +19,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from cacheproxy.errors import ProxyError, UpstreamTimeout, UpstreamUnreachable
+from cacheproxy.upstream.quick import LARGEST, QuickClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Sequence
     from types import TracebackType
 
     from cacheproxy.ports import UpstreamRequest, UpstreamResponse
+    from cacheproxy.upstream.quick import QuickAnswer
 
-_ONE_WRITE: Final = 32 * 1024
-"""Bodies up to this size go out in one write, which cannot stall; longer ones in slices, each with a deadline."""
 _SLICE: Final = 64 * 1024
+"""Longer bodies than the quick client's go out in slices, each with a deadline."""
 _MAX_HEADER_BYTES: Final = 64 * 1024  # aiohttp's 8 KiB is less than some providers' cookies and policies take
+_FOREIGN: Final = (aiohttp.ClientError, HttpProcessingError, OSError, ValueError)
 _AUTO_HEADERS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -56,17 +59,20 @@ class HttpUpstream:
 
     def __init__(self, deadlines: Deadlines | None = None) -> None:
         self._deadlines = deadlines or Deadlines()
+        connector = aiohttp.TCPConnector(limit=0)
+        timeout = aiohttp.ClientTimeout(
+            total=None, connect=self._deadlines.connect_s, sock_read=self._deadlines.first_byte_s
+        )
+        self._quick = QuickClient(connector, timeout=timeout, max_header_bytes=_MAX_HEADER_BYTES)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=_AUTO_HEADERS,
             auto_decompress=False,
             trust_env=False,
             max_line_size=_MAX_HEADER_BYTES,
             max_field_size=_MAX_HEADER_BYTES,
-            timeout=aiohttp.ClientTimeout(
-                total=None, connect=self._deadlines.connect_s, sock_read=self._deadlines.first_byte_s
-            ),
+            timeout=timeout,
         )
 
     @asynccontextmanager
@@ -77,7 +83,13 @@ class HttpUpstream:
         """
         url = URL(request.url, encoded=True)
         body = request.body
-        if body is None or (isinstance(body, bytes) and len(body) <= _ONE_WRITE):
+        response: aiohttp.ClientResponse | QuickAnswer
+        if self._quick.takes(request, url):
+            try:
+                response = await self._quick.ask(request, url)
+            except _FOREIGN as error:
+                raise _translated(error, url, self._deadlines.first_byte_s) from error
+        elif body is None or (isinstance(body, bytes) and len(body) <= LARGEST):
             response = await self._request(request, url, request.headers, body)
         else:
             response = await self._upload(request, url, body)
@@ -95,7 +107,7 @@ class HttpUpstream:
             return await self._session.request(
                 request.method, url, headers=_one_spelling(headers), data=body, allow_redirects=False
             )
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except _FOREIGN as error:
             raise _translated(error, url, self._deadlines.first_byte_s) from error
 
     async def _upload(
@@ -169,7 +181,7 @@ class _HttpResponse:
 
     __slots__ = ("_deadlines", "_response", "_url", "headers", "reason", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse, url: URL, deadlines: Deadlines) -> None:
+    def __init__(self, response: aiohttp.ClientResponse | QuickAnswer, url: URL, deadlines: Deadlines) -> None:
         self.status = response.status
         self.reason = response.reason or ""
         self.headers: Sequence[tuple[str, str]] = [(_text(name), _text(value)) for name, value in response.raw_headers]
@@ -226,7 +238,7 @@ def _host(url: URL) -> str:
     return url.host_port_subcomponent or "(no host)"
 
 
-_FAILURES: Final[tuple[tuple[type[BaseException], type[ProxyError], str], ...]] = (
+_FAILURES: Final[tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], type[ProxyError], str], ...]] = (
     (
         aiohttp.ClientConnectorCertificateError,
         UpstreamUnreachable,
@@ -264,7 +276,7 @@ _FAILURES: Final[tuple[tuple[type[BaseException], type[ProxyError], str], ...]] 
         "ended its answer before it was complete: try again, and check the upstream's own log.",
     ),
     (
-        aiohttp.ClientResponseError,
+        (aiohttp.ClientResponseError, HttpProcessingError),
         UpstreamUnreachable,
         "answered something that is not HTTP/1.1: check that the upstream's URL names the right port.",
     ),

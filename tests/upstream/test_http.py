@@ -96,6 +96,12 @@ def post(url, body, headers=()):
     return UpstreamRequest("POST", url, list(headers), body)
 
 
+@pytest.fixture(params=["quick", "session"])
+def ask(request):
+    """A request for each of the two ways there are to send one."""
+    return get if request.param == "session" else lambda url, headers=(): post(url, b"{}", headers)
+
+
 async def pieces(*chunks):
     for chunk in chunks:
         yield chunk
@@ -119,7 +125,7 @@ class TestRequest:
         assert got[0].decode() == (
             "POST /v1/x?b=%2f&a=%7E+1&&q HTTP/1.1\r\n"
             f"Host: {base.removeprefix('http://')}\r\n"
-            "authorization: Bearer k\r\nX-A: ü\r\nX-A: 2\r\nContent-Length: 2\r\n\r\n{}"
+            "authorization: Bearer k\r\nX-A: ü\r\nx-a: 2\r\nContent-Length: 2\r\n\r\n{}"
         )
 
     @pytest.mark.parametrize("size", [0, 1, 32 * 1024, 32 * 1024 + 1, 3 * 1024 * 1024 + 7], ids=str)
@@ -170,14 +176,14 @@ class TestRequest:
 
 
 class TestAnswer:
-    async def test_comes_as_it_was_sent(self, upstream):
+    async def test_comes_as_it_was_sent(self, upstream, ask):
         packed = gzip.compress(b"hello")
         head = (
             b"HTTP/1.1 201 Made Up\r\nContent-Encoding: gzip\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\n"
             b"X-Utf8: \xc3\xbc\r\nX-Latin: \xfc\r\nContent-Length: %d\r\n\r\n" % len(packed)
         )
         async with raw_server(answering(head + packed)) as base:
-            response, body = await read(upstream, get(base))
+            response, body = await read(upstream, ask(base))
         assert (response.status, response.reason, body) == (201, "Made Up", packed)
         assert list(response.headers) == [
             ("Content-Encoding", "gzip"),
@@ -188,7 +194,7 @@ class TestAnswer:
             ("Content-Length", str(len(packed))),
         ]
 
-    async def test_chunks_come_as_they_are_sent(self, upstream):
+    async def test_chunks_come_as_they_are_sent(self, upstream, ask):
         heard = asyncio.Event()
 
         async def handler(request):
@@ -200,29 +206,29 @@ class TestAnswer:
             return stream
 
         got = []
-        async with http_server(handler) as base, upstream.send(get(base)) as response:
+        async with http_server(handler) as base, upstream.send(ask(base)) as response:
             async for chunk in response.chunks():
                 got.append(chunk)
                 heard.set()
         assert got == [b"first", b"second"]
 
-    async def test_a_redirect_is_passed_on(self, upstream):
+    async def test_a_redirect_is_passed_on(self, upstream, ask):
         async def handler(_request):
             raise web.HTTPFound("/elsewhere")
 
         async with http_server(handler) as base:
-            response, _ = await read(upstream, get(base))
+            response, _ = await read(upstream, ask(base))
         assert response.status == 302
 
-    async def test_cookies_are_not_kept(self, upstream):
+    async def test_cookies_are_not_kept(self, upstream, ask):
         async def handler(request):
             answer = web.Response(text=str(dict(request.cookies)))
             answer.set_cookie("session", "1")
             return answer
 
         async with http_server(handler) as base:
-            await read(upstream, get(base))
-            assert (await read(upstream, get(base)))[1] == b"{}"
+            await read(upstream, ask(base))
+            assert (await read(upstream, ask(base)))[1] == b"{}"
 
     async def test_head_keeps_its_length_and_has_no_body(self, upstream):
         async with raw_server(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")) as base:
@@ -230,10 +236,16 @@ class TestAnswer:
         assert ("Content-Length", "1000") in response.headers
         assert body == b""
 
-    async def test_long_headers_are_read(self, upstream):
+    async def test_what_comes_before_the_answer_is_passed_over(self, upstream, ask):
+        early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
+        async with raw_server(answering(early + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")) as base:
+            response, body = await read(upstream, ask(base))
+        assert (response.status, body) == (200, b"ok")
+
+    async def test_long_headers_are_read(self, upstream, ask):
         head = b"HTTP/1.1 200 OK\r\nX-Policy: " + b"p" * 30_000 + b"\r\nContent-Length: 0\r\n\r\n"
         async with raw_server(answering(head)) as base:
-            response, _ = await read(upstream, get(base))
+            response, _ = await read(upstream, ask(base))
         assert len(dict(response.headers)["X-Policy"]) == 30_000
 
     async def test_connections_are_used_again(self, upstream):
@@ -248,7 +260,7 @@ class TestAnswer:
                 await read(upstream, post(base, b"{}"))
         assert len(ports) == 1
 
-    async def test_leaving_early_closes_the_connection(self, upstream):
+    async def test_leaving_early_closes_the_connection(self, upstream, ask):
         closed = asyncio.Event()
 
         async def endless(reader, _writer):
@@ -257,15 +269,15 @@ class TestAnswer:
 
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
         async with raw_server(answering(head, then=endless)) as base:
-            async with upstream.send(get(base)) as response:
+            async with upstream.send(ask(base)) as response:
                 assert await anext(aiter(response.chunks())) == b"x"
             await asyncio.wait_for(closed.wait(), 10)
 
-    async def test_a_slow_reader_is_no_slow_upstream(self, lenient):
+    async def test_a_slow_reader_is_no_slow_upstream(self, lenient, ask):
         async def handler(_request):
             return web.Response(body=b"x" * 4_000_000)
 
-        async with http_server(handler) as base, lenient.send(get(base)) as response:
+        async with http_server(handler) as base, lenient.send(ask(base)) as response:
             size = 0
             async for chunk in response.chunks():
                 if not size:
@@ -284,12 +296,12 @@ TRUNCATED = {
 
 class TestFailure:
     @pytest.mark.parametrize("data", TRUNCATED.values(), ids=TRUNCATED)
-    async def test_a_body_that_breaks_off_is_an_error(self, upstream, data):
+    async def test_a_body_that_breaks_off_is_an_error(self, upstream, data, ask):
         async with raw_server(answering(data)) as base:
             with pytest.raises(UpstreamUnreachable, match=r"127\.0\.0\.1:\d+"):
-                await read(upstream, get(base))
+                await read(upstream, ask(base))
 
-    async def test_a_reset_in_mid_stream_is_an_error(self, upstream):
+    async def test_a_reset_in_mid_stream_is_an_error(self, upstream, ask):
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
         got = asyncio.Event()
 
@@ -299,7 +311,7 @@ class TestFailure:
 
         async with (
             raw_server(answering(head, then=after_the_first_chunk)) as base,
-            upstream.send(get(base)) as response,
+            upstream.send(ask(base)) as response,
         ):
             chunks = aiter(response.chunks())
             assert await anext(chunks) == b"abc"
@@ -325,44 +337,44 @@ class TestFailure:
         assert base.removeprefix("http://") in str(failure.value)
         assert "secret" not in str(failure.value)
 
-    async def test_a_refused_connection_names_the_host_and_what_to_check(self, upstream, unused_tcp_port):
+    async def test_a_refused_connection_names_the_host_and_what_to_check(self, upstream, unused_tcp_port, ask):
         with pytest.raises(
             UpstreamUnreachable, match=f"127.0.0.1:{unused_tcp_port} does not accept connections: check"
         ):
-            await read(upstream, get(f"http://127.0.0.1:{unused_tcp_port}/v1/models?key=sk"))
+            await read(upstream, ask(f"http://127.0.0.1:{unused_tcp_port}/v1/models?key=sk"))
 
-    async def test_an_unknown_name_is_unreachable(self, upstream):
+    async def test_an_unknown_name_is_unreachable(self, upstream, ask):
         with pytest.raises(UpstreamUnreachable, match=r"no-such-host\.invalid"):
-            await read(upstream, get("http://no-such-host.invalid/"))
+            await read(upstream, ask("http://no-such-host.invalid/"))
 
-    async def test_tls_towards_a_plain_server_is_unreachable(self, upstream):
+    async def test_tls_towards_a_plain_server_is_unreachable(self, upstream, ask):
         async def plain(reader, writer):
             await reader.readexactly(1)
             writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         async with raw_server(plain) as base:
             with pytest.raises(UpstreamUnreachable, match=r"https?://"):
-                await read(upstream, get(base.replace("http:", "https:")))
+                await read(upstream, ask(base.replace("http:", "https:")))
 
     @pytest.mark.parametrize("url", ["ftp://host/", "/v1/models", "http:///v1"])
-    async def test_a_url_that_is_none_is_unreachable(self, upstream, url):
+    async def test_a_url_that_is_none_is_unreachable(self, upstream, url, ask):
         with pytest.raises(UpstreamUnreachable, match="check the upstream's URL"):
-            await read(upstream, get(url))
+            await read(upstream, ask(url))
 
     async def test_no_head_in_time_is_a_timeout(self, hasty):
         async with raw_server(answering(b"", then=forever)) as base:
             with pytest.raises(UpstreamTimeout, match=r"sent nothing for 0\.05 s"):
                 await read(hasty, post(base, b"{}"))
 
-    async def test_a_stream_that_falls_silent_is_a_timeout(self, lenient):
+    async def test_a_stream_that_falls_silent_is_a_timeout(self, lenient, ask):
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
-        async with raw_server(answering(head, then=forever)) as base, lenient.send(get(base)) as response:
+        async with raw_server(answering(head, then=forever)) as base, lenient.send(ask(base)) as response:
             chunks = aiter(response.chunks())
             assert await anext(chunks) == b"abc"
             with pytest.raises(UpstreamTimeout, match="sent nothing"):
                 await anext(chunks)
 
-    async def test_bytes_may_come_sooner_than_the_head_and_later_than_the_first_patience(self):
+    async def test_bytes_may_come_sooner_than_the_head_and_later_than_the_first_patience(self, ask):
         """The deadline for a first byte does not run while the body flows, nor the other way round."""
 
         async def dripping(_reader, writer):
@@ -376,7 +388,7 @@ class TestFailure:
             HttpUpstream(Deadlines(first_byte_s=0.4, between_bytes_s=30)) as patient,
             raw_server(answering(head, then=dripping)) as base,
         ):
-            assert (await read(patient, get(base)))[1] == b"xxxxxx"
+            assert (await read(patient, ask(base)))[1] == b"xxxxxx"
 
     @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "bytes"])
     async def test_an_upstream_that_takes_no_more_of_a_request_is_a_timeout(self, hasty, streamed):
