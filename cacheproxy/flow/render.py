@@ -70,10 +70,10 @@ def hit_headers(hit: Hit, *, now: float) -> list[tuple[str, str]]:
 
 def miss_headers(miss: Miss, *, cost_usd: float | None = None) -> list[tuple[str, str]]:
     """What is said of an answer from the upstream. The cost of a stream is not known before its first byte."""
-    headers = [
-        ("X-Cache-Status", miss.status.value),
+    headers: list[tuple[str, str]] = [
+        ("X-Cache-Status", miss.status),
         ("Cache-Status", f"cacheproxy; fwd={_FORWARDED[miss.status]}; detail={miss.reason}"),
-        ("X-CacheProxy-Reason", miss.reason.value),
+        ("X-CacheProxy-Reason", miss.reason),
     ]
     if miss.similarity is not None:
         headers.append(("X-CacheProxy-Similarity", f"{miss.similarity:.4f}"))
