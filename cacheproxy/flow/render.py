@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy import jsontext
@@ -104,6 +105,7 @@ def failure(dialect: Dialect, error: ProxyError) -> Whole:
     return Whole(error.status, headers, jsontext.dump(dialect.error(error.status, error.code, error.message)))
 
 
+@lru_cache(maxsize=1024)
 def usd(amount: float) -> str:
     """An amount of money without an exponent, at most ten decimals."""
     return f"{amount:.10f}".rstrip("0").rstrip(".")

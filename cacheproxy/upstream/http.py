@@ -184,7 +184,7 @@ class _HttpResponse:
     def __init__(self, response: aiohttp.ClientResponse | QuickAnswer, url: URL, deadlines: Deadlines) -> None:
         self.status = response.status
         self.reason = response.reason or ""
-        self.headers: Sequence[tuple[str, str]] = [(_text(name), _text(value)) for name, value in response.raw_headers]
+        self.headers: Sequence[tuple[str, str]] = _texts(response.raw_headers)
         self._response = response
         self._url = url
         self._deadlines = deadlines
@@ -224,6 +224,13 @@ def _one_spelling(headers: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str
         return headers
     first: dict[str, str] = {}
     return [(first.setdefault(name.lower(), name), value) for name, value in headers]
+
+
+def _texts(raw: Sequence[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    try:
+        return [(name.decode(), value.decode()) for name, value in raw]
+    except UnicodeDecodeError:
+        return [(_text(name), _text(value)) for name, value in raw]
 
 
 def _text(raw: bytes) -> str:

@@ -165,3 +165,17 @@ def test_two_proxies_in_one_process_count_apart():
     one, other = Metrics(), Metrics()
     one.served(MISS)
     assert not any(name.startswith("cacheproxy_requests_total{") for name in samples(other))
+
+
+@pytest.mark.parametrize("number", [1, 63, 64, 65, 200])
+def test_each_request_is_counted_once_however_many_there_are(number):
+    counted = after(*[MISS] * number)
+    assert counted['cacheproxy_requests_total{dialect="openai-chat",layer="none",status="Miss"}'] == number
+    assert counted['cacheproxy_request_seconds_count{layer="none"}'] == number
+    assert counted['cacheproxy_cost_usd_total{kind="upstream",model="gpt-4o"}'] == number * 0.25
+
+
+def test_looking_twice_counts_nothing_twice():
+    metrics = Metrics()
+    metrics.served(MISS)
+    assert samples(metrics) == samples(metrics)
