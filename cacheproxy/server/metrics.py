@@ -22,8 +22,8 @@ _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 _SIMILARITIES: Final = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 1.0)
 _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 _AT_ONCE: Final = 64
-"""Finished requests are counted so many at a time, for less than half of what each costs alone: most have their labels in
-common, and in a row they find the code where other work has not yet driven it out of the processor's caches."""
+"""Finished requests are counted so many at a time, for less than half of what each costs alone: most have their labels
+in common, and in a row they find the code where other work has not yet driven it out of the processor's caches."""
 
 
 class Metrics:
