@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cacheproxy.errors import ProxyError
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.told import Hit, Miss
+    from cacheproxy.jsontext import Json
     from cacheproxy.model import Entry
     from cacheproxy.wire.dialect import Dialect, Fresh
 
@@ -26,6 +27,8 @@ _FORWARDED: Final = {
     CacheStatus.REFRESH: "request",
 }
 """RFC 9211, section 2.2: why a request went forward."""
+_SHORT: Final = 4 * 1024
+"""Bytes up to which an answer is kept parsed while it is among the latest told: some megabytes for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class RenderRules:
 def replay(asked: Asked, hit: Hit, *, fresh: Fresh, now: float, rules: RenderRules) -> Whole:
     """The entry as the caller's dialect and stream mode want it, with an id and a creation time of its own."""
     dialect, view = asked.dialect, asked.view
-    answer = jsontext.parse(hit.entry.answer)
+    answer = _parsed(hit.entry.answer)
     if not view.retained_upstream:
         answer = dialect.refresh(answer, fresh, zero_usage=rules.zero_usage)
     headers = [(dialect.request_id_header, f"req_{fresh.token}")]
@@ -49,6 +52,14 @@ def replay(asked: Asked, hit: Hit, *, fresh: Fresh, now: float, rules: RenderRul
         return Whole(200, [JSON, *headers], jsontext.dump(answer))
     body = b"".join(event.encode() for event in dialect.replay(answer, with_usage=view.asks_usage))
     return Whole(200, [EVENTS, *NO_BUFFERING, *headers], body)
+
+
+def _parsed(answer: bytes) -> Json:
+    """An entry's answer to be told, never to be changed: whoever asks for it again may get the same object."""
+    return _parsed_once(answer) if len(answer) <= _SHORT else jsontext.parse(answer)
+
+
+_parsed_once = lru_cache(maxsize=1024)(jsontext.parse)
 
 
 def hit_headers(hit: Hit, *, now: float) -> list[tuple[str, str]]:

@@ -54,10 +54,10 @@ class AiohttpIncoming:
         length = self._request.content_length
         if length is not None and length > limit:
             raise TooLarge(f"the body has {length} bytes; at most {limit} are taken")
-        await self._expected()
+        self._expected()
         content = self._request.content
         if content.is_eof():
-            read = content.read_nowait()  # all of it is here
+            read = content.read_nowait()  # all of it is here already
         else:
             parts = []
             size = 0
@@ -73,12 +73,12 @@ class AiohttpIncoming:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes."""
-        await self._expected()
+        self._expected()
         content = self._request.content
         while chunk := await content.readany():
             yield chunk
 
-    async def _expected(self) -> None:
+    def _expected(self) -> None:
         if self.headers.get("Expect", "").lower() == "100-continue" and self._request.transport is not None:
             self._request.transport.write(_CONTINUE)
 

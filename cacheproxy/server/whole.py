@@ -41,12 +41,13 @@ class WholeResponse(web.StreamResponse):
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the caller left")
-        self._writer = request.writer
+        self._protocol, self._writer = request.protocol, request.writer
         transport.write(self._bytes(request))
 
     async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002 - the parent's signature
         """Wait for a caller that reads slowly, so that replies to requests sent ahead do not pile up for it."""
-        await self._writer.drain()
+        if self._protocol.writing_paused:
+            await self._writer.drain()
 
     def _bytes(self, request: web.BaseRequest) -> bytes:
         reply, body = self._reply, self._reply.body
