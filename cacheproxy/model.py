@@ -237,7 +237,7 @@ class Selection:
 
 
 class Served(NamedTuple):
-    """One finished request, told once to every observer. A tuple, which is made in a fifth of the time."""
+    """One finished request, told once to every observer. A tuple, which is made in a third of the time."""
 
     at: float
     """When it finished, seconds since the epoch."""
