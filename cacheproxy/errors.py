@@ -31,6 +31,13 @@ class BadRequest(ProxyError):
     code = "cacheproxy_bad_request"
 
 
+class RequestTimeout(ProxyError):
+    """The rest of a request's body did not come in time."""
+
+    status = 408
+    code = "cacheproxy_request_timeout"
+
+
 class TooLarge(ProxyError):
     """A body over its size limit."""
 

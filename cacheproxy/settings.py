@@ -206,6 +206,8 @@ class DeadlineSettings(Frozen):
     """The first byte of an upstream's answer."""
     between_bytes_s: PositiveFloat = 60
     """Each further byte of it."""
+    body_s: PositiveFloat = 60
+    """Each further byte of a caller's request; then it gets a 408."""
     abandon_s: Annotated[float, Field(ge=0)] = 2
     """After its last listener left, an upstream call is cancelled when this has passed."""
     drain_s: Annotated[float, Field(ge=0)] = 30

@@ -169,7 +169,9 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         flow.upkeep.start(rounds)
-        plane = DataPlane(flow.proxy, _readiness(embedder, no_model, flow.shelters), now=_now)
+        plane = DataPlane(
+            flow.proxy, _readiness(embedder, no_model, flow.shelters), now=_now, body_s=settings.deadlines.body_s
+        )
         token = settings.admin_token.get_secret_value() if settings.admin_token else None
         admin = build_admin(metrics=metrics, ledger=ledger, token=token)
         admin_address = await stack.enter_async_context(admin_listener(admin, settings.admin_listen))

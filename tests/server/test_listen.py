@@ -27,7 +27,7 @@ class Flow:
 
 
 def plane(answer=ok):
-    return DataPlane(Flow(answer), lambda: (True, {}), now=lambda: 1_700_000_000.0)
+    return DataPlane(Flow(answer), lambda: (True, {}), now=lambda: 1_700_000_000.0, body_s=30.0)
 
 
 async def test_port_zero_takes_a_free_one_and_tells_it(session):
