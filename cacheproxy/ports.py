@@ -128,7 +128,10 @@ class Upstream(Protocol):
     """Sends requests to LLM APIs."""
 
     def send(self, request: UpstreamRequest) -> AbstractAsyncContextManager[UpstreamResponse]:
-        """Forward a request; leaving the block ends it. Raises ``UpstreamUnreachable`` or ``UpstreamTimeout``."""
+        """Forward a request; leaving the block ends it.
+
+        Raises ``UpstreamUnreachable``, ``UpstreamTimeout``, or ``Overloaded`` when too many are under way.
+        """
 
 
 class Prices(Protocol):

@@ -187,10 +187,12 @@ class KeySettings(Frozen):
 
 
 class LimitSettings(Frozen):
-    """Bounds on what callers send."""
+    """Bounds on what callers send, and on what it sets off."""
 
     body_bytes: Size = ByteSize(32 * _MIB)
     """A longer request body to a cached API gets a 413."""
+    upstream_calls: PositiveInt = 1024
+    """Calls to upstreams at a time, those passed through included; a further one gets a 503 and when to come back."""
 
 
 class DeadlineSettings(Frozen):
@@ -212,6 +214,8 @@ class DeadlineSettings(Frozen):
     """After its last listener left, an upstream call is cancelled when this has passed."""
     drain_s: Annotated[float, Field(ge=0)] = 30
     """On SIGTERM, requests in flight may take this long to finish."""
+    unready_s: Annotated[float, Field(ge=0)] = 0
+    """Before that, /readyz says no and requests are still taken for this long: time for load balancers to see it."""
 
 
 class BatchingSettings(Frozen):

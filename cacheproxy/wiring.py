@@ -46,6 +46,7 @@ from cacheproxy.server.admin import build_admin
 from cacheproxy.server.data_plane import DataPlane
 from cacheproxy.server.listen import admin_listener, data_listener
 from cacheproxy.server.metrics import Metrics
+from cacheproxy.server.readiness import Readiness
 from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.sqlite import open_sqlite
 from cacheproxy.store.sqlite_ledger import SqliteLedger
@@ -88,6 +89,8 @@ class Running:
     no_model: str
     """Why there is none; empty with one."""
     settings: Settings
+    leave: Callable[[], None]
+    """Tell load balancers that it is about to end."""
 
 
 def run_proxy(settings: Settings, on_ready: Callable[[Running], None] = lambda _: None) -> None:
@@ -145,7 +148,9 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         if embedder is not None:
             await store.claim_embedding(embedder.model, embedder.dimension)
             await _fill(index, store)
-        upstream = await stack.enter_async_context(HttpUpstream(derive.deadlines(settings)))
+        upstream = await stack.enter_async_context(
+            HttpUpstream(derive.deadlines(settings), most_calls=settings.limits.upstream_calls)
+        )
         tasks = await stack.enter_async_context(TaskSet("flow"))
         routes = Routes(derive.targets(settings))
         flow = _assemble(
@@ -169,9 +174,9 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         flow.upkeep.start(rounds)
-        plane = DataPlane(
-            flow.proxy, _readiness(embedder, no_model, flow.shelters), now=_now, body_s=settings.deadlines.body_s
-        )
+        metrics.watch_calls(lambda: upstream.calls)
+        readiness = Readiness(partial(_state, embedder, no_model, flow.shelters))
+        plane = DataPlane(flow.proxy, readiness, now=_now, body_s=settings.deadlines.body_s)
         token = settings.admin_token.get_secret_value() if settings.admin_token else None
         admin = build_admin(metrics=metrics, ledger=ledger, token=token)
         admin_address = await stack.enter_async_context(admin_listener(admin, settings.admin_listen))
@@ -186,6 +191,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             model=f"{embedder.model} on {embedder.device}" if embedder else "",
             no_model=no_model,
             settings=settings,
+            leave=readiness.leave,
         )
 
 
@@ -321,8 +327,15 @@ async def _serve(settings: Settings, on_ready: Callable[[Running], None]) -> Non
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with open_proxy(settings) as running:
+
+        def leave() -> None:
+            running.leave()
+            loop.call_later(settings.deadlines.unready_s, stop.set)
+
+        loop.add_signal_handler(signal.SIGTERM, leave)
         on_ready(running)
         await stop.wait()
+        running.leave()
 
 
 async def _embedder(settings: Settings, stack: AsyncExitStack, metrics: Metrics) -> tuple[LocalEmbedder | None, str]:
@@ -349,15 +362,10 @@ async def _fill(index: VectorIndex, store: Store) -> None:
             await index.add(row)
 
 
-def _readiness(
-    embedder: Embedder | None, no_model: str, shelters: Sequence[Shelter]
-) -> Callable[[], tuple[bool, Mapping[str, object]]]:
-    def ready() -> tuple[bool, Mapping[str, object]]:
-        semantic = {"semantic": "on", "model": embedder.model} if embedder else {"semantic": "off", "why": no_model}
-        ports = {shelter.port: shelter.state.name.lower() for shelter in shelters}
-        return True, {**semantic, "breakers": ports}
-
-    return ready
+def _state(embedder: Embedder | None, no_model: str, shelters: Sequence[Shelter]) -> Mapping[str, object]:
+    semantic = {"semantic": "on", "model": embedder.model} if embedder else {"semantic": "off", "why": no_model}
+    ports = {shelter.port: shelter.state.name.lower() for shelter in shelters}
+    return {**semantic, "breakers": ports}
 
 
 def _secret(data_dir: Path) -> bytes:

@@ -90,6 +90,7 @@ class Metrics:
         self._churn = Gauge(
             "cacheproxy_scope_churn", "Share of the latest misses whose scope was never seen before", registry=registry
         )
+        self._calls = Gauge("cacheproxy_upstream_calls", "Calls to upstreams that are under way", registry=registry)
         self._breaker = Gauge("cacheproxy_breaker_state", "0 closed, 1 half open, 2 open", ["port"], registry=registry)
         self._models: set[str] = set()
         self._children: dict[tuple[object, ...], object] = {}
@@ -101,6 +102,10 @@ class Metrics:
     def watch_churn(self, share: Callable[[], float]) -> None:
         """Ask this for the scope churn at each scrape."""
         self._churn.set_function(share)
+
+    def watch_calls(self, count: Callable[[], float]) -> None:
+        """Ask this for the number of upstream calls under way at each scrape."""
+        self._calls.set_function(count)
 
     def watch_breakers(self, states: Mapping[str, Callable[[], float]]) -> None:
         """Ask these for the breakers' states at each scrape."""

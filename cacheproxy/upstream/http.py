@@ -3,7 +3,8 @@
 What it promises: nothing is added to a request but Host and framing, nothing is decoded, redirects and cookies are the
 caller's business, proxies from the environment are not used, and leaving a ``send`` block early closes the connection
 so that the upstream stops working. Every failure is an ``UpstreamUnreachable`` or an ``UpstreamTimeout`` whose message
-names the host and what to check, and never a path, a query or a header.
+names the host and what to check, and never a path, a query or a header. Past the most calls that may be under way
+at a time, a further one is refused at once (``Overloaded``): waiting calls would only hold memory and patience.
 
 What is sent again: a pooled connection may be closed by the server just when a request is written to it. aiohttp then
 repeats GET, HEAD, OPTIONS, TRACE, PUT and DELETE once on another connection, unless the body was already consumed. A
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Self
 import aiohttp
 from yarl import URL
 
-from cacheproxy.errors import ProxyError, UpstreamTimeout, UpstreamUnreachable
+from cacheproxy.errors import Overloaded, ProxyError, UpstreamTimeout, UpstreamUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Sequence
@@ -33,6 +34,7 @@ _ONE_WRITE: Final = 32 * 1024
 """Bodies up to this size go out in one write, which cannot stall; longer ones in slices, each with a deadline."""
 _SLICE: Final = 64 * 1024
 _MAX_HEADER_BYTES: Final = 64 * 1024  # aiohttp's 8 KiB is less than some providers' cookies and policies take
+_COME_BACK_S: Final = 1.0
 _AUTO_HEADERS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -49,12 +51,14 @@ class Deadlines:
 
 
 class HttpUpstream:
-    """Sends requests through one pool of connections, as many as are needed.
+    """Sends requests through one pool of connections, as many as are needed, at most ``most_calls`` at a time.
 
-    Built in a running event loop; an async context manager.
+    Built in a running event loop; an async context manager. ``calls`` counts those under way.
     """
 
-    def __init__(self, deadlines: Deadlines | None = None) -> None:
+    def __init__(self, deadlines: Deadlines | None = None, *, most_calls: int = 1024) -> None:
+        self.calls = 0
+        self._most_calls = most_calls
         self._deadlines = deadlines or Deadlines()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
@@ -75,14 +79,21 @@ class HttpUpstream:
 
         An exception that the request's own body raises passes through as it is.
         """
-        url = URL(request.url, encoded=True)
-        body = request.body
-        if body is None or (isinstance(body, bytes) and len(body) <= _ONE_WRITE):
-            response = await self._request(request, url, request.headers, body)
-        else:
-            response = await self._upload(request, url, body)
-        async with response:
-            yield _HttpResponse(response, url, self._deadlines)
+        if self.calls >= self._most_calls:
+            message = f"{self.calls} upstream calls are under way, as many as limits.upstream_calls allows: try again"
+            raise Overloaded(message, retry_after_s=_COME_BACK_S)
+        self.calls += 1
+        try:
+            url = URL(request.url, encoded=True)
+            body = request.body
+            if body is None or (isinstance(body, bytes) and len(body) <= _ONE_WRITE):
+                response = await self._request(request, url, request.headers, body)
+            else:
+                response = await self._upload(request, url, body)
+            async with response:
+                yield _HttpResponse(response, url, self._deadlines)
+        finally:
+            self.calls -= 1
 
     async def _request(
         self,
