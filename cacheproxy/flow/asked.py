@@ -84,7 +84,7 @@ class Asked:
     keys: Keys
     tenant: str
     credential: str
-    """A keyed hash of the caller's credential and the upstream it is for."""
+    """A keyed hash of the caller's credential and the base URL that it is sent to."""
     started: float
     """When the request came in, on the monotonic clock."""
     known: bool = False
@@ -187,7 +187,7 @@ def understand(
         place=place,
         keys=keys,
         tenant=tenant,
-        credential=scope.credential_name(route.target.name, credential, secret=secret),
+        credential=scope.credential_name(route.target.base_url, credential, secret=secret),
         started=started,
     )
 

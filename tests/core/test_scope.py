@@ -436,10 +436,10 @@ def test_a_query_parameter_in_first_place_is_a_credential_too():
 
 
 def test_a_credentials_name_does_not_tell_the_credential():
-    name = scope.credential_name("openai", "Bearer sk-secret", secret=b"s" * 32)
+    name = scope.credential_name("https://one.example/v1", "Bearer sk-secret", secret=b"s" * 32)
     assert re.fullmatch(r"[0-9a-f]{32}", name)
-    assert name != scope.credential_name("anthropic", "Bearer sk-secret", secret=b"s" * 32)
-    assert name != scope.credential_name("openai", "Bearer sk-secret", secret=b"t" * 32)
+    assert name != scope.credential_name("https://two.example/v1", "Bearer sk-secret", secret=b"s" * 32)
+    assert name != scope.credential_name("https://one.example/v1", "Bearer sk-secret", secret=b"t" * 32)
 
 
 def test_key_headers_are_read_in_a_fixed_order():

@@ -309,8 +309,7 @@ async def open_world(tmp_path, clock):
                         await index.add(row)
             if proven:
                 secret = wiring._secret(chosen.data_dir)
-                for name in ("default", "anthropic"):
-                    await store.prove(scope.credential_name(name, CREDENTIAL, secret=secret), clock.now)
+                await store.prove(scope.credential_name(BASE, CREDENTIAL, secret=secret), clock.now)
             upstream = script if isinstance(script, ScriptedUpstream) else ScriptedUpstream(script)
             notebook = Notebook()
             tasks = await stack.enter_async_context(TaskSet("test"))
