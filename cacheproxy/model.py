@@ -264,6 +264,10 @@ class Served:
     price_version: str = ""
 
 
+GROUPINGS = ("day", "hour", "model", "tenant", "upstream", "dialect", "status", "layer", "reason", "price_version")
+"""What requests may be grouped by when they are summed up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tally:
     """Sums over a group of requests, as the ledger reports them. ``group`` holds the values it was grouped by."""

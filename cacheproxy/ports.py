@@ -159,4 +159,4 @@ class Ledger(Observer, Protocol):
         """Write what was booked since the last flush."""
 
     async def tallies(self, by: Sequence[str], *, since: float = 0.0, until: float | None = None) -> Sequence[Tally]:
-        """Sums by any of ``day``, ``hour``, ``model``, ``tenant``, ``upstream``, ``dialect``, ``status``, ``layer``."""
+        """Sums by any of ``model.GROUPINGS``."""

@@ -20,10 +20,10 @@ from cacheproxy.cli.common import (
     settings_from,
     wall_clock,
 )
-from cacheproxy.model import Layer, Tally
+from cacheproxy.model import GROUPINGS, Layer, Tally
 from cacheproxy.settings import Settings
 
-GROUPINGS: Final = ("day", "hour", "model", "tenant", "upstream", "dialect", "status")
+OFFERED: Final = tuple(name for name in GROUPINGS if name != "layer")  # which is a column of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Row:
 
 def stats(
     *,
-    by: Annotated[str, typer.Option(help=f"Group by any of {', '.join(GROUPINGS)}.", metavar="A,B")] = "model",
+    by: Annotated[str, typer.Option(help=f"Group by any of {', '.join(OFFERED)}.", metavar="A,B")] = "model",
     since: Annotated[str | None, typer.Option(help="Only this far back: 24h, 7d.", metavar="AGE")] = None,
     json: JsonOption = False,
     config: ConfigOption = None,
@@ -78,8 +78,8 @@ def stats(
 ) -> None:
     """Show hit rates and savings."""
     groups = [name.strip() for name in by.split(",") if name.strip()]
-    if unknown := [name for name in groups if name not in GROUPINGS]:
-        raise Misuse(f"cannot group by {unknown[0]!r}; there are {', '.join(GROUPINGS)}")
+    if unknown := [name for name in groups if name not in OFFERED]:
+        raise Misuse(f"cannot group by {unknown[0]!r}; there are {', '.join(OFFERED)}")
     start = 0.0 if since is None else wall_clock() - seconds(since)
     settings = settings_from({"config": config, "data_dir": data_dir, "store": store}).settings
     rows, total = report(asyncio.run(_tallies(settings, [*groups, "layer"], start)))

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from cacheproxy import __version__
 from cacheproxy.errors import PortUnavailable
+from cacheproxy.model import GROUPINGS
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from cacheproxy.ports import Ledger
     from cacheproxy.server.metrics import Metrics
 
-GROUPS: Final = ("day", "hour", "model", "tenant", "upstream", "dialect", "status", "layer")
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -51,9 +51,9 @@ class _Admin:
 
     async def stats(self, request: web.Request) -> web.Response:
         by = [name for name in request.query.get("by", "").split(",") if name]
-        unknown = [name for name in by if name not in GROUPS]
+        unknown = [name for name in by if name not in GROUPINGS]
         if unknown:
-            return _refused(400, "bad_request", f"cannot group by {unknown[0]!r}; choose from {', '.join(GROUPS)}")
+            return _refused(400, "bad_request", f"cannot group by {unknown[0]!r}; choose from {', '.join(GROUPINGS)}")
         try:
             since = float(request.query.get("since", "0"))
         except ValueError:

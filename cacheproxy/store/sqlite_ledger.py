@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cacheproxy.errors import BadRequest
-from cacheproxy.model import Tally
+from cacheproxy.model import GROUPINGS, Tally
 from cacheproxy.store.database import Failed
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ _TALLIED: Final[Mapping[str, str]] = {
     "estimated": "sum(requests * estimated)",
 }
 """``Tally``'s fields, and what they are of the table."""
-_GROUPS: Final[Mapping[str, str]] = {
+_DERIVED: Final[Mapping[str, str]] = {
     "day": "strftime('%Y-%m-%d', hour * 3600, 'unixepoch')",
     "hour": "strftime('%Y-%m-%dT%H:00Z', hour * 3600, 'unixepoch')",
-    **{name: name for name in _GROUPED if name not in {"hour", "estimated"}},
 }
+"""What the groups are of the table that are not a column as it is."""
 _UPSERT: Final = (
     f"INSERT INTO ledger ({', '.join((*_GROUPED, *_SUMMED))}) "  # noqa: S608 - names from the tables above
     f"VALUES ({', '.join('?' * (len(_GROUPED) + len(_SUMMED)))}) "
@@ -139,16 +139,16 @@ class SqliteLedger:
         await self._database.write(write, doing="write the ledger", settled=settled)
 
     async def tallies(self, by: Sequence[str], *, since: float = 0.0, until: float | None = None) -> Sequence[Tally]:
-        """See ``Ledger``; also by ``reason`` and ``price_version``. Days and hours are UTC; '' stands for none.
+        """See ``Ledger``. Days and hours are UTC; '' stands for none.
 
         The hours that ``since`` and ``until`` fall in count whole. Ordered by group; without groups, one tally of
         everything. Knows what was flushed. Raises ``BadRequest`` for an unknown group.
         """
-        unknown = [name for name in by if name not in _GROUPS]
+        unknown = [name for name in by if name not in GROUPINGS]
         if unknown:
-            raise BadRequest(f"cannot group by {', '.join(unknown)}: choose from {', '.join(_GROUPS)}")
+            raise BadRequest(f"cannot group by {', '.join(unknown)}: choose from {', '.join(GROUPINGS)}")
         sql = (
-            f"SELECT {', '.join([*map(_GROUPS.__getitem__, by), *_TALLIED.values()])} FROM ledger "  # noqa: S608 - from the tables above
+            f"SELECT {', '.join([*(_DERIVED.get(name, name) for name in by), *_TALLIED.values()])} FROM ledger "  # noqa: S608 - from the tables above
             "WHERE hour >= ? AND (? IS NULL OR hour * 3600 < ?)"
         )
         if by:

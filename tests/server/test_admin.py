@@ -6,8 +6,8 @@ import pytest
 
 from cacheproxy.address import Address
 from cacheproxy.errors import PortUnavailable
-from cacheproxy.model import Tally
-from cacheproxy.server.admin import GROUPS, build_admin
+from cacheproxy.model import GROUPINGS, Tally
+from cacheproxy.server.admin import build_admin
 from cacheproxy.server.listen import admin_listener
 from cacheproxy.server.metrics import Metrics
 
@@ -72,7 +72,7 @@ async def test_statistics_are_grouped_and_fresh(admin):
     assert told["rows"][0]["saved_usd"] == 0.25
 
 
-@pytest.mark.parametrize("name", GROUPS)
+@pytest.mark.parametrize("name", GROUPINGS)
 async def test_each_grouping_is_taken(admin, name):
     assert (await admin(f"/api/v1/stats?by={name}"))[0] == 200
 
