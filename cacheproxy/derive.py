@@ -9,6 +9,7 @@ from cacheproxy.core import scope
 from cacheproxy.core.eligibility import CacheRules
 from cacheproxy.core.policy import ThresholdPolicy
 from cacheproxy.core.pricing import PriceOverride
+from cacheproxy.core.searching import SearchingModels
 from cacheproxy.flow.asked import Rules, TenantRules
 from cacheproxy.flow.routing import ANTHROPIC, DEFAULT, Target
 from cacheproxy.upstream.http import Deadlines
@@ -28,6 +29,7 @@ def rules(settings: Settings, *, secret: bytes) -> Rules:
             volatile_ttl_s=settings.cache.volatile_ttl_s,
             retained_ttl_s=settings.cache.responses_ttl_s,
             volatile_patterns=[re.compile(pattern) for pattern in settings.key.volatile_patterns],
+            searching_models=SearchingModels(settings.cache.searching_models),
         ),
         keys=scope.KeyRules(
             secret=secret,

@@ -169,6 +169,8 @@ class CacheSettings(Frozen):
     """A request header that names the tenant in place of the credential; only behind a gateway that sets it."""
     credential_proof_s: PositiveFloat = 3600
     """A credential reads the cache only while an upstream accepted it no longer ago than this."""
+    searching_models: tuple[str, ...] = ()
+    """Further models, by name or by a pattern such as my-agent-*, that look things up for each answer: never cached."""
     l1_bytes: Size = ByteSize(64 * _MIB)
     """Memory for the answers used most recently."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy.core.controls import tighter
+from cacheproxy.core.searching import SearchingModels
 from cacheproxy.core.volatile import is_volatile
 from cacheproxy.model import Mode, Reason
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cacheproxy.core.controls import Controls
     from cacheproxy.model import View
 
+SEARCHING_MODELS: Final = SearchingModels()
 _TIGHTNESS: Final = {mode: rank for rank, mode in enumerate(Mode)}
 
 
@@ -32,6 +34,7 @@ class CacheRules:
     retained_ttl_s: float = 29 * 86_400.0
     """For answers that the upstream keeps under their id; providers keep them for 30 days."""
     volatile_patterns: Sequence[re.Pattern[str]] = ()
+    searching_models: SearchingModels = SEARCHING_MODELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +76,6 @@ def bypass_reason(view: View, controls: Controls, rules: CacheRules) -> Reason |
         return Reason.MODE_OFF
     if controls.no_store:
         return Reason.NO_STORE
+    if view.bypass is None and view.model in rules.searching_models:
+        return Reason.SERVER_TOOLS
     return view.bypass
