@@ -171,8 +171,8 @@ class Entry:
     answer: bytes
     """The dialect's whole JSON answer (never a stream), as UTF-8 text."""
     usage: Usage
-    cost_usd: float
-    """What the upstream charged for it: what one hit saves."""
+    cost_usd: float | None
+    """What the upstream charged for it: what one hit saves. None: no price is known."""
     latency_ms: float
     """How long the upstream took for it."""
     created_at: float
@@ -259,6 +259,8 @@ class Served:
     saved_usage: Usage = NO_USAGE
     """Tokens that a hit did not buy; zero on a miss."""
     saved_usd: float = 0.0
+    unpriced: bool = False
+    """Whether no price is known for what was bought or saved; the amounts are then too low."""
     saved_ms: float = 0.0
     upstream_ms: float | None = None
     price_version: str = ""
@@ -284,3 +286,5 @@ class Tally:
     duration_ms: float = 0.0
     estimated: int = 0
     """How many of the requests had no usage from the upstream."""
+    unpriced: int = 0
+    """How many of the requests no price is known for; they count as 0 USD."""

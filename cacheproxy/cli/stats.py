@@ -41,6 +41,7 @@ class Row:
     saved_output_tokens: int = 0
     saved_s: float = 0.0
     estimated: int = 0
+    unpriced: int = 0
 
     @property
     def hit_rate(self) -> float:
@@ -64,6 +65,7 @@ class Row:
             saved_output_tokens=self.saved_output_tokens + tally.saved_output_tokens,
             saved_s=self.saved_s + tally.saved_ms / 1000,
             estimated=self.estimated + tally.estimated,
+            unpriced=self.unpriced + tally.unpriced,
         )
 
 
@@ -116,6 +118,7 @@ def as_json(row: Row) -> dict[str, Any]:
         "saved_output_tokens": row.saved_output_tokens,
         "saved_s": row.saved_s,
         "requests_with_estimated_tokens": row.estimated,
+        "requests_without_price": row.unpriced,
     }
 
 
@@ -130,14 +133,16 @@ def _table(groups: Sequence[str], rows: Sequence[Row], total: Row) -> Table:
     table = Table(box=None, show_footer=len(rows) > 1)
     for index, name in enumerate(groups):
         table.add_column(name, footer="total" if index == 0 else "")
-    for name, footer in _figures(total).items():
+    unpriced = total.unpriced > 0
+    for name, footer in _figures(total, unpriced=unpriced).items():
         table.add_column(name, footer=footer, justify="right")
     for row in rows:
-        table.add_row(*row.group.values(), *_figures(row).values())
+        table.add_row(*row.group.values(), *_figures(row, unpriced=unpriced).values())
     return table
 
 
-def _figures(row: Row) -> dict[str, str]:
+def _figures(row: Row, *, unpriced: bool) -> dict[str, str]:
+    """What a row says, by column; ``unpriced`` adds how many of the requests the amounts leave out."""
     rates = {f"{layer} hits": _percent(row.hits.get(layer, 0), row.requests) for layer in Layer}
     mark = "~" if row.estimated else ""
     return {
@@ -145,6 +150,7 @@ def _figures(row: Row) -> dict[str, str]:
         **rates,
         "spent USD": f"{row.cost_usd:,.4f}",
         "saved USD": f"{mark}{row.saved_usd:,.4f}",
+        **({"without price": f"{row.unpriced:,}"} if unpriced else {}),
         "saved tokens": f"{mark}{row.saved_input_tokens + row.saved_output_tokens:,}",
         "saved seconds": f"{row.saved_s:,.1f}",
     }

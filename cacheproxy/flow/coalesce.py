@@ -55,7 +55,8 @@ class Outcome:
     http_status: int
     entry: Entry | None = None
     usage: Usage = NO_USAGE
-    cost_usd: float = 0.0
+    cost_usd: float | None = 0.0
+    """None: no price is known."""
     upstream_ms: float = 0.0
 
 

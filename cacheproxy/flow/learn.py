@@ -87,7 +87,7 @@ class Learner:
             return Outcome(http_status=200, upstream_ms=upstream_ms)
         usage = read.usage or _estimated(asked, read)
         model = read.model or asked.view.model
-        cost = self._prices.usd(model=model, upstream=asked.route.target.name, usage=usage) or 0.0
+        cost = self._prices.usd(model=model, upstream=asked.route.target.name, usage=usage)
         entry = self._entry(asked, answer, text, read, usage=usage, cost_usd=cost, upstream_ms=upstream_ms)
         if self._may_keep(asked, entry, read):
             self._l1.keep((*self._l1.find(entry.key), entry)[-self._rules.samples :])
@@ -102,7 +102,7 @@ class Learner:
         read: AnswerView,
         *,
         usage: Usage,
-        cost_usd: float,
+        cost_usd: float | None,
         upstream_ms: float,
     ) -> Entry:
         now = self._now()

@@ -179,7 +179,7 @@ class Proxy:
                 if head.whole is None:
                     flight.when_ended(lambda outcome: self._teller.joined(asked, outcome))
                     head = replace(head, headers=shared(head.headers))
-                    return self._stream(asked, head, listener, self._notes(render.coalesced_headers(None)))
+                    return self._stream(asked, head, listener, self._notes(render.coalesced_headers()))
             outcome = await listener.end()
             head = await listener.head()
             listener.leave()

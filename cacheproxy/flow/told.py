@@ -42,7 +42,7 @@ class Saved:
     """What the cache spared the caller."""
 
     usage: Usage = NO_USAGE
-    usd: float = 0.0
+    usd: float | None = 0.0
     ms: float = 0.0
 
 
@@ -77,7 +77,8 @@ class Teller:
             entry_id=entry.id,
             similarity=hit.similarity,
             saved_usage=entry.usage,
-            saved_usd=entry.cost_usd,
+            saved_usd=entry.cost_usd or 0.0,
+            unpriced=entry.cost_usd is None,
             saved_ms=entry.latency_ms,
         )
 
@@ -92,7 +93,8 @@ class Teller:
             reason=None if outcome.entry else Reason.NO_ENTRY,
             entry_id=outcome.entry.id if outcome.entry else "",
             saved_usage=outcome.usage,
-            saved_usd=outcome.cost_usd,
+            saved_usd=outcome.cost_usd or 0.0,
+            unpriced=outcome.cost_usd is None,
         )
 
     def missed(self, asked: Asked, miss: Miss, outcome: Outcome, saved: Saved = NOTHING_SAVED) -> None:
@@ -105,9 +107,10 @@ class Teller:
             reason=miss.reason,
             similarity=miss.similarity,
             usage=outcome.usage,
-            cost_usd=outcome.cost_usd,
+            cost_usd=outcome.cost_usd or 0.0,
             saved_usage=saved.usage,
-            saved_usd=saved.usd,
+            saved_usd=saved.usd or 0.0,
+            unpriced=outcome.cost_usd is None or saved.usd is None,
             upstream_ms=outcome.upstream_ms,
         )
 

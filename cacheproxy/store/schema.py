@@ -105,7 +105,9 @@ _FIRST: Final = (
     """,
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST,)
+_UNPRICED: Final = ("ALTER TABLE ledger ADD COLUMN unpriced INTEGER NOT NULL DEFAULT 0",)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _UNPRICED)
 """Statements that lead from each version to the next. Released ones never change; new ones are added at the end."""
 
 

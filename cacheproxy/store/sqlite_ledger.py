@@ -55,6 +55,7 @@ _SUMMED: Final[Mapping[str, type[int | float]]] = {
     "saved_output_tokens": int,
     "saved_ms": float,
     "duration_ms": float,
+    "unpriced": int,
 }
 """What a bucket sums, in the order of ``Sums``."""
 _TALLIED: Final[Mapping[str, str]] = {
@@ -68,6 +69,7 @@ _TALLIED: Final[Mapping[str, str]] = {
     "saved_ms": "sum(saved_ms)",
     "duration_ms": "sum(duration_ms)",
     "estimated": "sum(requests * estimated)",
+    "unpriced": "sum(unpriced)",
 }
 """``Tally``'s fields, and what they are of the table."""
 _DERIVED: Final[Mapping[str, str]] = {
@@ -120,6 +122,7 @@ class SqliteLedger:
         sums[8] += saved.output_tokens
         sums[9] += event.saved_ms
         sums[10] += event.duration_ms
+        sums[11] += event.unpriced
 
     async def flush(self) -> None:
         """See ``Ledger``. Raises ``PortUnavailable``, and then keeps the sums for the next time."""

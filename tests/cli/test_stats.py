@@ -60,6 +60,7 @@ def data_dir(tmp_path):
                         saved_usd=0.5 if layer else 0,
                         saved_usage=Usage(10, 20) if layer else Usage(),
                         saved_ms=900 if layer else 0,
+                        unpriced=layer is Layer.SEMANTIC,
                     )
                 )
             await ledger.flush()
@@ -76,11 +77,17 @@ def test_the_ledger_is_told_to_programs(data_dir, capsys):
     assert told["rows"][0] | {"model": "m[0]", "dialect": "openai-chat"} == told["rows"][0]
     assert told["total"]["hits"] == {"exact": 1, "semantic": 1, "coalesced": 0}
     assert told["total"]["saved_usd"] == 1.0
+    assert told["total"]["requests_without_price"] == 1
 
 
 def test_the_ledger_can_be_asked_for_lately(data_dir, capsys):
     assert run(["stats", "--since", "7d", "--json", "--data-dir", str(data_dir)]) == 0
     assert json.loads(capsys.readouterr().out)["total"]["requests"] == 2
+
+
+def test_where_every_price_is_known_none_is_said_to_be_missing(data_dir, capsys):
+    assert run(["stats", "--since", "7d", "--data-dir", str(data_dir)]) == 0
+    assert "price" not in capsys.readouterr().out
 
 
 def test_the_ledger_is_told_to_people(data_dir, capsys):
@@ -89,6 +96,7 @@ def test_the_ledger_is_told_to_people(data_dir, capsys):
     assert "m[0]" in told
     assert "total" in told
     assert "33.3%" in told
+    assert "price" in told
 
 
 def test_an_empty_ledger_is_told_too(tmp_path, capsys):

@@ -161,6 +161,13 @@ async def test_estimated_requests_are_counted(ledger):
     assert (tally.requests, tally.estimated) == (4, 2)
 
 
+async def test_requests_without_a_price_are_counted_and_add_nothing(ledger):
+    bought, saved = replace(MISS, cost_usd=0.0, unpriced=True), replace(HIT, saved_usd=0.0, unpriced=True)
+    (tally,) = await booked(ledger, MISS, HIT, bought, saved)
+    assert (tally.requests, tally.unpriced) == (4, 2)
+    assert (tally.cost_usd, tally.saved_usd) == (0.25, 0.25)
+
+
 @pytest.mark.parametrize("name", ["weather", "", "requests", "model; DROP TABLE ledger"])
 async def test_an_unknown_group_is_refused_with_the_known_ones(ledger, name):
     with pytest.raises(BadRequest, match="tenant"):
