@@ -233,3 +233,35 @@ async def test_a_caller_that_reads_slowly_holds_up_nobody(record, serve_proxy, h
 
     assert told == quick.body
     assert len(upstream.requests) == 1
+
+
+async def test_past_the_limit_a_caller_that_stopped_reading_stopped_the_others(
+    record, serve_proxy, gated, proven, flights, until
+):
+    async def long(request, recorded):
+        if not recorded.json.get("stream"):
+            return await gated(request, recorded)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        first, *others = chunks(f"{8_000 * 'w'} " * 4_000)  # more than the sockets between hold
+        await response.write(first)
+        await gated.gate.wait()
+        for part in others:
+            await response.write(part)
+        return response
+
+    upstream = record(long)
+    base = serve_proxy(upstream.v1, cache={"max_answer_bytes": 256 * 1024}).url
+    http = await proven(upstream, gated, base)
+    headers = {"Authorization": f"Bearer {http.key}"}
+    stalled = await http.session.post(base + CHAT, json=asking("Long?", stream=True), headers=headers)
+    asked = asyncio.ensure_future(http.send(CHAT, asking("Long?", stream=True)))
+    await until(lambda: sum(len(flight._listeners) for flight in flights[0]._by_key.values()) == 2)
+    gated.release()
+    quick = await asked
+    assert quick.body.endswith(b"data: [DONE]\n\n")
+    assert len(upstream.requests) == 1
+
+    told = await stalled.read()  # it was cut off, and is told so
+    assert len(told) < len(quick.body)
+    assert "cacheproxy_overloaded" in told.decode()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cacheproxy.errors import UpstreamTimeout, UpstreamUnreachable
+from cacheproxy.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
 from cacheproxy.flow import coalesce
 from cacheproxy.flow.coalesce import Flight, Flights, Head, Outcome, Piece
 from cacheproxy.model import CacheStatus, Layer
@@ -109,22 +109,23 @@ async def test_a_flight_past_its_limit_takes_no_more_listeners():
     assert not flight.joinable
 
 
-async def test_a_flight_past_its_limit_waits_for_its_slowest_listener_in_bounded_memory(monkeypatch, tasks):
+async def pumping(flight, pieces, most):
+    """Push everything; ``most`` gets how many bytes were held at the most."""
+    for piece in pieces:
+        await flight.push(Piece(piece))
+        most.append(flight._held_bytes)
+    flight.end(DONE)
+
+
+NUMBERED = [b"%03d " % number for number in range(1000)]
+
+
+async def test_a_flight_past_its_limit_waits_for_its_only_listener_in_bounded_memory(monkeypatch, tasks):
     monkeypatch.setattr(coalesce, "BACKLOG_BYTES", 100)
-    flight = a_flight(limit_bytes=200)
+    flight, held = a_flight(limit_bytes=200), []
     flight.land(STREAM)
     slow = flight.listen()
-    most = 0
-
-    async def pump():
-        nonlocal most
-        for number in range(1000):
-            await flight.push(Piece(b"%03d " % number))
-            most = max(most, flight._held_bytes)
-        flight.end(DONE)
-
-    tasks.start(pump(), name="pump")
-    quick = tasks.begin(all_of(flight.listen()), name="quick")
+    tasks.start(pumping(flight, NUMBERED, held), name="pump")
     body = slow.body(with_usage=True)
     read = await anext(body)
     for _ in range(100):
@@ -133,8 +134,63 @@ async def test_a_flight_past_its_limit_waits_for_its_slowest_listener_in_bounded
     async for data in body:
         read += data
         await asyncio.sleep(0)
-    assert read == await quick == b"".join(b"%03d " % number for number in range(1000))
-    assert most <= 200 + 100 + 4
+    assert read == b"".join(NUMBERED)
+    assert max(held) <= 200 + 100 + 4
+
+
+async def test_past_the_limit_one_listener_that_stalled_stopped_all_the_others(monkeypatch, tasks):
+    monkeypatch.setattr(coalesce, "BACKLOG_BYTES", 100)
+    flight, held = a_flight(limit_bytes=200), []
+    flight.land(STREAM)
+    stalled, slow = flight.listen().body(with_usage=True), flight.listen().body(with_usage=True)
+    quick = tasks.begin(all_of(flight.listen()), name="quick")
+    tasks.start(pumping(flight, NUMBERED, held), name="pump")
+    began = await anext(stalled)
+    assert await quick == b"".join(NUMBERED)
+    assert b"".join(NUMBERED).startswith(began)
+    with pytest.raises(Overloaded, match="too slowly"):
+        await anext(stalled)
+    with pytest.raises(Overloaded):  # it had not even begun
+        await anext(slow)
+    assert max(held) <= 200 + 100 + 4
+
+
+async def test_a_listener_that_is_a_little_behind_is_not_cut_off(monkeypatch, tasks):
+    monkeypatch.setattr(coalesce, "BACKLOG_BYTES", 100)
+    flight = a_flight(limit_bytes=200)
+    flight.land(STREAM)
+    behind = flight.listen().body(with_usage=True)
+    quick = tasks.begin(all_of(flight.listen()), name="quick")
+    for piece in NUMBERED[:40]:
+        await flight.push(Piece(piece))
+    read = await anext(behind)
+    await pumping(flight, NUMBERED[40:80], [])
+    assert await quick == b"".join(NUMBERED[:80])
+    assert not flight.joinable
+    assert read + b"".join([data async for data in behind]) == b"".join(NUMBERED[:80])
+
+
+async def test_a_piece_larger_than_all_limits_cuts_off_nobody_who_is_alone(monkeypatch, tasks):
+    monkeypatch.setattr(coalesce, "BACKLOG_BYTES", 10)
+    flight = a_flight(limit_bytes=10)
+    flight.land(STREAM)
+    listener = flight.listen()
+    tasks.start(pumping(flight, [b"x" * 1000] * 3, []), name="pump")
+    assert await all_of(listener) == b"x" * 3000
+
+
+async def test_those_who_only_wait_for_the_end_woke_each_other_without_rest(monkeypatch, tasks):
+    flight = a_flight(limit_bytes=1)
+    flight.land(STREAM)
+    waiting = [tasks.begin(flight.listen().end(), name="wait") for _ in range(3)]
+    await flight.push(Piece(b"past the limit"))
+    wakes = []
+    monkeypatch.setattr(flight, "_wake", lambda: wakes.append(Flight._wake(flight)))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(wakes) <= 3
+    flight.end(DONE)
+    assert [await one for one in waiting] == [DONE] * 3
 
 
 async def test_a_flight_past_its_limit_that_nobody_reads_holds_nothing():
