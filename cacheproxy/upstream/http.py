@@ -84,7 +84,7 @@ class HttpUpstream:
             raise Overloaded(message, retry_after_s=_COME_BACK_S)
         self.calls += 1
         try:
-            url = URL(request.url, encoded=True)
+            url = _url(request.url)
             body = request.body
             if body is None or (isinstance(body, bytes) and len(body) <= _ONE_WRITE):
                 response = await self._request(request, url, request.headers, body)
@@ -209,6 +209,15 @@ class _HttpResponse:
             return  # it has all come, and the connection may already serve another request
         connection.protocol.read_timeout = seconds
         connection.protocol.start_timeout()
+
+
+def _url(text: str) -> URL:
+    """The URL, with its path and query to the byte: aiohttp sends what yarl calls ``raw_path_qs``."""
+    url = URL(text, encoded=True)
+    if text.endswith(url.raw_path_qs):
+        return url
+    # yarl drops a "?" with nothing behind it, and what follows a "#". In a path that is encoded already it keeps both.
+    return url.with_path("/" + text.partition("://")[2].partition("/")[2], encoded=True)
 
 
 async def _sliced(body: bytes) -> AsyncIterator[bytes]:
