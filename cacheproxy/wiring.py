@@ -141,8 +141,8 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
     """Build everything and serve; leaving the block drains and closes it. Raises ``ConfigError``."""
     async with AsyncExitStack() as stack:
         metrics = Metrics()
+        store = await stack.enter_async_context(open_store(settings))  # before the model, which takes its time
         embedder, no_model = await _embedder(settings, stack, metrics)
-        store = await stack.enter_async_context(open_store(settings))
         ledger = SqliteLedger(store.database)
         index = _index()
         if embedder is not None:

@@ -22,6 +22,7 @@ from cacheproxy.cli.common import (
     StoreOption,
     ago,
     console,
+    existing,
     is_interactive,
     print_json,
     say,
@@ -61,7 +62,7 @@ def list_entries(
     """List entries."""
     now = wall_clock()
     selection = _selection(scope, tag, namespace, older_than, now)
-    settings = _settings(config, data_dir, store)
+    settings = existing(_settings(config, data_dir, store))
 
     async def browse() -> tuple[Sequence[Entry], int]:
         async with _opened(settings) as opened:
@@ -96,7 +97,7 @@ def show(
     store: StoreOption = None,
 ) -> None:
     """Show one entry with its answer."""
-    settings = _settings(config, data_dir, store)
+    settings = existing(_settings(config, data_dir, store))
 
     async def load() -> Sequence[Entry]:
         async with _opened(settings) as opened:
@@ -119,7 +120,7 @@ def remove(
     store: StoreOption = None,
 ) -> None:
     """Remove one entry."""
-    settings = _settings(config, data_dir, store)
+    settings = existing(_settings(config, data_dir, store))
 
     async def delete() -> int:
         async with _opened(settings) as opened:
@@ -145,7 +146,7 @@ def purge(
 ) -> None:
     """Remove every entry that meets all conditions; without conditions, every entry."""
     selection = _selection(scope, tag, namespace, older_than, wall_clock())
-    settings = _settings(config, data_dir, store)
+    settings = existing(_settings(config, data_dir, store))
 
     async def count() -> int:
         async with _opened(settings) as opened:
@@ -176,7 +177,7 @@ def export_file(
     store: StoreOption = None,
 ) -> None:
     """Write every entry to a file. Its keys hold under the same data directory's secret only."""
-    settings = _settings(config, data_dir, store)
+    settings = existing(_settings(config, data_dir, store))
 
     async def export() -> int:
         written = -1  # the head is no entry
@@ -229,7 +230,7 @@ def re_embed(
     store: StoreOption = None,
 ) -> None:
     """Embed every stored question with the configured model. Stop the proxy before, start it after."""
-    settings = _settings(config, data_dir, store, embedding_model=embedding_model)
+    settings = existing(_settings(config, data_dir, store, embedding_model=embedding_model))
     from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
 
     async def embed_all(progress: Progress) -> transfer.Embedded:

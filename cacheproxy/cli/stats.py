@@ -15,6 +15,7 @@ from cacheproxy.cli.common import (
     Misuse,
     StoreOption,
     console,
+    existing,
     print_json,
     seconds,
     settings_from,
@@ -83,7 +84,7 @@ def stats(
     if unknown := [name for name in groups if name not in OFFERED]:
         raise Misuse(f"cannot group by {unknown[0]!r}; there are {', '.join(OFFERED)}")
     start = 0.0 if since is None else wall_clock() - seconds(since)
-    settings = settings_from({"config": config, "data_dir": data_dir, "store": store}).settings
+    settings = existing(settings_from({"config": config, "data_dir": data_dir, "store": store}).settings)
     rows, total = report(asyncio.run(_tallies(settings, [*groups, "layer"], start)))
     if json:
         print_json({"rows": [as_json(row) for row in rows], "total": as_json(total)})

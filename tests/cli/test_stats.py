@@ -100,5 +100,17 @@ def test_the_ledger_is_told_to_people(data_dir, capsys):
 
 
 def test_an_empty_ledger_is_told_too(tmp_path, capsys):
+    async def create() -> None:
+        async with open_sqlite(Settings(data_dir=tmp_path).database, clock=time.time):
+            pass
+
+    asyncio.run(create())
     assert run(["stats", "--data-dir", str(tmp_path)]) == 0
     assert "requests" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["stats"], ["cache", "ls"], ["cache", "purge", "--yes"], ["cache", "re-embed"]])
+def test_a_data_directory_that_is_not_there_was_told_as_an_empty_one(tmp_path, capsys, command):
+    assert run([*command, "--data-dir", str(tmp_path / "typo")]) == 1
+    assert "there is no store at" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
