@@ -24,6 +24,7 @@ from cacheproxy.cli.common import (
 from cacheproxy.model import GROUPINGS, Layer, Tally
 from cacheproxy.settings import Settings
 
+_HARDLY_ANYTHING_USD: Final = 0.01
 OFFERED: Final = tuple(name for name in GROUPINGS if name != "layer")  # which is a column of its own
 
 
@@ -149,12 +150,17 @@ def _figures(row: Row, *, unpriced: bool) -> dict[str, str]:
     return {
         "requests": f"{row.requests:,}",
         **rates,
-        "spent USD": f"{row.cost_usd:,.4f}",
-        "saved USD": f"{mark}{row.saved_usd:,.4f}",
+        "spent USD": _usd(row.cost_usd),
+        "saved USD": f"{mark}{_usd(row.saved_usd)}",
         **({"without price": f"{row.unpriced:,}"} if unpriced else {}),
         "saved tokens": f"{mark}{row.saved_input_tokens + row.saved_output_tokens:,}",
         "saved seconds": f"{row.saved_s:,.1f}",
     }
+
+
+def _usd(amount: float) -> str:
+    """Four decimals; six for what would be nothing in four, as after the first few requests."""
+    return f"{amount:,.4f}" if amount >= _HARDLY_ANYTHING_USD or not amount else f"{amount:.6f}"
 
 
 def _percent(part: int, whole: int) -> str:

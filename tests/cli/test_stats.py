@@ -7,7 +7,7 @@ import time
 import pytest
 
 from cacheproxy.cli import run
-from cacheproxy.cli.stats import Row, as_json, report
+from cacheproxy.cli.stats import Row, _figures, as_json, report
 from cacheproxy.model import CacheStatus, Layer, Served, Tally, Usage
 from cacheproxy.settings import Settings
 from cacheproxy.store.sqlite import open_sqlite
@@ -28,6 +28,13 @@ def test_layers_become_columns_of_their_group():
     assert rows[0].hit_rate == 0.4
     assert (total.requests, total.saved_usd, total.saved_s) == (20, 0.5, 10.0)
     assert total.hit_rate == 0.2
+
+
+@pytest.mark.parametrize(
+    ("usd", "told"), [(0.0, "0.0000"), (0.00001575, "0.000016"), (0.5, "0.5000"), (1234.5, "1,234.5000")]
+)
+def test_the_first_cents_were_told_as_nothing(usd, told):
+    assert _figures(Row({}, cost_usd=usd), unpriced=False)["spent USD"] == told
 
 
 def test_nothing_booked_is_no_division_by_zero():
