@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from cacheproxy.address import Address
-from cacheproxy.errors import ConfigError
 from cacheproxy.server.connection import CallersServer, discreet_log
 
 if TYPE_CHECKING:
@@ -44,11 +41,7 @@ async def _listening(runner: web.BaseRunner, address: Address) -> AsyncIterator[
         try:
             await site.start()
         except OSError as error:
-            # asyncio says it in its own words, which name the address again, and numbers a name that does not resolve.
-            why = (
-                os.strerror(error.errno) if error.errno and error.errno in errno.errorcode else error.strerror or error
-            )
-            raise ConfigError(f"cannot listen on {address}: {why}; choose another address") from error
+            raise address.taken(error) from error
         yield Address(address.host, runner.addresses[0][1])
     finally:
         await runner.cleanup()
