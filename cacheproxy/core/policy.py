@@ -1,33 +1,84 @@
 """May one of the entries near a prompt answer it? Pure: what was found goes in, a decision comes out.
 
-``Policy`` is the seat for every rule that decides this. ``ThresholdPolicy`` is the plain one: similar enough, and no
-lexical guard objects. Similarity is cosine in 0..1, never a distance.
+``Policy`` is the seat for every rule that decides this:
+
+- ``CertifiedPolicy`` keeps an error budget: it serves where the pool's rule says that few enough such hits are wrong.
+- ``ThresholdPolicy`` is the plain one: similar enough, and no lexical guard objects.
+- ``vcache.VCachePolicy`` is the published one, to compare with.
+
+Similarity is cosine in 0..1, never a distance. Time and chance are arguments.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from cacheproxy.core.guards import first_objection, profile
+from cacheproxy.core.features import describe, matrix
+from cacheproxy.core.guards import first_objection
+from cacheproxy.core.pool import Stage
 from cacheproxy.model import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
-    from cacheproxy.model import Candidate
+    from cacheproxy.core.features import Group, Key, Record
+    from cacheproxy.core.pool import Rule
+    from cacheproxy.core.profile import Profile
+
+BOOTSTRAP_AUDITS: Final = 0.2
+"""Share of hits that are audited while there is no rule yet ..."""
+BOOTSTRAP_HITS: Final = 200
+"""... for so many of them."""
+LEAST_AUDITS: Final = 0.05
 
 
-_known_profile: Final = lru_cache(maxsize=4096)(profile)
-"""The same entries are candidates again and again, and reading a prompt takes most of a guard's time."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found near a prompt, and what is known about it."""
+
+    asked: Profile
+    keys: Sequence[Key]
+    """In the prompt's scope, most similar first; nothing stale or suspended."""
+    records: Mapping[str, Record] = field(default_factory=dict)
+    """By root, of the roots among the keys."""
+    observed: Mapping[str, Sequence[tuple[float, bool]]] = field(default_factory=dict)
+    """By root, the similarities at which it was judged and what came of it."""
+    rule: Rule | None = None
+    """The pool's, None before its first fit."""
+    tripped: bool = False
+    """The pool's promise was broken: nothing similar is served."""
+    budget: float | None = None
+    """The caller's own, which may only tighten the operator's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assessed:
+    """A candidate as it was judged, to label it and to explain it by."""
+
+    group: Group
+    logit: float
+    """Log odds of being right; 0 where the policy computes none."""
+    threshold: float
+    """The log odds that it had to reach; 0 likewise."""
+    others: tuple[Group, ...] = ()
+    """Further answers, the more likely first."""
+
+    @property
+    def chance(self) -> float:
+        """The probability of being right."""
+        return 1 / (1 + math.exp(-min(max(self.logit, -35.0), 35.0)))
 
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    """Answer with this entry."""
+    """Answer with the entry of this key."""
 
-    chosen: Candidate
+    key: Key
+    stage: Stage | None = None
+    """What is promised of it; None by policies that promise nothing."""
+    assessed: Assessed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +87,7 @@ class Forward:
 
     reason: Reason
     nearest: float | None = None
+    assessed: Assessed | None = None
 
 
 Decision: TypeAlias = Serve | Forward
@@ -45,11 +97,15 @@ class Policy(Protocol):
     """A rule that decides."""
 
     @property
-    def floor(self) -> float:
-        """The similarity under which no candidate can be served, so that none needs to be loaded."""
+    def keeps_budgets(self) -> bool:
+        """Whether a caller's own error budget means something to it."""
 
-    def decide(self, prompt: str, found: Sequence[Candidate], *, draw: float) -> Decision:
-        """Decide on candidates, most similar first. ``draw`` is uniform in 0..1, for rules that need chance."""
+    @property
+    def learns(self) -> bool:
+        """Whether verdicts change what it does."""
+
+    def decide(self, found: Found, *, draw: float) -> Decision:
+        """Decide. ``draw`` is uniform in 0..1, for rules that need chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +114,91 @@ class ThresholdPolicy:
 
     threshold: float
     disabled_guards: Container[Reason] = frozenset()
+    keeps_budgets: bool = False
+    learns: bool = False
 
-    @property
-    def floor(self) -> float:
-        """The threshold itself."""
-        return self.threshold
-
-    def decide(self, prompt: str, found: Sequence[Candidate], *, draw: float) -> Decision:  # noqa: ARG002 - no chance here
-        """Walk the candidates down to the threshold; the reason of a miss is that of the nearest candidate."""
-        if not found:
+    def decide(self, found: Found, *, draw: float) -> Decision:  # noqa: ARG002 - no chance here
+        """Walk the keys down to the threshold; the reason of a miss is that of the nearest."""
+        if not found.keys:
             return Forward(Reason.NO_NEIGHBOR)
-        nearest = found[0].similarity
-        asked = profile(prompt)
         reason: Reason | None = None
-        for candidate in found:
-            if candidate.similarity < self.threshold:
+        for key in found.keys:
+            if key.similarity < self.threshold:
                 break
-            objection = first_objection(asked, _known_profile(candidate.entry.prompt), self.disabled_guards)
+            objection = first_objection(found.asked, key.profile, self.disabled_guards)
             if objection is None:
-                return Serve(candidate)
+                return Serve(key)
             reason = reason or objection
-        return Forward(reason or Reason.BELOW_THRESHOLD, nearest)
+        return Forward(reason or Reason.BELOW_THRESHOLD, found.keys[0].similarity)
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """What serves before verdicts do. ``similarity`` belongs to the embedding model, ``logit`` to the prior."""
+
+    similarity: float = 0.92
+    logit: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class CertifiedPolicy:
+    """Serve the likeliest answer where the pool's rule covers it.
+
+    Until verdicts lead to a rule every guard's veto stands; from then on it is evidence that the pool's own verdicts may
+    outweigh, since guards err in some places (two dates, one answer) and not in others. ``certified_only`` leaves out what is estimated to keep the budget
+    and not proven to.
+    """
+
+    budget: float
+    disabled_guards: Container[Reason] = frozenset()
+    bootstrap: Bootstrap = Bootstrap()
+    prior: Rule | None = None
+    certified_only: bool = False
+    keeps_budgets: bool = True
+    learns: bool = True
+
+    def decide(self, found: Found, *, draw: float) -> Decision:  # noqa: ARG002 - no chance here
+        """Group the keys by answer, take the likeliest, and hold it against the threshold of the budget."""
+        groups = describe(found.asked, found.keys, found.records, disabled_guards=self.disabled_guards)
+        if not groups:
+            return Forward(Reason.NO_NEIGHBOR)
+        nearest = found.keys[0].similarity
+        budget = self.budget if found.budget is None else min(self.budget, found.budget)
+        rule = found.rule or self.prior
+        logits = [0.0] * len(groups) if rule is None else rule.model.logits(matrix([g.features for g in groups])).tolist()
+        ranked = sorted(range(len(groups)), key=lambda place: -logits[place])
+        best, logit = groups[ranked[0]], logits[ranked[0]]
+        others = tuple(groups[place] for place in ranked[1:])
+        stage = Stage.BOOTSTRAP if found.rule is None else found.rule.stage(budget)
+        threshold = self._threshold(found.rule, stage, budget)
+        assessed = Assessed(best, logit, threshold, others)
+        if found.tripped:
+            return Forward(Reason.SHADOW, nearest, assessed)
+        if best.objection is not None and (stage is Stage.BOOTSTRAP or logit < threshold):
+            return Forward(best.objection, nearest, assessed)
+        if logit < threshold:
+            return Forward(Reason.UNCERTIFIED if stage is Stage.BOOTSTRAP else Reason.BELOW_THRESHOLD, nearest, assessed)
+        if stage is Stage.BOOTSTRAP:
+            if budget < self.budget:
+                return Forward(Reason.UNCERTIFIED, nearest, assessed)
+            if best.similarity < self.bootstrap.similarity:
+                return Forward(Reason.BELOW_THRESHOLD, nearest, assessed)
+        elif found.rule is not None and logit >= found.rule.threshold(budget).certified:
+            stage = Stage.CERTIFIED
+        return Serve(best.keys[0], stage, assessed)
+
+    def _threshold(self, rule: Rule | None, stage: Stage, budget: float) -> float:
+        if stage is Stage.BOOTSTRAP or rule is None:
+            return self.bootstrap.logit
+        known = rule.threshold(budget)
+        return known.certified if self.certified_only else min(known)
+
+
+def audit_rate(stage: Stage | None, hits: int, rate: float) -> float:
+    """The share of hits to audit: more of the first ones, never less than a twentieth, none where nothing is promised."""
+    if stage is None:
+        return 0.0
+    if stage is Stage.BOOTSTRAP and hits < BOOTSTRAP_HITS:
+        return max(BOOTSTRAP_AUDITS, rate)
+    return max(LEAST_AUDITS, rate)
+
