@@ -37,6 +37,10 @@ FEWEST_NEWEST: Final = 300
 MISFIT: Final = 0.5
 """The raw share of wrong labels above a score may be this part of the budget... see ``estimated``."""
 TRAFFIC_NEEDED: Final = 20
+FIRST_LOOK: Final = 300
+STRICTEST: Final = 2
+"""The scan begins where there are so many times the labels that zero errors would need: with just enough of them a
+single unlucky verdict would undo any proof."""
 _SCANNED: Final = 100
 _GIVE_UP: Final = 6
 _BISECTIONS: Final = 60
@@ -63,6 +67,14 @@ def alpha_at(look: int, alpha: float = ALPHA) -> float:
     return 6 * alpha / (math.pi * look) ** 2
 
 
+def look_at(labels: int) -> int:
+    """Which look it is with so many labels: a new one each time that they have doubled.
+
+    Fits in between look at mostly the same labels and spend no alpha of their own.
+    """
+    return max(1, 1 + math.floor(math.log2(max(labels, 1) / FIRST_LOOK)))
+
+
 def proven(wrong: int, total: int, alpha: float = ALPHA) -> float:
     """The anytime-valid upper bound on a share, from all audits so far: valid whenever one looks.
 
@@ -86,12 +98,12 @@ def proven(wrong: int, total: int, alpha: float = ALPHA) -> float:
 def certified(scores: Vector, right: Vector, *, budget: float, alpha: float) -> float | None:
     """The loosest score from which serving is certified; None where nothing is.
 
-    Begins at the strictest score with enough labels above it for zero errors to be a proof, which is chosen without
-    looking at a verdict, and ends at the first failure.
+    Begins at a strict score, chosen without looking at a verdict by the number of labels above it, and ends at the first
+    failure.
     """
     order, wrong = _from_strict(scores, right)
     loosest: float | None = None
-    first = labels_needed(budget, alpha)
+    first = STRICTEST * labels_needed(budget, alpha)
     for count in range(first, len(order) + 1, max(1, len(order) // _SCANNED)):
         if upper_bound(int(wrong[count - 1]), count, alpha) > budget:
             break

@@ -94,7 +94,7 @@ class Rule:
     thresholds: Mapping[float, Threshold] = field(default_factory=dict)
     """By budget, at least the operator's."""
     labels: int = 0
-    looks: int = 0
+    """How many there had been when it was made."""
 
     def threshold(self, budget: float) -> Threshold:
         """For the largest known budget that is no larger than the one asked for."""
@@ -112,7 +112,6 @@ class Rule:
 def refit(
     labels: Sequence[Label],
     traffic: Sequence[Features],
-    rule: Rule | None,
     *,
     prior: Likelihood | None,
     budget: float,
@@ -134,14 +133,13 @@ def refit(
             scores[~others] = rows[~others] @ fit(rows[others], right[others], prior=prior).weights
     model = fit(rows, right, prior=prior)
     recent = model.logits(matrix(traffic))
-    looks = 1 if rule is None else rule.looks + 1
-    alpha = certificate.alpha_at(looks)
+    alpha = certificate.alpha_at(certificate.look_at(total))
     thresholds = {}
     for each in sorted({*BUDGETS, budget}):
         estimated = certificate.estimated(scores, right, recent, budget=each * certificate.SAFETY)
         certified = certificate.certified(scores, right, budget=each, alpha=alpha)
         thresholds[each] = Threshold(_NEVER if estimated is None else estimated, _NEVER if certified is None else certified)
-    return Rule(model, thresholds, total, looks)
+    return Rule(model, thresholds, total)
 
 
 def _capped(labels: Sequence[Label]) -> list[Label]:
@@ -218,7 +216,7 @@ class Pool:
 
     def fit(self) -> Rule:
         """The rule that the labels lead to. May run in a thread on ``snapshot``s; see ``refit``."""
-        return refit(list(self.labels), list(self.traffic), self.rule, prior=self.prior, budget=self.budget, total=self.total)
+        return refit(list(self.labels), list(self.traffic), prior=self.prior, budget=self.budget, total=self.total)
 
     def adopt(self, rule: Rule) -> None:
         """Serve by this rule from here on."""
