@@ -58,6 +58,8 @@ class Reason(StrEnum):
     SAMPLING = "sampling"
     SHADOW = "shadow"
     UNCERTIFIED = "uncertified"
+    SUSPENDED = "suspended"
+    TRIPPED = "tripped"
     # A lexical guard saw a difference that similarity does not.
     GUARD_NUMBERS = "guard-numbers"
     GUARD_UNITS = "guard-units"

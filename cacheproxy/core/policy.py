@@ -173,7 +173,7 @@ class CertifiedPolicy:
         threshold = self._threshold(found.rule, stage, budget)
         assessed = Assessed(best, logit, threshold, others)
         if found.tripped:
-            return Forward(Reason.SHADOW, nearest, assessed)
+            return Forward(Reason.TRIPPED, nearest, assessed)
         if best.objection is not None and (stage is Stage.BOOTSTRAP or logit < threshold):
             return Forward(best.objection, nearest, assessed)
         if logit < threshold:
