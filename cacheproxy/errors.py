@@ -52,6 +52,13 @@ class UnknownUpstream(ProxyError):
     code = "cacheproxy_unknown_upstream"
 
 
+class UnknownEntry(ProxyError):
+    """There is no such entry, or it is somebody else's."""
+
+    status = 404
+    code = "cacheproxy_unknown_entry"
+
+
 class NotCached(ProxyError):
     """``only-if-cached`` was asked and there is nothing to serve."""
 

@@ -38,7 +38,7 @@ MISFIT: Final = 0.5
 """The raw share of wrong labels above a score may be this part of the budget... see ``estimated``."""
 TRAFFIC_NEEDED: Final = 20
 FIRST_LOOK: Final = 300
-STRICTEST: Final = 2
+STRICTEST: Final = 1.5
 """The scan begins where there are so many times the labels that zero errors would need: with just enough of them a
 single unlucky verdict would undo any proof."""
 _SCANNED: Final = 100
@@ -103,7 +103,7 @@ def certified(scores: Vector, right: Vector, *, budget: float, alpha: float) -> 
     """
     order, wrong = _from_strict(scores, right)
     loosest: float | None = None
-    first = STRICTEST * labels_needed(budget, alpha)
+    first = math.ceil(STRICTEST * labels_needed(budget, alpha))
     for count in range(first, len(order) + 1, max(1, len(order) // _SCANNED)):
         if upper_bound(int(wrong[count - 1]), count, alpha) > budget:
             break
@@ -111,16 +111,18 @@ def certified(scores: Vector, right: Vector, *, budget: float, alpha: float) -> 
     return loosest
 
 
-def estimated(scores: Vector, right: Vector, traffic: Vector, *, budget: float) -> float | None:
+def estimated(
+    scores: Vector, right: Vector, weights: Vector, traffic: Vector, *, budget: float
+) -> float | None:
     """The loosest score from which the estimated share of wrong hits is within the budget; None where there is none.
 
     The estimate is the mean, over the ``traffic`` (scores of recent requests, labelled or not) that would be served, of
-    the chance to be wrong at each score; that chance is the scores' own, recalibrated on the labels. Labels alone would
-    count risky scores too much, since what is served is seldom labelled.
+    the chance to be wrong at each score; that chance is the scores' own, recalibrated on the labels. ``weights`` are one
+    over the chance with which each label was asked for: what is served is seldom labelled, and counts no less for it.
     """
     order, wrong = _from_strict(scores, right)
     newest = max(len(scores) // NEWEST, FEWEST_NEWEST)
-    curve = Calibration.of(scores[-newest:], right[-newest:])
+    curve = Calibration.of(scores[-newest:], right[-newest:], weights[-newest:])
     served = np.sort(traffic)[::-1]
     risk = np.cumsum(1 - curve.chance(served)) / np.arange(1, len(served) + 1)
     loosest: float | None = None
@@ -145,18 +147,18 @@ class Calibration:
     slope: float
 
     @classmethod
-    def of(cls, scores: Vector, right: Vector) -> Calibration:
-        """Fitted on labels by Newton's method, held near the identity when they are few."""
+    def of(cls, scores: Vector, right: Vector, weights: Vector) -> Calibration:
+        """Fitted on weighted labels by Newton's method, held near the identity when they are few."""
         scores = np.clip(scores, -12.0, 12.0)
         rows = np.stack([np.ones(len(scores)), scores], axis=1)
         start, ridge = np.array([-0.3, 0.9]), np.array([0.5, 2.0])
-        weights = start.copy()
+        curve = start.copy()
         for _ in range(25):
-            chance = sigmoid(rows @ weights)
-            slope = rows.T @ (chance - right) + ridge * (weights - start)
-            step = np.linalg.solve((rows * (chance * (1 - chance))[:, None]).T @ rows + np.diag(ridge), slope)
-            weights = weights - np.clip(step, -1.0, 1.0)
-        return cls(float(weights[0]), float(weights[1]))
+            chance = sigmoid(rows @ curve)
+            slope = rows.T @ (weights * (chance - right)) + ridge * (curve - start)
+            bend = (rows * (weights * chance * (1 - chance))[:, None]).T @ rows + np.diag(ridge)
+            curve = curve - np.clip(np.linalg.solve(bend, slope), -1.0, 1.0)
+        return cls(float(curve[0]), float(curve[1]))
 
     def chance(self, scores: Vector) -> Vector:
         """The chance to be right at each score."""

@@ -31,6 +31,8 @@ BOOTSTRAP_AUDITS: Final = 0.2
 """Share of hits that are audited while there is no rule yet ..."""
 BOOTSTRAP_HITS: Final = 200
 """... for so many of them."""
+UNPROVEN_AUDITS: Final = 0.12
+"""The share while the budget is estimated to be kept and not proven to: a proof needs verdicts on what is served."""
 LEAST_AUDITS: Final = 0.05
 
 
@@ -50,7 +52,9 @@ class Found:
     tripped: bool = False
     """The pool's promise was broken: nothing similar is served."""
     budget: float | None = None
-    """The caller's own, which may only tighten the operator's."""
+    """The pool's, where that is not the policy's own."""
+    asked_budget: float | None = None
+    """The caller's, which may only tighten it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +167,8 @@ class CertifiedPolicy:
         if not groups:
             return Forward(Reason.NO_NEIGHBOR)
         nearest = found.keys[0].similarity
-        budget = self.budget if found.budget is None else min(self.budget, found.budget)
+        allowed = self.budget if found.budget is None else found.budget
+        budget = allowed if found.asked_budget is None else min(allowed, found.asked_budget)
         rule = found.rule or self.prior
         logits = [0.0] * len(groups) if rule is None else rule.model.logits(matrix([g.features for g in groups])).tolist()
         ranked = sorted(range(len(groups)), key=lambda place: -logits[place])
@@ -179,7 +184,7 @@ class CertifiedPolicy:
         if logit < threshold:
             return Forward(Reason.UNCERTIFIED if stage is Stage.BOOTSTRAP else Reason.BELOW_THRESHOLD, nearest, assessed)
         if stage is Stage.BOOTSTRAP:
-            if budget < self.budget:
+            if budget < allowed:
                 return Forward(Reason.UNCERTIFIED, nearest, assessed)
             if best.similarity < self.bootstrap.similarity:
                 return Forward(Reason.BELOW_THRESHOLD, nearest, assessed)
@@ -196,9 +201,13 @@ class CertifiedPolicy:
 
 def audit_rate(stage: Stage | None, hits: int, rate: float) -> float:
     """The share of hits to audit: more of the first ones, never less than a twentieth, none where nothing is promised."""
-    if stage is None:
-        return 0.0
-    if stage is Stage.BOOTSTRAP and hits < BOOTSTRAP_HITS:
-        return max(BOOTSTRAP_AUDITS, rate)
-    return max(LEAST_AUDITS, rate)
+    match stage:
+        case None:
+            return 0.0
+        case Stage.BOOTSTRAP if hits < BOOTSTRAP_HITS:
+            return max(BOOTSTRAP_AUDITS, rate)
+        case Stage.ESTIMATED:
+            return max(UNPROVEN_AUDITS, rate)
+        case _:
+            return max(LEAST_AUDITS, rate)
 

@@ -125,6 +125,7 @@ def refit(
     kept = _capped(labels)
     rows = bent(matrix([label.features for label in kept]))
     right = np.array([label.right for label in kept], dtype=np.float64)
+    weights = np.array([1 / label.inclusion for label in kept])
     folds = np.array([zlib.crc32(label.root.encode()) % _FOLDS for label in kept])
     scores = np.zeros(len(kept))
     for fold in range(_FOLDS):
@@ -136,7 +137,7 @@ def refit(
     alpha = certificate.alpha_at(certificate.look_at(total))
     thresholds = {}
     for each in sorted({*BUDGETS, budget}):
-        estimated = certificate.estimated(scores, right, recent, budget=each * certificate.SAFETY)
+        estimated = certificate.estimated(scores, right, weights, recent, budget=each * certificate.SAFETY)
         certified = certificate.certified(scores, right, budget=each, alpha=alpha)
         thresholds[each] = Threshold(_NEVER if estimated is None else estimated, _NEVER if certified is None else certified)
     return Rule(model, thresholds, total)

@@ -165,7 +165,7 @@ class CachedEmbeddings:
         except ValueError:
             return Outcome(http_status=200, upstream_ms=upstream_ms)
         outcomes = [
-            self._learner.learn(single, one, None, vector=None, upstream_ms=upstream_ms)
+            self._learner.learn(single, one, None, recalled=None, upstream_ms=upstream_ms)
             for single, one in zip(wanted, answers, strict=True)
         ]
         usage = _sum([outcome.usage for outcome in outcomes])

@@ -79,10 +79,17 @@ class Explanations:
     def __init__(self) -> None:
         self._by_request: OrderedDict[str, Explanation] = OrderedDict()
 
-    def keep(self, request_id: str, at: float, asked: Asked, pool: str, recalled: Recalled) -> Explanation:
+    def keep(self, request_id: str, at: float, asked: Asked, recalled: Recalled) -> Explanation:
         """Remember a decision."""
         explanation = Explanation(
-            request_id, at, asked.tenant, pool, asked.keys.key, asked.keys.scope, asked.prompt, recalled
+            request_id,
+            at,
+            asked.tenant,
+            asked.controls.namespace or "default",
+            asked.keys.key,
+            asked.keys.scope,
+            asked.prompt,
+            recalled,
         )
         self._by_request[request_id] = explanation
         if len(self._by_request) > KEPT:

@@ -5,19 +5,27 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from cacheproxy import jsontext
+from cacheproxy.core import scope
 from cacheproxy.errors import BadRequest, UnknownEntry
-from cacheproxy.jsontext import JsonObject
+from cacheproxy.flow.asked import tenant_of
+from cacheproxy.flow.messages import Whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cacheproxy.flow.asked import Rules
     from cacheproxy.flow.explain import Explanations
+    from cacheproxy.flow.messages import Incoming
     from cacheproxy.flow.shelter import Shelter
+    from cacheproxy.jsontext import JsonObject
     from cacheproxy.ports import Labels, Store
 
+PATH: Final = "/cacheproxy/feedback"
 WRONG: Final = "wrong"
 RIGHT: Final = "right"
 _LONGEST_NOTE: Final = 1000
+_LARGEST: Final = 16 * 1024
 
 
 class Withdrawn:
@@ -101,6 +109,29 @@ class Feedback:
             await self._writes.call("block", partial(self._labels.block, key, root, self._now()))
             blocked += 1
         return {"entry": entry_id, "suspended": True, "blocked_pairs": blocked}
+
+
+class FeedbackDoor:
+    """``POST /cacheproxy/feedback``, for callers: each may judge what its own tenant may read."""
+
+    def __init__(self, feedback: Feedback, rules: Rules) -> None:
+        self._feedback = feedback
+        self._rules = rules
+
+    async def answer(self, incoming: Incoming) -> Whole:
+        """Take a verdict. Raises ``BadRequest`` or ``UnknownEntry``."""
+        if incoming.method != "POST":
+            raise BadRequest(f"{PATH} takes POST")
+        try:
+            said = jsontext.parse(await incoming.read(_LARGEST))
+        except ValueError as error:
+            raise BadRequest(f"the body is not valid JSON: {error}") from error
+        if not isinstance(said, dict):
+            raise BadRequest("the body must be a JSON object")
+        _, _, query = incoming.target.partition("?")
+        tenant = tenant_of(incoming.headers, scope.credential(incoming.headers, query), self._rules)
+        done = await self._feedback.take(said, tenant=tenant)
+        return Whole(200, [("Content-Type", "application/json")], jsontext.dump(done))
 
 
 def _read(said: JsonObject) -> tuple[str, str, str]:

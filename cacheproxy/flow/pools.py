@@ -50,6 +50,7 @@ class LivePool(Pool):
             observed={root: self.observed[root] for root in roots if root in self.observed},
             rule=self.rule,
             tripped=self.tripped,
+            budget=self.budget,
         )
 
 

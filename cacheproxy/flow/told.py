@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cacheproxy.model import NO_USAGE, CacheStatus, Layer, Reason, Served, Usage
+from cacheproxy.model import NO_USAGE, Audited, CacheStatus, Layer, Reason, Served, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -113,6 +113,29 @@ class Teller:
             unpriced=outcome.cost_usd is None or saved.usd is None,
             upstream_ms=outcome.upstream_ms,
         )
+
+    def asked_again(self, asked: Asked, outcome: Outcome) -> None:
+        """The upstream was asked for an audit: that costs what an answer costs."""
+        self.audited(
+            Audited(
+                at=self._now(),
+                model=outcome.entry.model if outcome.entry else asked.view.model,
+                tenant=asked.tenant,
+                upstream=asked.route.target.name,
+                cost_usd=outcome.cost_usd or 0.0,
+                usage=outcome.usage,
+                kind="audit",
+                verdict="",
+            )
+        )
+
+    def audited(self, event: Audited) -> None:
+        """An audit was paid for, or a verdict came."""
+        for observer in self._observers:
+            try:
+                observer.audited(event)
+            except Exception:
+                log.exception("an observer failed")
 
     def _tell(self, asked: Asked, **what: Any) -> None:
         event = Served(
