@@ -192,19 +192,25 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class IndexRow:
-    """An entry as a vector index knows it."""
+    """An entry as a vector index knows it.
+
+    ``root`` names the group of entries that were judged to have one answer: it is the id of the entry that began the
+    group, which may be gone by now. An entry whose root is another's id is an alias; one that is alone is its own root.
+    """
 
     entry_id: str
     scope: bytes
     vector: Vector
+    root: str
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbor:
-    """An entry near a prompt. ``similarity`` is the cosine, clipped to 0..1."""
+    """An entry near a prompt. ``similarity`` is the cosine, clipped to 0..1; ``root`` as in ``IndexRow``."""
 
     entry_id: str
     similarity: float
+    root: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ class VectorIndex(Protocol):
     """Nearest entries by cosine inside one scope."""
 
     async def add(self, row: IndexRow) -> None:
-        """Add an entry, or replace its vector."""
+        """Add an entry, or replace its vector and its root."""
 
     async def remove(self, entry_id: str) -> None:
         """Forget an entry; unknown ones are no error."""
@@ -83,6 +83,9 @@ class VectorIndex(Protocol):
 
     async def nearest(self, scope: bytes, vector: Vector, k: int) -> Sequence[Neighbor]:
         """At most ``k`` entries of the scope, most similar first, equals in the order of their ids."""
+
+    async def keys_of(self, scope: bytes, root: str) -> int:
+        """How many entries of the scope have this root. Cheap, however many there are."""
 
     def __len__(self) -> int:
         """How many entries this process indexes."""
