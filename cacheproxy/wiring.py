@@ -65,8 +65,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WRITE_DEADLINE_S: Final = 10.0
-"""For what happens off the request's path: storing, counting, sweeping."""
 GC_THRESHOLDS: Final = (50_000, 20, 50)
 """Python's own (700, 10, 10) cost a tenth of the requests per second on misses."""
 SETTLE_S: Final = 2.0
@@ -144,6 +142,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         store = await stack.enter_async_context(open_store(settings))  # before the model, which takes its time
         embedder, no_model = await _embedder(settings, stack, metrics)
         ledger = SqliteLedger(store.database)
+        labels = SqliteLabels(store.database)
         index = _index()
         if embedder is not None:
             await store.claim_embedding(embedder.model, embedder.dimension)
@@ -153,17 +152,23 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         )
         tasks = await stack.enter_async_context(TaskSet("flow"))
         routes = Routes(derive.targets(settings))
-        flow = _assemble(
+        flow = assemble(
             settings,
             store=store,
             ledger=ledger,
+            labels=labels,
             index=index,
             embedder=embedder,
             upstream=upstream,
             metrics=metrics,
             tasks=tasks,
             routes=routes,
+            prior=shipped_prior(embedder.model) if embedder else None,
+            secret=_secret(settings.data_dir),
+            world=World(_now, _clock, _dice()),
         )
+        await flow.pools.load()
+        await flow.withdrawn.load(labels)
         rounds = await stack.enter_async_context(TaskSet("upkeep"))
         stack.push_async_callback(flow.upkeep.flush)
         stack.push_async_callback(tasks.settle, SETTLE_S)
@@ -178,7 +183,12 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         readiness = Readiness(partial(_state, embedder, no_model, flow.shelters))
         plane = DataPlane(flow.proxy, readiness, now=_now, body_s=settings.deadlines.body_s)
         token = settings.admin_token.get_secret_value() if settings.admin_token else None
-        admin = build_admin(metrics=metrics, ledger=ledger, token=token)
+        admin = build_admin(
+            metrics=metrics,
+            ledger=ledger,
+            decisions=Decisions(flow.pools, flow.explanations, flow.feedback),
+            token=token,
+        )
         admin_address = await stack.enter_async_context(admin_listener(admin, settings.admin_listen))
         data_address = await stack.enter_async_context(
             data_listener(plane, settings.listen, drain_s=settings.deadlines.drain_s)
@@ -193,132 +203,6 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             settings=settings,
             leave=readiness.leave,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Flow:
-    proxy: Proxy
-    upkeep: Upkeep
-    shelters: Sequence[Shelter]
-
-
-def _assemble(
-    settings: Settings,
-    *,
-    store: Store,
-    ledger: Ledger,
-    index: VectorIndex,
-    embedder: Embedder | None,
-    upstream: Upstream,
-    metrics: Metrics,
-    tasks: TaskSet,
-    routes: Routes,
-) -> _Flow:
-    """The flow, over any adapters."""
-    dice = _dice()
-
-    def token() -> str:
-        return f"{dice.getrandbits(96):024x}"
-
-    def new_id(now: float) -> str:
-        """Later ones sort behind earlier ones."""
-        return f"{int(now * 1000):011x}{dice.getrandbits(48):012x}"
-
-    cache, deadlines = settings.cache, settings.deadlines
-    store_s, embedder_s = deadlines.store_ms / 1000, deadlines.embedder_ms / 1000
-
-    def shelter(port: str, deadline_s: float) -> Shelter:
-        return Shelter(port, deadline_s=deadline_s, clock=_clock, watch=metrics)
-
-    reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
-    searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
-    rules = derive.rules(settings, secret=_secret(settings.data_dir))
-    render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
-    prices = GenaiPrices(clock=_now, overrides=[derive.price(price) for price in settings.prices])
-    hits = HitCounts()
-    teller = Teller([ledger, metrics, hits], price_version=prices.version, now=_now, clock=_clock)
-    l1, churn = L1(cache.l1_bytes), ScopeChurn()
-    proofs = Proofs(store=store, reads=reads, writes=writes, tasks=tasks, life_s=cache.credential_proof_s, now=_now)
-    exact = Exact(store=store, reads=reads, l1=l1, samples=cache.samples, now=_now, draw=dice.random)
-    recall = Recall(
-        embedder=embedder,
-        index=index,
-        store=store,
-        l1=l1,
-        policy=derive.policy(settings),
-        embedding=embedding,
-        searching=searching,
-        loading=reads,
-        now=_now,
-        draw=dice.random,
-    )
-    learner = Learner(
-        store=store,
-        writes=writes,
-        l1=l1,
-        recall=recall,
-        prices=prices,
-        rules=KeepRules(cache.max_answer_bytes, cache.samples),
-        tasks=tasks,
-        now=_now,
-        new_id=new_id,
-    )
-    upkeep = Upkeep(
-        store=store,
-        index=index,
-        l1=l1,
-        ledger=ledger,
-        hits=hits,
-        shelter=writes,
-        written=learner.written,
-        now=_now,
-    )
-    flights = Flights(
-        tasks,
-        abandon_s=deadlines.abandon_s,
-        finish_abandoned=settings.finish_abandoned,
-        limit_bytes=cache.max_answer_bytes,
-    )
-    forwarder = Forwarder(upstream=upstream, proofs=proofs, clock=_clock, limit_bytes=cache.max_answer_bytes)
-    proxy = Proxy(
-        routes=routes,
-        reader=Reader(rules),
-        render_rules=render_rules,
-        exact=exact,
-        recall=recall,
-        embeddings=CachedEmbeddings(
-            exact=exact,
-            flights=flights,
-            forwarder=forwarder,
-            learner=learner,
-            proofs=proofs,
-            teller=teller,
-            keys=rules.keys,
-            render_rules=render_rules,
-            now=_now,
-            token=token,
-        ),
-        flights=flights,
-        forwarder=forwarder,
-        learner=learner,
-        passthrough=PassThrough(
-            upstream=upstream,
-            proofs=proofs,
-            secret=rules.keys.secret,
-            evict=lambda tag: upkeep.evict(Selection(tag=tag)),
-        ),
-        proofs=proofs,
-        teller=teller,
-        churn=churn,
-        now=_now,
-        clock=_clock,
-        token=token,
-    )
-    shelters = (reads, writes, searching, embedding)
-    metrics.watch_entries(lambda: upkeep.entries)
-    metrics.watch_churn(lambda: churn.share)
-    metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})
-    return _Flow(proxy, upkeep, shelters)
 
 
 async def _serve(settings: Settings, on_ready: Callable[[Running], None]) -> None:
@@ -340,7 +224,7 @@ async def _serve(settings: Settings, on_ready: Callable[[Running], None]) -> Non
 
 async def _embedder(settings: Settings, stack: AsyncExitStack, metrics: Metrics) -> tuple[LocalEmbedder | None, str]:
     """The model, or why there is none: then the exact layer serves alone."""
-    if settings.mode in {Mode.EXACT, Mode.OFF}:
+    if not derive.needs_model(settings):
         return None, f"mode {settings.mode} needs none"
     try:
         return await stack.enter_async_context(open_embedder(settings, metrics.batched)), ""
@@ -393,7 +277,3 @@ def _secret(data_dir: Path) -> bytes:
 def _dice() -> random.Random:
     """Chance without a system call each time. It names answers and chooses samples; it guards nothing."""
     return random.Random(secrets.token_bytes(32))  # noqa: S311 - as said
-
-
-def _state_of(shelter: Shelter) -> float:
-    return float(shelter.state)
