@@ -13,15 +13,15 @@ import numpy as np
 
 from cacheproxy.core.features import Key
 from cacheproxy.core.policy import Found, Serve, audit_rate
-from cacheproxy.core.pool import Label, Pool, Source, Stage
+from cacheproxy.core.pool import Label, Source, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.core.policy import Assessed, Policy
+    from cacheproxy.core.pool import Pool
     from cacheproxy.core.profile import Profile
 
     Vectors = NDArray[np.float32]
@@ -87,19 +87,18 @@ def run(
     classes: Sequence[int],
     policy: Policy,
     *,
+    pool: Pool,
     chance: Chance,
-    budget: float = 0.01,
-    prior: Likelihood | None = None,
     rules: Rules = Rules(),  # noqa: B008 - frozen
     truth: Callable[[int, int], int] | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Run:
-    """Send a stream through a policy. ``truth(request, class)`` may let what a class's answer is change over time."""
-    stream = _Stream(corpus, policy, Pool(budget=budget, prior=prior), chance, rules, len(questions))
+    """Send a stream through a policy and the pool that it learns in. ``truth(request, class)`` may let what a class's answer is change over time."""
+    stream = _Stream(corpus, policy, pool, chance, rules, len(questions))
     for request, (question, kind) in enumerate(zip(questions, classes, strict=True)):
         stream.ask(request, int(question), int(kind) if truth is None else truth(request, int(kind)))
         on_progress(request)
-    stream.result.trips = stream.pool.monitor.trips
+    stream.result.trips = pool.monitor.trips
     return stream.result
 
 
