@@ -10,8 +10,8 @@ from cacheproxy.core.eligibility import CacheRules
 from cacheproxy.core.policy import Bootstrap, CertifiedPolicy, ThresholdPolicy
 from cacheproxy.core.pool import Rule
 from cacheproxy.core.pricing import PriceOverride
-from cacheproxy.core.vcache import VCachePolicy
 from cacheproxy.core.searching import SearchingModels
+from cacheproxy.core.vcache import VCachePolicy
 from cacheproxy.flow.asked import Rules, TenantRules
 from cacheproxy.flow.routing import ANTHROPIC, DEFAULT, Target
 from cacheproxy.model import Mode

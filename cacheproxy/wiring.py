@@ -22,33 +22,19 @@ from typing import TYPE_CHECKING, Final
 import uvloop
 
 from cacheproxy import derive
-from cacheproxy.core.pricing import GenaiPrices
+from cacheproxy.assembly import World, assemble
+from cacheproxy.core.prior import shipped_prior
 from cacheproxy.errors import ConfigError, PortUnavailable
-from cacheproxy.flow.asked import Reader
-from cacheproxy.flow.churn import ScopeChurn
-from cacheproxy.flow.coalesce import Flights
-from cacheproxy.flow.credentials import Proofs
-from cacheproxy.flow.embeddings import CachedEmbeddings
-from cacheproxy.flow.exact import Exact
-from cacheproxy.flow.forward import Forwarder
-from cacheproxy.flow.l1 import L1
-from cacheproxy.flow.learn import KeepRules, Learner
-from cacheproxy.flow.passthrough import PassThrough
-from cacheproxy.flow.proxy import Proxy
-from cacheproxy.flow.recall import Recall
-from cacheproxy.flow.render import RenderRules
 from cacheproxy.flow.routing import DEFAULT, Routes
-from cacheproxy.flow.shelter import Shelter
-from cacheproxy.flow.told import Teller
-from cacheproxy.flow.upkeep import HitCounts, Upkeep
-from cacheproxy.model import Mode, Selection
 from cacheproxy.server.admin import build_admin
 from cacheproxy.server.data_plane import DataPlane
+from cacheproxy.server.decisions import Decisions
 from cacheproxy.server.listen import admin_listener, data_listener
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.readiness import Readiness
 from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.sqlite import open_sqlite
+from cacheproxy.store.sqlite_labels import SqliteLabels
 from cacheproxy.store.sqlite_ledger import SqliteLedger
 from cacheproxy.tasks import TaskSet
 from cacheproxy.upstream.http import HttpUpstream
@@ -59,7 +45,8 @@ if TYPE_CHECKING:
 
     from cacheproxy.address import Address
     from cacheproxy.embed.local import LocalEmbedder
-    from cacheproxy.ports import Embedder, Ledger, Store, Upstream, VectorIndex
+    from cacheproxy.flow.shelter import Shelter
+    from cacheproxy.ports import Embedder, Ledger, Store, VectorIndex
     from cacheproxy.settings import Settings
     from cacheproxy.store.sqlite import SqliteStore
 
@@ -163,7 +150,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             metrics=metrics,
             tasks=tasks,
             routes=routes,
-            prior=shipped_prior(embedder.model) if embedder else None,
+            prior=shipped_prior(embedding_model=embedder.model) if embedder else None,
             secret=_secret(settings.data_dir),
             world=World(_now, _clock, _dice()),
         )

@@ -42,6 +42,7 @@ class CacheRules:
     def mode_of(self, namespace: str) -> Mode:
         """What the operator allows in a namespace."""
         return self.modes.get(namespace, self.mode)
+
     searching_models: SearchingModels = SEARCHING_MODELS
 
 

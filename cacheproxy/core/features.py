@@ -14,7 +14,6 @@ import numpy as np
 
 from cacheproxy.core.guard_tables import STOP_WORDS
 from cacheproxy.core.guards import first_objection
-
 from cacheproxy.model import Reason
 
 if TYPE_CHECKING:

@@ -61,7 +61,9 @@ _INTERCEPT_RIDGE: Final = 0.1
 _STEPS: Final = 30
 _ENOUGH: Final = 1e-3
 _COLUMN: Final = {name: column for column, name in enumerate(FEATURE_NAMES)}
-_PIECES: Final = [(_COLUMN[name], low, high) for name, knots in KNOTS.items() for low, high in zip(knots, knots[1:], strict=False)]
+_PIECES: Final = [
+    (_COLUMN[name], low, high) for name, knots in KNOTS.items() for low, high in zip(knots, knots[1:], strict=False)
+]
 _COLUMNS: Final = np.array([column for column, _, _ in _PIECES])
 _LOWS: Final = np.array([low for _, low, _ in _PIECES], dtype=np.float64)
 _WIDTHS: Final = np.array([high - low for _, low, high in _PIECES], dtype=np.float64)

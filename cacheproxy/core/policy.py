@@ -170,7 +170,9 @@ class CertifiedPolicy:
         allowed = self.budget if found.budget is None else found.budget
         budget = allowed if found.asked_budget is None else min(allowed, found.asked_budget)
         rule = found.rule or self.prior
-        logits = [0.0] * len(groups) if rule is None else rule.model.logits(matrix([g.features for g in groups])).tolist()
+        logits = (
+            [0.0] * len(groups) if rule is None else rule.model.logits(matrix([g.features for g in groups])).tolist()
+        )
         ranked = sorted(range(len(groups)), key=lambda place: -logits[place])
         best, logit = groups[ranked[0]], logits[ranked[0]]
         others = tuple(groups[place] for place in ranked[1:])
@@ -182,7 +184,9 @@ class CertifiedPolicy:
         if best.objection is not None and (stage is Stage.BOOTSTRAP or logit < threshold):
             return Forward(best.objection, nearest, assessed)
         if logit < threshold:
-            return Forward(Reason.UNCERTIFIED if stage is Stage.BOOTSTRAP else Reason.BELOW_THRESHOLD, nearest, assessed)
+            return Forward(
+                Reason.UNCERTIFIED if stage is Stage.BOOTSTRAP else Reason.BELOW_THRESHOLD, nearest, assessed
+            )
         if stage is Stage.BOOTSTRAP:
             if budget < allowed:
                 return Forward(Reason.UNCERTIFIED, nearest, assessed)
@@ -210,4 +214,3 @@ def audit_rate(stage: Stage | None, hits: int, rate: float) -> float:
             return max(UNPROVEN_AUDITS, rate)
         case _:
             return max(LEAST_AUDITS, rate)
-

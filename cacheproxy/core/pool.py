@@ -137,9 +137,11 @@ def refit(
     alpha = certificate.alpha_at(certificate.look_at(total))
     thresholds = {}
     for each in sorted({*BUDGETS, budget}):
-        estimated = certificate.estimated(scores, right, weights, recent, budget=each * certificate.SAFETY)
+        estimated = certificate.estimated(scores, right, weights, recent, budget=each * certificate.LAG)
         certified = certificate.certified(scores, right, budget=each, alpha=alpha)
-        thresholds[each] = Threshold(_NEVER if estimated is None else estimated, _NEVER if certified is None else certified)
+        thresholds[each] = Threshold(
+            _NEVER if estimated is None else estimated, _NEVER if certified is None else certified
+        )
     return Rule(model, thresholds, total)
 
 
@@ -209,6 +211,13 @@ class Pool:
         self.total = 0
         self.hits = 0
         self.monitor = self.monitor.restarted()
+
+    @property
+    def stage(self) -> Stage:
+        """What may be said of its hits under the operator's budget."""
+        if self.tripped:
+            return Stage.SHADOW
+        return Stage.BOOTSTRAP if self.rule is None else self.rule.stage(self.budget)
 
     @property
     def due(self) -> bool:

@@ -1,4 +1,4 @@
-"""The pools of this process: who belongs to which, their labels kept in the store, their rules made anew in a thread."""
+"""The pools of this process: who belongs to which, labels kept in the store, rules made anew in a thread."""
 
 from __future__ import annotations
 
@@ -150,9 +150,7 @@ class Pools:
         trips = pool.monitor.trips
         labels, traffic, total = list(pool.labels), list(pool.traffic), pool.total
         try:
-            rule = await asyncio.to_thread(
-                refit, labels, traffic, prior=pool.prior, budget=pool.budget, total=total
-            )
+            rule = await asyncio.to_thread(refit, labels, traffic, prior=pool.prior, budget=pool.budget, total=total)
         finally:
             pool.fitting = False
         if pool.monitor.trips == trips:  # else the promise was broken meanwhile, by the labels that this rests on

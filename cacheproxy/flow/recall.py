@@ -200,5 +200,3 @@ class Recall:
         if loaded is None:
             return Reason.STORE_UNAVAILABLE
         return loaded[0] if loaded else Reason.EXPIRED
-
-

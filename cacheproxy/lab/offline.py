@@ -89,7 +89,7 @@ def run(
     *,
     pool: Pool,
     chance: Chance,
-    rules: Rules = Rules(),  # noqa: B008 - frozen
+    rules: Rules = Rules(),
     truth: Callable[[int, int], int] | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Run:
@@ -166,7 +166,12 @@ class _Stream:
         scores = self._vectors[:count] @ self._corpus.vectors[question]
         nearest = np.argpartition(-scores, NEIGHBORS - 1)[:NEIGHBORS] if count > NEIGHBORS else np.arange(count)
         return [
-            Key(str(place), self._keys[place][1], min(max(float(scores[place]), 0.0), 1.0), self._corpus.profiles[self._keys[place][0]])
+            Key(
+                str(place),
+                self._keys[place][1],
+                min(max(float(scores[place]), 0.0), 1.0),
+                self._corpus.profiles[self._keys[place][0]],
+            )
             for place in nearest[np.argsort(-scores[nearest], kind="stable")].tolist()
         ]
 

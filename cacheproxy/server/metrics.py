@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from cacheproxy.core.pool import Stage
 from cacheproxy.model import NO_USAGE, Layer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from prometheus_client.core import Metric
+
+    from cacheproxy.flow.pools import LivePool
     from cacheproxy.model import Served
 
 M = TypeVar("M", Counter, Histogram)
 
 MAX_MODELS: Final = 100
 """Model names come from callers: past this many they share the label ``other``."""
+MAX_POOLS: Final = 100
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _SIMILARITIES: Final = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 1.0)
 _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -107,6 +114,10 @@ class Metrics:
         """Ask this for the number of upstream calls under way at each scrape."""
         self._calls.set_function(count)
 
+    def watch_pools(self, pools: Callable[[], Iterable[LivePool]]) -> None:
+        """Read what these pools promise, and how they fare, at each scrape."""
+        self._registry.register(_PoolCollector(pools))
+
     def watch_breakers(self, states: Mapping[str, Callable[[], float]]) -> None:
         """Ask these for the breakers' states at each scrape."""
         for port, state in states.items():
@@ -167,3 +178,33 @@ class Metrics:
             self._models.add(model)
             return model
         return "other"
+
+
+class _PoolCollector:
+    """The promise of each pool, read when Prometheus asks. Past so many pools the rest is left out."""
+
+    def __init__(self, pools: Callable[[], Iterable[LivePool]]) -> None:
+        self._pools = pools
+
+    def collect(self) -> Iterator[Metric]:
+        wrong = GaugeMetricFamily(
+            "cacheproxy_wrong_per_hit",
+            "Wrong hits per hit on a similar question: the budget, what audits measured, and their anytime-valid bound",
+            labels=["scope", "bound"],
+        )
+        stages = GaugeMetricFamily(
+            "cacheproxy_promise", "1 at the stage that a pool's promise has reached", labels=["scope", "stage"]
+        )
+        trips = CounterMetricFamily(
+            "cacheproxy_promise_trips", "How often a pool went back to shadow", labels=["scope"]
+        )
+        for pool in islice(self._pools(), MAX_POOLS):
+            monitor = pool.monitor
+            wrong.add_metric([pool.name, "budget"], pool.budget)
+            wrong.add_metric([pool.name, "in_service"], monitor.bound())
+            if monitor.audits:
+                wrong.add_metric([pool.name, "measured"], monitor.wrong / monitor.audits)
+            for stage in Stage:
+                stages.add_metric([pool.name, stage.value], float(stage is pool.stage))
+            trips.add_metric([pool.name], monitor.trips)
+        yield from (wrong, stages, trips)
