@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -23,6 +23,10 @@ from cacheproxy.core.monitor import Monitor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float64]
 
 LABELS_KEPT: Final = 4_000
 """Older ones have aged out."""
@@ -38,6 +42,10 @@ FIT_GROWTH: Final = 1.3
 """A rule is made anew when the labels have grown by this."""
 BUDGETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)
 """The budgets that a rule knows thresholds for, beside the operator's own."""
+GREY: Final = 1.0
+"""Log odds on either side of a threshold."""
+DRIFT_WINDOW: Final = 200
+DRIFT_DEVIATIONS: Final = 3.0
 _FOLDS: Final = 5
 _NEVER: Final = math.inf
 
@@ -95,6 +103,8 @@ class Rule:
     """By budget, at least the operator's."""
     labels: int = 0
     """How many there had been when it was made."""
+    grey: float = 0.0
+    """The share of requests near the operator's threshold at that time."""
 
     def threshold(self, budget: float) -> Threshold:
         """For the largest known budget that is no larger than the one asked for."""
@@ -142,7 +152,14 @@ def refit(
         thresholds[each] = Threshold(
             _NEVER if estimated is None else estimated, _NEVER if certified is None else certified
         )
-    return Rule(model, thresholds, total)
+    rule = Rule(model, thresholds, total)
+    return replace(rule, grey=grey_share(recent, rule.threshold(budget)))
+
+
+def grey_share(scores: Matrix, threshold: Threshold) -> float:
+    """The share of scores within GREY of a threshold: where decisions are close."""
+    near = np.abs(scores - min(threshold)) < GREY
+    return float(near.mean()) if len(near) else 0.0
 
 
 def _capped(labels: Sequence[Label]) -> list[Label]:
@@ -218,6 +235,19 @@ class Pool:
         if self.tripped:
             return Stage.SHADOW
         return Stage.BOOTSTRAP if self.rule is None else self.rule.stage(self.budget)
+
+    @property
+    def drifted(self) -> bool:
+        """Whether many more of the latest requests are close decisions than when the rule was made.
+
+        Then the questions have changed, and what was promised rested on others. Three standard deviations of a share.
+        """
+        if self.rule is None or len(self.traffic) < DRIFT_WINDOW:
+            return False
+        latest = self.rule.model.logits(matrix(list(self.traffic)[-DRIFT_WINDOW:]))
+        expected = max(self.rule.grey, 1 / DRIFT_WINDOW)
+        deviation = math.sqrt(expected * (1 - expected) / DRIFT_WINDOW)
+        return grey_share(latest, self.rule.threshold(self.budget)) > expected + DRIFT_DEVIATIONS * deviation
 
     @property
     def due(self) -> bool:

@@ -88,6 +88,7 @@ def described(pool: LivePool) -> JsonObject:
         "wrong_per_hit_bound": monitor.bound(),
         "proven_in_service": monitor.bound() <= pool.budget,
         "alarm": monitor.evidence,
+        "drifted": pool.drifted,
         "trips": monitor.trips,
     }
     if rule is not None:

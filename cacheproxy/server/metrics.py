@@ -195,6 +195,9 @@ class _PoolCollector:
         stages = GaugeMetricFamily(
             "cacheproxy_promise", "1 at the stage that a pool's promise has reached", labels=["scope", "stage"]
         )
+        drift = GaugeMetricFamily(
+            "cacheproxy_drift", "1 while many more decisions are close than when the rule was made", labels=["scope"]
+        )
         trips = CounterMetricFamily(
             "cacheproxy_promise_trips", "How often a pool went back to shadow", labels=["scope"]
         )
@@ -206,5 +209,6 @@ class _PoolCollector:
                 wrong.add_metric([pool.name, "measured"], monitor.wrong / monitor.audits)
             for stage in Stage:
                 stages.add_metric([pool.name, stage.value], float(stage is pool.stage))
+            drift.add_metric([pool.name], float(pool.drifted))
             trips.add_metric([pool.name], monitor.trips)
-        yield from (wrong, stages, trips)
+        yield from (wrong, stages, drift, trips)
