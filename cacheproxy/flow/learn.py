@@ -184,7 +184,7 @@ class Learner:
             self._writing = False
 
     async def _set_vectors(self, vectors: Sequence[tuple[str, Vector]]) -> None:
-        await asyncio.gather(*(self._store.set_vector(entry_id, vector) for entry_id, vector in vectors))
+        await asyncio.gather(*(self._store.set_vector(entry_id, vector, entry_id) for entry_id, vector in vectors))
 
 
 def response_tag(response_id: str) -> str:
