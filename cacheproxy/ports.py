@@ -31,8 +31,14 @@ class Store(Protocol):
     async def put(self, *given: Entry, samples: int = 1) -> None:
         """Store entries; under one key the newest ``samples`` stay. One that fails does not fail the others."""
 
-    async def set_vector(self, entry_id: str, vector: Vector) -> None:
-        """Keep an entry's vector beside it; nothing happens when the entry is gone."""
+    async def set_vector(self, entry_id: str, vector: Vector, root: str) -> None:
+        """Keep an entry's vector and root (see ``IndexRow``) beside it; nothing happens when the entry is gone.
+
+        Whatever becomes of the root, its aliases stay: they are entries with answers of their own.
+        """
+
+    async def roots(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """The roots of these entries, by id, leaving out those that have none because they were never placed."""
 
     async def touch(self, hits: Mapping[str, int], at: float) -> None:
         """Count hits and remember when entries were last used, for eviction."""

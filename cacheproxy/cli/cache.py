@@ -32,7 +32,6 @@ from cacheproxy.cli.common import (
 )
 from cacheproxy.errors import BadRequest
 from cacheproxy.model import Entry, Selection
-from cacheproxy.ports import Store
 from cacheproxy.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Look at, remove and move what is stored.")
@@ -96,15 +95,16 @@ def show(
     data_dir: DataDirOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Show one entry with its answer."""
+    """Show one entry with its answer, and its root: the entry whose answer similar questions share with it."""
     settings = existing(_settings(config, data_dir, store))
 
-    async def load() -> Sequence[Entry]:
+    async def load() -> tuple[Sequence[Entry], str | None]:
         async with _opened(settings) as opened:
-            return await opened.load([entry_id])
+            return await opened.load([entry_id]), (await opened.roots([entry_id])).get(entry_id)
 
-    for entry in _found(asyncio.run(load()), entry_id):
-        described = _described(entry) | {"answer": jsontext.parse(entry.answer)}
+    loaded, root = asyncio.run(load())
+    for entry in _found(loaded, entry_id):
+        described = _described(entry) | {"root": root, "answer": jsontext.parse(entry.answer)}
         if json:
             print_json(described)
         else:
@@ -251,7 +251,7 @@ def _settings(config: Path | None, data_dir: Path | None, store: str | None, **m
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Store]:
+async def _opened(settings: Settings) -> AsyncIterator[transfer.RootKeeper]:
     from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
 
     async with wiring.open_store(settings) as store:

@@ -112,7 +112,7 @@ async def test_an_expired_entry_is_found_until_it_is_swept(store):
 
 async def test_a_lifetime_of_zero_is_no_lifetime_and_not_an_endless_one(store):
     await store.put(make_entry("a", expires_at=NOW))
-    await store.set_vector("id-a", direction(1, 0, 0, 0))
+    await store.set_vector("id-a", direction(1, 0, 0, 0), "id-a")
     assert await embedded(store) == {}
     assert await store.sweep(NOW) == 1
 
@@ -254,7 +254,7 @@ async def test_a_quiet_store_has_no_changes(store):
 
 async def test_a_process_is_not_told_what_it_wrote_itself(store):
     await store.put(make_entry("a"))
-    await store.set_vector("id-a", direction(1, 0, 0, 0))
+    await store.set_vector("id-a", direction(1, 0, 0, 0), "id-a")
     assert list(await store.changes()) == []
 
 
@@ -262,7 +262,7 @@ async def test_a_process_learns_what_another_one_stored(world):
     here, there = await world.open(), await world.open()
     entry = make_entry("a")
     await there.put(entry)
-    await there.set_vector("id-a", direction(0, 0, 1, 0))
+    await there.set_vector("id-a", direction(0, 0, 1, 0), "id-a")
     (change,) = await here.changes()
     assert (change.entry_id, change.key, change.scope) == (entry.id, entry.key, entry.scope)
     assert change.row.vector.tolist() == [0, 0, 1, 0]
@@ -283,7 +283,7 @@ async def test_a_process_learns_what_another_one_removed(world):
 async def test_what_came_and_went_again_is_told_as_gone(world):
     here, there = await world.open(), await world.open()
     await there.put(make_entry("a"))
-    await there.set_vector("id-a", direction(1, 0, 0, 0))
+    await there.set_vector("id-a", direction(1, 0, 0, 0), "id-a")
     await there.remove(Selection())
     assert [change.row for change in await here.changes()] == [None]
 
@@ -291,7 +291,7 @@ async def test_what_came_and_went_again_is_told_as_gone(world):
 async def test_changes_that_a_caller_did_not_wait_for_are_told_to_the_next(world):
     here, there = await world.open(), await world.open()
     await there.put(make_entry("a"))
-    await there.set_vector("id-a", direction(1, 0, 0, 0))
+    await there.set_vector("id-a", direction(1, 0, 0, 0), "id-a")
     asking = asyncio.ensure_future(here.changes())
     await asyncio.sleep(0)
     asking.cancel()

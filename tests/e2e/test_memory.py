@@ -180,7 +180,7 @@ async def test_an_entry_costs_at_most_three_kibibytes_of_memory(tmp_path):
         async def keep(entry):
             vector = random.standard_normal(DIMENSION).astype(np.float32)
             await store.put(entry)
-            await store.set_vector(entry.id, vector / np.linalg.norm(vector))
+            await store.set_vector(entry.id, vector / np.linalg.norm(vector), entry.id)
 
         waiting = []
         for entry in entries():

@@ -14,8 +14,9 @@ from support.sqlite_entries import EMBEDDING, NOW, make_entry
 
 from cacheproxy.errors import ConfigError, PortUnavailable
 from cacheproxy.model import Selection
-from cacheproxy.store import codec, entries
+from cacheproxy.store import codec, entries, vectors
 from cacheproxy.store.sqlite import StoreLimits, open_sqlite
+from cacheproxy.store.vectors import Placed
 
 AXIS = np.array([1, 0, 0, 0], np.float32)
 
@@ -37,7 +38,7 @@ async def store(path):
 async def test_everything_is_there_after_a_restart(path):
     async with open_sqlite(path, clock=lambda: NOW, embedding=EMBEDDING) as store:
         await store.put(make_entry("a"))
-        await store.set_vector("id-a", np.array([1, 0, 0, 0], np.float32))
+        await store.set_vector("id-a", np.array([1, 0, 0, 0], np.float32), "id-a")
         await store.prove("credential", NOW)
     async with open_sqlite(path, clock=lambda: NOW, embedding=EMBEDDING) as store:
         assert list(await store.find(b"key a")) == [make_entry("a")]
@@ -152,7 +153,8 @@ async def test_vectors_come_in_blocks(path):
         for number in range(count):
             entry = make_entry(f"{number:05}")
             entries.insert(rows, [entry], samples=1, used_at=NOW, writer="filler")
-            entries.set_vectors(rows, {entry.id: codec.encode_vector(np.ones(4, np.float32))}, writer="filler")
+            encoded = codec.encode_vector(np.ones(4, np.float32))
+            vectors.place(rows, [Placed(entry.id, encoded, entry.id)], writer="filler")
 
     async with open_sqlite(path, clock=lambda: NOW, embedding=EMBEDDING) as store:
         await store.database.write(fill, doing="fill the store")
@@ -213,8 +215,8 @@ async def test_a_hundred_entries_take_hardly_more_statements_than_one(store):
     alone = await statements_of(store, store.put(make_entry("alone")))
     many = await statements_of(store, *(store.put(make_entry(str(number))) for number in range(100)))
     assert len(many) == len(alone) < 10
-    one = await statements_of(store, store.set_vector("id-0", np.ones(4, np.float32)))
-    every = (store.set_vector(f"id-{number}", np.ones(4, np.float32)) for number in range(100))
+    one = await statements_of(store, store.set_vector("id-0", np.ones(4, np.float32), "id-0"))
+    every = (store.set_vector(f"id-{number}", np.ones(4, np.float32), f"id-{number}") for number in range(100))
     assert len(await statements_of(store, *every)) == len(one) < 7
     assert [len(block) async for block in store.vectors()] == [100]
 
@@ -255,7 +257,8 @@ async def test_more_at_once_than_the_store_may_hold_leaves_the_newest(path):
 
 
 async def test_a_vector_asked_for_right_behind_its_entry_is_kept(store):
-    asked = (step for name in "abc" for step in (store.put(make_entry(name)), store.set_vector(f"id-{name}", AXIS)))
+    entries = [make_entry(name) for name in "abc"]
+    asked = (step for new in entries for step in (store.put(new), store.set_vector(new.id, AXIS, new.id)))
     assert await at_once(store, *asked) == [None] * 6
     assert [len(block) async for block in store.vectors()] == [3]
 
@@ -280,11 +283,11 @@ async def test_a_sweep_trims_the_log_and_forgets_old_credentials(path):
 
 async def test_vectors_can_be_dropped_for_another_model(store, path):
     await store.put(make_entry("a"))
-    await store.set_vector("id-a", np.array([1, 0, 0, 0], np.float32))
+    await store.set_vector("id-a", np.array([1, 0, 0, 0], np.float32), "id-a")
     await store.drop_vectors()
     assert [block async for block in store.vectors()] == []
     await store.claim_embedding("other-model", 8)
-    await store.set_vector("id-a", np.ones(8, np.float32))
+    await store.set_vector("id-a", np.ones(8, np.float32), "id-a")
     assert [row.vector.shape async for block in store.vectors() for row in block] == [(8,)]
     with pytest.raises(ConfigError, match=r"holds embeddings of other-model \(8\)"):
         await store.claim_embedding("test-model", 4)
