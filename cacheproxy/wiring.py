@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from cacheproxy.address import Address
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.ports import Embedder, Ledger, Store, VectorIndex
+    from cacheproxy.ports import Embedder, Labels, Ledger, Store, VectorIndex
     from cacheproxy.settings import Settings
     from cacheproxy.store.sqlite import SqliteStore
 
@@ -92,10 +92,10 @@ async def open_store(settings: Settings) -> AsyncIterator[SqliteStore]:
 
 
 @asynccontextmanager
-async def open_ledger(settings: Settings) -> AsyncIterator[Ledger]:
-    """The ledger beside the store."""
+async def open_books(settings: Settings) -> AsyncIterator[tuple[Ledger, Labels]]:
+    """The ledger and the verdicts beside the store."""
     async with open_store(settings) as store:
-        yield SqliteLedger(store.database)
+        yield SqliteLedger(store.database), SqliteLabels(store.database)
 
 
 @asynccontextmanager

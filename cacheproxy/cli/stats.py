@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Final
 
 import typer
@@ -17,10 +17,13 @@ from cacheproxy.cli.common import (
     console,
     existing,
     print_json,
+    say,
     seconds,
     settings_from,
     wall_clock,
 )
+from cacheproxy.core.certificate import proven
+from cacheproxy.core.pool import LABELS_KEPT, Label, Source
 from cacheproxy.model import GROUPINGS, Layer, Tally
 from cacheproxy.settings import Settings
 
@@ -71,6 +74,23 @@ class Row:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """How a pool keeps its error budget in service."""
+
+    pool: str
+    labels: int
+    audits: int
+    """Hits on similar questions that the upstream was asked again for, by a coin."""
+    wrong: int
+    bound: float
+    """Of wrong hits per hit, at 95% confidence, valid whenever one looks."""
+
+    def __str__(self) -> str:
+        measured = f"{self.wrong} of {self.audits} audited hits wrong, at most {self.bound:.2%}"
+        return f"pool {self.pool}: {self.labels} verdicts; {measured if self.audits else 'no hit audited yet'}"
+
+
 def stats(
     *,
     by: Annotated[str, typer.Option(help=f"Group by any of {', '.join(OFFERED)}.", metavar="A,B")] = "model",
@@ -86,11 +106,20 @@ def stats(
         raise Misuse(f"cannot group by {unknown[0]!r}; there are {', '.join(OFFERED)}")
     start = 0.0 if since is None else wall_clock() - seconds(since)
     settings = existing(settings_from({"config": config, "data_dir": data_dir, "store": store}).settings)
-    rows, total = report(asyncio.run(_tallies(settings, [*groups, "layer"], start)))
+    tallies, promises = asyncio.run(_read(settings, [*groups, "layer"], start))
+    rows, total = report(tallies)
     if json:
-        print_json({"rows": [as_json(row) for row in rows], "total": as_json(total)})
+        print_json(
+            {
+                "rows": [as_json(row) for row in rows],
+                "total": as_json(total),
+                "promises": [asdict(promise) for promise in promises],
+            }
+        )
     else:
         console().print(_table(groups, rows, total), markup=False)
+        for promise in promises:
+            say(str(promise))
 
 
 def report(tallies: Sequence[Tally]) -> tuple[list[Row], Row]:
@@ -124,11 +153,19 @@ def as_json(row: Row) -> dict[str, Any]:
     }
 
 
-async def _tallies(settings: Settings, by: Sequence[str], since: float) -> Sequence[Tally]:
+async def _read(settings: Settings, by: Sequence[str], since: float) -> tuple[Sequence[Tally], Sequence[Promise]]:
     from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
 
-    async with wiring.open_ledger(settings) as ledger:
-        return await ledger.tallies(by, since=since)
+    async with wiring.open_books(settings) as (ledger, labels):
+        tallies = await ledger.tallies(by, since=since)
+        return tallies, [promise_of(name, await labels.recent(name, LABELS_KEPT)) for name in await labels.pools()]
+
+
+def promise_of(pool: str, labels: Sequence[Label]) -> Promise:
+    """What the audits of a pool's hits came to."""
+    audits = [label.right for label in labels if label.source is Source.AUDIT]
+    wrong = audits.count(False)
+    return Promise(pool, len(labels), len(audits), wrong, proven(wrong, len(audits)) if audits else 1.0)
 
 
 def _table(groups: Sequence[str], rows: Sequence[Row], total: Row) -> Table:

@@ -8,11 +8,13 @@ import asyncio
 import json
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from random import Random
 
 import pytest
 from multidict import CIMultiDict
 
-from cacheproxy import derive, wiring
+from cacheproxy import assembly, derive, wiring
+from cacheproxy.assembly import assemble
 from cacheproxy.core import scope
 from cacheproxy.embed.hashed import HashedEmbedder
 from cacheproxy.errors import TooLarge
@@ -20,10 +22,12 @@ from cacheproxy.flow import recall
 from cacheproxy.flow.messages import Streamed
 from cacheproxy.flow.routing import Routes
 from cacheproxy.index.flat import FlatIndex
+from cacheproxy.judge.equality import EqualityJudge
 from cacheproxy.model import Entry, Usage
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.settings import Settings
 from cacheproxy.store.sqlite import open_sqlite
+from cacheproxy.store.sqlite_labels import SqliteLabels
 from cacheproxy.tasks import TaskSet
 from cacheproxy.upstream.scripted import EVENT_STREAM, Answer, ScriptedUpstream
 from cacheproxy.wire.dialects import DIALECTS
@@ -107,9 +111,13 @@ class Notebook:
     """A ledger that keeps the events themselves."""
 
     events: list = field(default_factory=list)
+    audits: list = field(default_factory=list)
 
     def served(self, event):
         self.events.append(event)
+
+    def audited(self, event):
+        self.audits.append(event)
 
     async def flush(self):
         pass
@@ -271,8 +279,6 @@ class World:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(wiring, "_now", clock)
-    monkeypatch.setattr(wiring, "_clock", clock)
     monkeypatch.setattr(recall, "PLACING_S", 1.0)
     return clock
 
@@ -292,10 +298,12 @@ async def open_world(tmp_path, clock):
             exact_only=False,
             around_store=lambda store: store,
             around_index=lambda index: index,
+            judge=None,
             proven=True,
             deadlines=None,
             **settings,
         ):
+            settings.setdefault("policy", "threshold")  # what most tests are about decides without a history
             chosen = Settings(
                 upstream_url=BASE, data_dir=tmp_path / "data", deadlines={**PATIENT, **(deadlines or {})}, **settings
             )
@@ -313,17 +321,25 @@ async def open_world(tmp_path, clock):
             upstream = script if isinstance(script, ScriptedUpstream) else ScriptedUpstream(script)
             notebook = Notebook()
             tasks = await stack.enter_async_context(TaskSet("test"))
-            flow = wiring._assemble(
+            labels = SqliteLabels(store.database)
+            flow = assemble(
                 chosen,
                 store=around_store(store),
                 ledger=notebook,
+                labels=labels,
                 index=around_index(index),
                 embedder=embedder,
+                judge=judge or EqualityJudge(),
                 upstream=upstream,
                 metrics=Metrics(),
                 tasks=tasks,
                 routes=Routes(derive.targets(chosen)),
+                prior=None,
+                secret=wiring._secret(chosen.data_dir),
+                world=assembly.World(clock, clock, Random(0)),
             )
+            await flow.pools.load()
+            await flow.withdrawn.load(labels)
             return World(
                 flow=flow,
                 upstream=upstream,
