@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from cacheproxy.core.pool import Label
     from cacheproxy.model import Change, Entry, IndexRow, Neighbor, Selection, Served, Tally, Usage, Vector
 
 
@@ -73,6 +74,40 @@ class Store(Protocol):
 
     async def revoke(self, credential: str) -> None:
         """An upstream refused this credential."""
+
+
+class Labels(Protocol):
+    """Keeps what verdicts said, for the next start: labels pool by pool, and what they forbid.
+
+    Each write is committed when it returns. Everything is bounded: past so many the oldest go.
+    """
+
+    async def add(self, pool: str, labels: Sequence[Label]) -> None:
+        """Keep labels; of each pool the newest ``core.pool.LABELS_KEPT`` stay, while they are not too old to count."""
+
+    async def recent(self, pool: str, limit: int) -> Sequence[Label]:
+        """A pool's newest labels, oldest first. Those whose features mean something else by now are left out."""
+
+    async def pools(self) -> Sequence[str]:
+        """The pools that have labels."""
+
+    async def forget(self, pool: str) -> None:
+        """Delete a pool's labels: its promise was broken, and they speak for it no more."""
+
+    async def suspend(self, entry_id: str, at: float, note: str) -> None:
+        """Serve an entry to nobody until ``lift``. ``note`` says why. The suspension goes with the entry."""
+
+    async def lift(self, entry_id: str) -> None:
+        """Serve an entry again; one that is not suspended is no error."""
+
+    async def suspended(self) -> Mapping[str, str]:
+        """The suspended entries' ids, each with its note."""
+
+    async def block(self, prompt_hash: bytes, root: str, at: float) -> None:
+        """Answer a prompt (named by its hash) with no entry of this root again. Goes with the root's last entry."""
+
+    async def blocked(self) -> Collection[tuple[bytes, str]]:
+        """The pairs of prompt hash and root that are blocked."""
 
 
 class VectorIndex(Protocol):

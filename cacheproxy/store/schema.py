@@ -137,6 +137,8 @@ _VERDICTS: Final = (
         PRIMARY KEY (root, prompt_hash)
     ) STRICT, WITHOUT ROWID
     """,
+    "CREATE INDEX suspended_by_age ON suspended (at)",
+    "CREATE INDEX blocked_by_age ON blocked (at)",
     "ALTER TABLE ledger ADD COLUMN audit_usd REAL NOT NULL DEFAULT 0",
     "ALTER TABLE ledger ADD COLUMN judge_usd REAL NOT NULL DEFAULT 0",
 )

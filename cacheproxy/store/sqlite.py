@@ -20,6 +20,7 @@ from cacheproxy.store import codec, entries, vectors
 from cacheproxy.store.database import Done, Share, open_database
 from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.follower import Follower, trim_log
+from cacheproxy.store.sqlite_labels import forget_stale
 from cacheproxy.store.vectors import EmbeddingName, Placed
 
 if TYPE_CHECKING:
@@ -121,12 +122,13 @@ class SqliteStore:
         return await self._delete(entries.up_to(condition, newest), doing="remove entries")
 
     async def sweep(self, now: float) -> int:
-        """See ``Store``. Also trims the log and forgets credentials that were proven long ago."""
+        """See ``Store``. Also trims the log, and forgets old proofs of credentials and verdicts that went stale."""
         swept = await self._delete(entries.expired(now), doing="delete expired entries")
 
         def write(connection: sqlite3.Connection) -> _Written:
             trim_log(connection, keep=self._log_rows)
             connection.execute("DELETE FROM credentials WHERE proven_at < ?", (now - _CREDENTIALS_KEPT_S,))
+            forget_stale(connection, now)
             return _Written(gone=entries.make_room(connection, self._limits, now=now, writer=self._follower.writer))
 
         evicted = await self.database.write(write, doing="make room", settled=self._settled)
