@@ -161,7 +161,7 @@ class DecisionSettings(Frozen):
     """Further questions that one answer is found by, each judged to have that answer."""
     certified_only: bool = False
     """Serve nothing that is only estimated to keep the budget; the first questions still go by the bootstrap rule."""
-    bootstrap_similarity: Annotated[float, Field(ge=0, le=1)] = 0.92
+    bootstrap_similarity: Annotated[float, Field(ge=0, le=1)] = 0.9
     """The least similarity before there are verdicts enough for a rule; belongs to the embedding model."""
     judge_share: Annotated[float, Field(ge=0, le=1)] = 0.05
     """What the judge model may cost, as a share of what was saved."""

@@ -140,8 +140,8 @@ class ThresholdPolicy:
 class Bootstrap:
     """What serves before verdicts do. ``similarity`` belongs to the embedding model, ``logit`` to the prior."""
 
-    similarity: float = 0.92
-    logit: float = 3.0
+    similarity: float = 0.9
+    logit: float = 3.7
 
 
 @dataclass(frozen=True, slots=True)
