@@ -153,7 +153,7 @@ class Calibration:
         """Fitted on weighted labels by Newton's method, held near the identity when they are few."""
         scores = np.clip(scores, -12.0, 12.0)
         rows = np.stack([np.ones(len(scores)), scores], axis=1)
-        start, ridge = np.array([-0.3, 0.9]), np.array([0.5, 2.0])
+        start, ridge = np.array([0.0, 1.0]), np.array([1.0, 8.0])
         curve = start.copy()
         for _ in range(25):
             chance = sigmoid(rows @ curve)
