@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cacheproxy.flow.l1 import L1
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.model import Selection, Served
+    from cacheproxy.model import Audited, Selection, Served
     from cacheproxy.ports import Ledger, Store, VectorIndex
     from cacheproxy.tasks import TaskSet
 
@@ -39,6 +39,9 @@ class HitCounts:
         """Count a hit."""
         if event.entry_id:
             self._hits[event.entry_id] += 1
+
+    def audited(self, event: Audited) -> None:
+        """Nothing: being checked is no use."""
 
     def take(self) -> Counter[str]:
         """What was counted since the last time."""

@@ -111,6 +111,9 @@ class Notebook:
     def served(self, event):
         self.events.append(event)
 
+    def audited(self, event):
+        self.events.append(event)
+
     async def flush(self):
         pass
 
