@@ -274,13 +274,56 @@ class Served:
     price_version: str = ""
 
 
+class CheckKind(StrEnum):
+    """What was paid for to find out whether an answer of the cache is right."""
+
+    AUDIT = "audit"
+    """An upstream's fresh answer to a question that the cache had answered."""
+    JUDGE = "judge"
+    """A model's comparison of two answers."""
+
+
+class CheckVerdict(StrEnum):
+    """What a check came to."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    UNKNOWN = "unknown"
+    """No judge could tell, or the upstream did not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """One amount that a check of the cache's answers cost, which may be nothing; told once to every observer.
+
+    A check that asks an upstream and then a judge is two of these, of which one has the verdict.
+    """
+
+    at: float
+    """When it finished, seconds since the epoch."""
+    model: str
+    """What was asked: the audited request's model, or the judge."""
+    tenant: str
+    upstream: str
+    kind: CheckKind
+    verdict: CheckVerdict | None = None
+    usage: Usage = NO_USAGE
+    cost_usd: float = 0.0
+    unpriced: bool = False
+    """Whether no price is known for it; the amount is then too low."""
+    price_version: str = ""
+
+
 GROUPINGS = ("day", "hour", "model", "tenant", "upstream", "dialect", "status", "layer", "reason", "price_version")
 """What requests may be grouped by when they are summed up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Sums over a group of requests, as the ledger reports them. ``group`` holds the values it was grouped by."""
+    """Sums over a group of requests, as the ledger reports them. ``group`` holds the values it was grouped by.
+
+    Checks are in the groups of their model, tenant, upstream and time; they have no dialect, status, layer or reason.
+    """
 
     group: Mapping[str, str] = field(default_factory=dict)
     requests: int = 0
@@ -295,4 +338,13 @@ class Tally:
     estimated: int = 0
     """How many of the requests had no usage from the upstream."""
     unpriced: int = 0
-    """How many of the requests no price is known for; they count as 0 USD."""
+    """How many of the requests and checks no price is known for; they count as 0 USD."""
+    audit_usd: float = 0.0
+    """What upstreams charged for fresh answers to compare with. Not part of ``cost_usd``."""
+    judge_usd: float = 0.0
+    """What judges charged. Likewise."""
+
+    @property
+    def net_saved_usd(self) -> float:
+        """What hits saved, less what checking them cost."""
+        return self.saved_usd - self.audit_usd - self.judge_usd

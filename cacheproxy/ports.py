@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from cacheproxy.core.pool import Label
-    from cacheproxy.model import Change, Entry, IndexRow, Neighbor, Selection, Served, Tally, Usage, Vector
+    from cacheproxy.model import Audited, Change, Entry, IndexRow, Neighbor, Selection, Served, Tally, Usage, Vector
 
 
 class Store(Protocol):
@@ -190,14 +190,17 @@ class Prices(Protocol):
 
 
 class Observer(Protocol):
-    """Is told about each finished request. Must not block and must not raise."""
+    """Is told about each finished request and each check. Must not block and must not raise."""
 
     def served(self, event: Served) -> None:
         """Take note of a finished request."""
 
+    def audited(self, event: Audited) -> None:
+        """Take note of what a check of the cache's answers cost and came to."""
+
 
 class Ledger(Observer, Protocol):
-    """Books each request's cost and each hit's saving."""
+    """Books each request's cost, each hit's saving, and what checks cost."""
 
     async def flush(self) -> None:
         """Write what was booked since the last flush."""

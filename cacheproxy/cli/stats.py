@@ -47,6 +47,18 @@ class Row:
     saved_s: float = 0.0
     estimated: int = 0
     unpriced: int = 0
+    audit_usd: float = 0.0
+    judge_usd: float = 0.0
+
+    @property
+    def checks_usd(self) -> float:
+        """What it cost to find out whether the cache's answers are right."""
+        return self.audit_usd + self.judge_usd
+
+    @property
+    def net_saved_usd(self) -> float:
+        """What hits saved, less what checking them cost."""
+        return self.saved_usd - self.checks_usd
 
     @property
     def hit_rate(self) -> float:
@@ -71,6 +83,8 @@ class Row:
             saved_s=self.saved_s + tally.saved_ms / 1000,
             estimated=self.estimated + tally.estimated,
             unpriced=self.unpriced + tally.unpriced,
+            audit_usd=self.audit_usd + tally.audit_usd,
+            judge_usd=self.judge_usd + tally.judge_usd,
         )
 
 
@@ -143,6 +157,9 @@ def as_json(row: Row) -> dict[str, Any]:
         "hits": {layer.value: row.hits.get(layer, 0) for layer in Layer},
         "cost_usd": row.cost_usd,
         "saved_usd": row.saved_usd,
+        "audit_usd": row.audit_usd,
+        "judge_usd": row.judge_usd,
+        "net_saved_usd": row.net_saved_usd,
         "input_tokens": row.input_tokens,
         "output_tokens": row.output_tokens,
         "saved_input_tokens": row.saved_input_tokens,
@@ -172,24 +189,27 @@ def _table(groups: Sequence[str], rows: Sequence[Row], total: Row) -> Table:
     table = Table(box=None, show_footer=len(rows) > 1)
     for index, name in enumerate(groups):
         table.add_column(name, footer="total" if index == 0 else "")
-    unpriced = total.unpriced > 0
-    for name, footer in _figures(total, unpriced=unpriced).items():
+    for name, footer in _figures(total, total).items():
         table.add_column(name, footer=footer, justify="right")
     for row in rows:
-        table.add_row(*row.group.values(), *_figures(row, unpriced=unpriced).values())
+        table.add_row(*row.group.values(), *_figures(row, total).values())
     return table
 
 
-def _figures(row: Row, *, unpriced: bool) -> dict[str, str]:
-    """What a row says, by column; ``unpriced`` adds how many of the requests the amounts leave out."""
+def _figures(row: Row, total: Row) -> dict[str, str]:
+    """What a row says, by column. What nothing of the total is told of has no column.
+
+    ``saved USD`` is what remains of the savings when checks are paid.
+    """
     rates = {f"{layer} hits": _percent(row.hits.get(layer, 0), row.requests) for layer in Layer}
     mark = "~" if row.estimated else ""
     return {
         "requests": f"{row.requests:,}",
         **rates,
         "spent USD": _usd(row.cost_usd),
-        "saved USD": f"{mark}{_usd(row.saved_usd)}",
-        **({"without price": f"{row.unpriced:,}"} if unpriced else {}),
+        **({"checks USD": _usd(row.checks_usd)} if total.checks_usd else {}),
+        "saved USD": f"{mark}{_usd(row.net_saved_usd)}",
+        **({"without price": f"{row.unpriced:,}"} if total.unpriced else {}),
         "saved tokens": f"{mark}{row.saved_input_tokens + row.saved_output_tokens:,}",
         "saved seconds": f"{row.saved_s:,.1f}",
     }
@@ -197,7 +217,7 @@ def _figures(row: Row, *, unpriced: bool) -> dict[str, str]:
 
 def _usd(amount: float) -> str:
     """Four decimals; six for what would be nothing in four, as after the first few requests."""
-    return f"{amount:,.4f}" if amount >= _HARDLY_ANYTHING_USD or not amount else f"{amount:.6f}"
+    return f"{amount:,.4f}" if abs(amount) >= _HARDLY_ANYTHING_USD or not amount else f"{amount:.6f}"
 
 
 def _percent(part: int, whole: int) -> str:

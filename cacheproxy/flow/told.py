@@ -1,4 +1,4 @@
-"""Tells every observer about each finished request, once."""
+"""Tells every observer about each finished request and each check, once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.coalesce import Outcome
-    from cacheproxy.model import Entry
+    from cacheproxy.model import Audited, Entry
     from cacheproxy.ports import Observer
 
 log = logging.getLogger(__name__)
@@ -130,12 +130,8 @@ class Teller:
         )
 
     def audited(self, event: Audited) -> None:
-        """An audit was paid for, or a verdict came."""
-        for observer in self._observers:
-            try:
-                observer.audited(event)
-            except Exception:
-                log.exception("an observer failed")
+        """An answer of the cache was checked."""
+        self._tell_each(lambda observer: observer.audited(event))
 
     def _tell(self, asked: Asked, **what: Any) -> None:
         event = Served(
@@ -147,8 +143,11 @@ class Teller:
             price_version=self._price_version,
             **what,
         )
+        self._tell_each(lambda observer: observer.served(event))
+
+    def _tell_each(self, tell: Callable[[Observer], None]) -> None:
         for observer in self._observers:
             try:
-                observer.served(event)
+                tell(observer)
             except Exception:
                 log.exception("an observer failed")

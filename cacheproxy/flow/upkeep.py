@@ -43,7 +43,7 @@ class HitCounts:
             self._hits[event.entry_id] += 1
 
     def audited(self, event: Audited) -> None:
-        """An audit is no hit."""
+        """Nothing: being checked is no use."""
 
     def take(self) -> Counter[str]:
         """What was counted since the last time."""

@@ -78,7 +78,8 @@ class _Admin:
             tallies = await self._ledger.tallies(by, since=since)
         except PortUnavailable as error:
             return refused(error.status, error.code, error.message)
-        return web.json_response({"by": by, "rows": [asdict(tally) for tally in tallies]})
+        rows = [asdict(tally) | {"net_saved_usd": tally.net_saved_usd} for tally in tallies]
+        return web.json_response({"by": by, "rows": rows})
 
 
 def _bearer(token: str) -> web.middleware:  # type: ignore[valid-type]  # aiohttp's decorator has no type of its own

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from cacheproxy.flow.pools import LivePool
-    from cacheproxy.model import Served
+    from cacheproxy.model import Audited, Served
 
 M = TypeVar("M", Counter, Histogram)
 
@@ -77,6 +77,12 @@ class Metrics:
         )
         self._cost = Counter(
             "cacheproxy_cost_usd_total", "What upstreams charged, in USD", ["model", "kind"], registry=registry
+        )
+        self._audits = Counter(
+            "cacheproxy_audits_total",
+            "Checked answers of the cache, by what came of it",
+            ["verdict"],
+            registry=registry,
         )
         self._saved = Counter(
             "cacheproxy_saved_usd_total", "What hits saved, in USD", ["model", "layer"], registry=registry
@@ -144,6 +150,13 @@ class Metrics:
             model, saved = self._bounded(event.model), event.saved_usage
             self._child(self._saved_tokens, model, "input").inc(saved.input_tokens)
             self._child(self._saved_tokens, model, "output").inc(saved.output_tokens)
+
+    def audited(self, event: Audited) -> None:
+        """Count a check and what it cost."""
+        if event.verdict is not None:
+            self._child(self._audits, event.verdict.value).inc()
+        if event.cost_usd:
+            self._child(self._cost, self._bounded(event.model), event.kind.value).inc(event.cost_usd)
 
     def _child(self, metric: M, *labels: str) -> M:
         """The metric with these labels. Looked up here, since the library checks and locks each time."""

@@ -1,7 +1,7 @@
-"""The ledger in the embedded database: what requests cost and what hits saved, as sums per hour.
+"""The ledger in the embedded database: what requests and checks cost and what hits saved, as sums per hour.
 
-``served`` only adds in memory. ``flush`` adds the sums to the table in one transaction; when that fails they are kept
-and go with the next flush, so nothing is lost and nothing is booked twice.
+``served`` and ``audited`` only add in memory. ``flush`` adds the sums to the table in one transaction; when that fails
+they are kept and go with the next flush, so nothing is lost and nothing is booked twice.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cacheproxy.errors import BadRequest
-from cacheproxy.model import GROUPINGS, Tally
+from cacheproxy.model import GROUPINGS, CheckKind, Tally
 from cacheproxy.store.database import Failed
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping, Sequence
 
-    from cacheproxy.model import Served
+    from cacheproxy.model import Audited, Served
     from cacheproxy.store.database import Database, Outcome
 
 Bucket: TypeAlias = tuple[str | int, ...]
@@ -43,6 +43,8 @@ _GROUPED: Final = (
     "estimated",
     "price_version",
 )
+_NO_REQUEST: Final = ("", "", "", "")
+"""A check's dialect, status, layer and reason."""
 _SUMMED: Final[Mapping[str, type[int | float]]] = {
     "requests": int,
     "cost_usd": float,
@@ -56,6 +58,8 @@ _SUMMED: Final[Mapping[str, type[int | float]]] = {
     "saved_ms": float,
     "duration_ms": float,
     "unpriced": int,
+    "audit_usd": float,
+    "judge_usd": float,
 }
 """What a bucket sums, in the order of ``Sums``."""
 _TALLIED: Final[Mapping[str, str]] = {
@@ -70,6 +74,8 @@ _TALLIED: Final[Mapping[str, str]] = {
     "duration_ms": "sum(duration_ms)",
     "estimated": "sum(requests * estimated)",
     "unpriced": "sum(unpriced)",
+    "audit_usd": "sum(audit_usd)",
+    "judge_usd": "sum(judge_usd)",
 }
 """``Tally``'s fields, and what they are of the table."""
 _DERIVED: Final[Mapping[str, str]] = {
@@ -123,6 +129,23 @@ class SqliteLedger:
         sums[9] += event.saved_ms
         sums[10] += event.duration_ms
         sums[11] += event.unpriced
+
+    def audited(self, event: Audited) -> None:
+        """See ``Observer``. Its amount goes into a column of its own, and it is no request."""
+        bucket = (
+            int(event.at // _HOUR_S),
+            event.tenant,
+            event.model,
+            event.upstream,
+            *_NO_REQUEST,
+            event.usage.estimated,
+            event.price_version,
+        )
+        sums = self._pending.get(bucket)
+        if sums is None:
+            sums = self._open(bucket)
+        sums[11] += event.unpriced
+        sums[12 if event.kind is CheckKind.AUDIT else 13] += event.cost_usd
 
     async def flush(self) -> None:
         """See ``Ledger``. Raises ``PortUnavailable``, and then keeps the sums for the next time."""

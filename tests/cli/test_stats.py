@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -34,7 +35,26 @@ def test_layers_become_columns_of_their_group():
     ("usd", "told"), [(0.0, "0.0000"), (0.00001575, "0.000016"), (0.5, "0.5000"), (1234.5, "1,234.5000")]
 )
 def test_the_first_cents_were_told_as_nothing(usd, told):
-    assert _figures(Row({}, cost_usd=usd), unpriced=False)["spent USD"] == told
+    row = Row({}, cost_usd=usd)
+    assert _figures(row, row)["spent USD"] == told
+
+
+def test_savings_are_told_less_what_checks_cost():
+    rows, total = report([replace(tally("a", "semantic", 9, 0.5), audit_usd=0.125, judge_usd=0.25), tally("b", "", 1)])
+    assert _figures(rows[0], total) | {"checks USD": "0.3750", "saved USD": "0.1250"} == _figures(rows[0], total)
+    assert _figures(rows[1], total)["checks USD"] == "0.0000"
+    assert as_json(total) | {"saved_usd": 0.5, "audit_usd": 0.125, "judge_usd": 0.25} == as_json(total)
+    assert as_json(total)["net_saved_usd"] == 0.125
+
+
+def test_checks_that_cost_more_than_hits_saved_are_told_as_a_loss():
+    row = Row({}, saved_usd=0.25, audit_usd=0.5)
+    assert _figures(row, row)["saved USD"] == "-0.2500"
+
+
+def test_where_nothing_was_checked_there_is_no_column_for_it():
+    row = Row({}, saved_usd=0.25)
+    assert "checks USD" not in _figures(row, row)
 
 
 def test_nothing_booked_is_no_division_by_zero():
