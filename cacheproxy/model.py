@@ -222,6 +222,19 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a cached answer says the same as a fresh one."""
+
+    same: bool | None
+    """None where it could not be told. Who bounds wrong hits counts that as wrong: it cannot be confirmed."""
+    cost_usd: float = 0.0
+    by: str = ""
+    """Which judge spoke: ``equality``, ``semantic`` or ``llm``."""
+    why: str = ""
+    """In few words, for people."""
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What became of an entry in a shared store: ``row`` for a vector that came, ``None`` for an entry that went."""
 

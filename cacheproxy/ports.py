@@ -14,7 +14,19 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from cacheproxy.core.pool import Label
-    from cacheproxy.model import Audited, Change, Entry, IndexRow, Neighbor, Selection, Served, Tally, Usage, Vector
+    from cacheproxy.model import (
+        Audited,
+        Change,
+        Entry,
+        IndexRow,
+        Neighbor,
+        Selection,
+        Served,
+        Tally,
+        Usage,
+        Vector,
+        Verdict,
+    )
 
 
 class Store(Protocol):
@@ -145,6 +157,23 @@ class Embedder(Protocol):
 
     async def embed(self, text: str) -> Vector:
         """The text's vector. Raises ``TurnTooLong``, ``Overloaded`` (the queue is full) or ``PortUnavailable``."""
+
+
+class Judge(Protocol):
+    """Says whether two answers to one question say the same. Off the request path: it may take seconds."""
+
+    async def judge(self, question: str, cached: str, fresh: str) -> Verdict:
+        """The verdict; a failure is one that could not be told, with its reason, and never an exception."""
+
+
+class Budget(Protocol):
+    """What a judge may still spend. A sum is reserved before it is spent, so that judges at work together keep it."""
+
+    def reserve(self, usd: float) -> bool:
+        """Whether so much may be spent; if so, it counts as spent until it is settled."""
+
+    def settle(self, reserved_usd: float, spent_usd: float) -> None:
+        """Book what a reservation came to."""
 
 
 @dataclass(frozen=True, slots=True)
