@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy import derive
-from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.flow.asked import Reader
 from cacheproxy.flow.audit import Auditor
 from cacheproxy.flow.churn import ScopeChurn
@@ -40,7 +39,8 @@ if TYPE_CHECKING:
 
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.flow.routing import Routes
-    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Store, Upstream, VectorIndex
+    from cacheproxy.flow.spending import Spending
+    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Prices, Store, Upstream, VectorIndex
     from cacheproxy.server.metrics import Metrics
     from cacheproxy.settings import Settings
     from cacheproxy.tasks import TaskSet
@@ -88,6 +88,8 @@ def assemble(
     index: VectorIndex,
     embedder: Embedder | None,
     judge: Judge,
+    prices: Prices,
+    spending: Spending,
     upstream: Upstream,
     metrics: Metrics,
     tasks: TaskSet,
@@ -108,9 +110,8 @@ def assemble(
     rules = derive.rules(settings, secret=secret)
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
-    prices = GenaiPrices(clock=now, overrides=[derive.price(price) for price in settings.prices])
     hits = HitCounts()
-    teller = Teller([ledger, metrics, hits], price_version=prices.version, now=now, clock=clock)
+    teller = Teller([ledger, metrics, hits, spending], price_version=prices.version, now=now, clock=clock)
     l1, churn, withdrawn, explanations = L1(cache.l1_bytes), ScopeChurn(), Withdrawn(), Explanations()
     prompts = Prompts(store=store, loading=reads, l1=l1)
     pools = Pools(

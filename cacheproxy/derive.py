@@ -14,6 +14,7 @@ from cacheproxy.core.searching import SearchingModels
 from cacheproxy.core.vcache import VCachePolicy
 from cacheproxy.flow.asked import Rules, TenantRules
 from cacheproxy.flow.routing import ANTHROPIC, DEFAULT, Target
+from cacheproxy.judge.llm import JudgeModel
 from cacheproxy.model import Mode
 from cacheproxy.settings import Policy as PolicyName
 from cacheproxy.upstream.http import Deadlines
@@ -107,6 +108,15 @@ def policy(settings: Settings, *, prior: Likelihood | None) -> Policy:
             return ThresholdPolicy(settings.threshold, disabled)
         case PolicyName.VCACHE:
             return VCachePolicy(settings.max_wrong_per_hit, disabled)
+
+
+def judge_model(settings: Settings) -> JudgeModel | None:
+    """The model that compares answers, at the default upstream and with its key."""
+    if settings.judge_model is None:
+        return None
+    target = targets(settings)[DEFAULT]
+    headers = () if target.inject is None else (target.inject,)
+    return JudgeModel(settings.judge_model, f"{target.base_url}/chat/completions", target.name, headers)
 
 
 def budgets(settings: Settings) -> dict[str, float]:

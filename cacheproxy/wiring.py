@@ -23,15 +23,21 @@ import uvloop
 
 from cacheproxy import derive
 from cacheproxy.assembly import World, assemble
+from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.core.prior import shipped_prior
 from cacheproxy.errors import ConfigError, PortUnavailable
 from cacheproxy.flow.routing import DEFAULT, Routes
+from cacheproxy.flow.spending import Spending
+from cacheproxy.judge.chain import JudgeChain, automatic
+from cacheproxy.judge.equality import EqualityJudge
+from cacheproxy.judge.llm import LlmJudge
 from cacheproxy.server.admin import build_admin
 from cacheproxy.server.data_plane import DataPlane
 from cacheproxy.server.decisions import Decisions
 from cacheproxy.server.listen import admin_listener, data_listener
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.readiness import Readiness
+from cacheproxy.settings import JudgeName
 from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.sqlite import open_sqlite
 from cacheproxy.store.sqlite_labels import SqliteLabels
@@ -46,7 +52,7 @@ if TYPE_CHECKING:
     from cacheproxy.address import Address
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.ports import Embedder, Labels, Ledger, Store, VectorIndex
+    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Prices, Store, Upstream, VectorIndex
     from cacheproxy.settings import Settings
     from cacheproxy.store.sqlite import SqliteStore
 
@@ -57,6 +63,7 @@ GC_THRESHOLDS: Final = (50_000, 20, 50)
 SETTLE_S: Final = 2.0
 """At the end, for what was answered and is not stored yet."""
 _SECRET_BYTES: Final = 32
+_FENCE_BYTES: Final = 8
 _now: Final = time.time  # noqa: TID251 - the clock's one home
 _clock: Final = time.monotonic
 
@@ -139,6 +146,8 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         )
         tasks = await stack.enter_async_context(TaskSet("flow"))
         routes = Routes(derive.targets(settings))
+        prices = GenaiPrices(clock=_now, overrides=[derive.price(price) for price in settings.prices])
+        spending = Spending(settings.decision.judge_share)
         flow = assemble(
             settings,
             store=store,
@@ -146,6 +155,9 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             labels=labels,
             index=index,
             embedder=embedder,
+            judge=_judge(settings, embedder, upstream=upstream, prices=prices, spending=spending),
+            prices=prices,
+            spending=spending,
             upstream=upstream,
             metrics=metrics,
             tasks=tasks,
@@ -218,6 +230,27 @@ async def _embedder(settings: Settings, stack: AsyncExitStack, metrics: Metrics)
     except PortUnavailable as error:
         log.warning("no embedding model, so only identical requests are answered from the cache: %s", error)
         return None, error.message
+
+
+def _judge(
+    settings: Settings, embedder: Embedder | None, *, upstream: Upstream, prices: Prices, spending: Spending
+) -> Judge:
+    """Who compares cached answers with fresh ones."""
+    model = derive.judge_model(settings)
+    llm: Judge | None = None
+    if model is not None:
+        llm = LlmJudge(
+            model, upstream=upstream, prices=prices, budget=spending, fence=partial(secrets.token_hex, _FENCE_BYTES)
+        )
+    match settings.judge:
+        case JudgeName.AUTO:
+            return automatic(embedder, llm)
+        case JudgeName.EQUALITY:
+            return EqualityJudge()
+        case JudgeName.SEMANTIC:
+            return automatic(embedder, None)
+        case JudgeName.LLM:
+            return JudgeChain([EqualityJudge()] if llm is None else [EqualityJudge(), llm])
 
 
 def _index() -> VectorIndex:

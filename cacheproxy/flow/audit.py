@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from cacheproxy import jsontext
 from cacheproxy.core.policy import Serve
 from cacheproxy.core.pool import Label, Source
-from cacheproxy.model import NO_USAGE, Audited
+from cacheproxy.model import Audited, CheckKind, CheckVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 JUDGED: Final = 3
 """Candidates that a fresh answer is compared with until one says the same."""
+_SAID: Final = {True: CheckVerdict.RIGHT, False: CheckVerdict.WRONG, None: CheckVerdict.UNKNOWN}
 log = logging.getLogger(__name__)
 
 
@@ -123,16 +124,15 @@ class Auditor:
         )
 
     def _event(self, asked: Asked, verdict: Verdict) -> Audited:
-        said = "unknown" if verdict.same is None else "right" if verdict.same else "wrong"
+        said = _SAID[verdict.same]
         return Audited(
             at=self._now(),
             model=asked.view.model,
             tenant=asked.tenant,
             upstream=asked.route.target.name,
-            cost_usd=verdict.cost_usd,
-            usage=NO_USAGE,
-            kind="judge",
+            kind=CheckKind.JUDGE,
             verdict=said,
+            cost_usd=verdict.cost_usd,
         )
 
 

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cacheproxy.model import NO_USAGE, Audited, CacheStatus, Layer, Reason, Served, Usage
+from cacheproxy.model import NO_USAGE, Audited, CacheStatus, CheckKind, Layer, Reason, Served, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -122,10 +122,11 @@ class Teller:
                 model=outcome.entry.model if outcome.entry else asked.view.model,
                 tenant=asked.tenant,
                 upstream=asked.route.target.name,
-                cost_usd=outcome.cost_usd or 0.0,
+                kind=CheckKind.AUDIT,
                 usage=outcome.usage,
-                kind="audit",
-                verdict="",
+                cost_usd=outcome.cost_usd or 0.0,
+                unpriced=outcome.entry is not None and outcome.cost_usd is None,
+                price_version=self._price_version,
             )
         )
 
