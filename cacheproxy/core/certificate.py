@@ -6,8 +6,8 @@ Three statements, never confused:
   from the strictest score to looser ones with Clopper-Pearson's one-sided bound, over labels whose score comes from a
   model that was not fitted on their entry. It assumes that what comes is like what was labelled, and is relative to the
   judge.
-- ``estimated``: the best estimate of that share is within the budget, with nothing proven.
-- ``proven in service``: an anytime-valid bound over the random audits of hits that were really served.
+- ``estimated``: the best estimate of that share is within the budget it is given, with nothing proven.
+- ``proven``: in service, an anytime-valid bound over the random audits of hits that were really served.
 
 Pure. Sources: Clopper and Pearson 1934; uniform mixture martingale as in Ville's inequality (Robbins 1970).
 """
@@ -21,29 +21,44 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from scipy.special import betaincinv, betaln
 
-from cacheproxy.core.likelihood import sigmoid
+from cacheproxy.core.likelihood import logistic, sigmoid
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     Vector = NDArray[np.float64]
 
 ALPHA: Final = 0.05
+"""How often, at most, a statement with confidence may be false."""
 LABELS_TO_ESTIMATE: Final = 100
-"""Verdicts above a score before its error is estimated at all."""
+"""Verdicts at or above a score before its error is estimated at all."""
 SAFETY: Final = 1.3
+"""What a budget is multiplied by where it is held against an estimate, which so may exceed the budget by this."""
 NEWEST: Final = 3
+"""One part in so many of the labels, the newest, recalibrates the scores: older ones saw a cache less full ..."""
 FEWEST_NEWEST: Final = 300
+"""... but at least so many labels, where there are."""
 MISFIT: Final = 0.5
-"""The raw share of wrong labels above a score may be this part of the budget... see ``estimated``."""
+"""The raw share of wrong labels above a score counts this much: at 0.5 it may be twice the budget, since labels dwell
+on risky scores, but no more than that, whatever the recalibrated curve says."""
 TRAFFIC_NEEDED: Final = 20
+"""Recent requests at or above a score before the error there is estimated."""
 _SCANNED: Final = 100
+"""Scores that are looked at, at most, between the strictest and the loosest."""
 _GIVE_UP: Final = 6
+"""After so many times ``LABELS_TO_ESTIMATE`` without a score that passes, none is expected."""
 _BISECTIONS: Final = 60
+_FARTHEST: Final = 12.0
+"""Scores beyond this are as good as certain, and would pull a curve out of shape."""
+_CENTRE: Final = np.array([-0.3, 0.9])
+"""Intercept and slope that a calibration is held near: a little less sure than the scores say."""
+_RIDGE: Final = np.array([0.5, 2.0])
 
 
 def upper_bound(wrong: int, total: int, alpha: float) -> float:
-    """The one-sided Clopper-Pearson bound: the largest share of wrong ones that ``wrong`` of ``total`` do not refute."""
+    """The one-sided Clopper-Pearson bound: the largest share of wrong ones that is not refuted."""
     return 1.0 if wrong >= total else float(betaincinv(wrong + 1, total - wrong, 1 - alpha))
 
 
@@ -89,13 +104,11 @@ def certified(scores: Vector, right: Vector, *, budget: float, alpha: float) -> 
     Begins at the strictest score with enough labels above it for zero errors to be a proof, which is chosen without
     looking at a verdict, and ends at the first failure.
     """
-    order, wrong = _from_strict(scores, right)
     loosest: float | None = None
-    first = labels_needed(budget, alpha)
-    for count in range(first, len(order) + 1, max(1, len(order) // _SCANNED)):
-        if upper_bound(int(wrong[count - 1]), count, alpha) > budget:
+    for score, count, wrong in _scan(scores, right, labels_needed(budget, alpha)):
+        if upper_bound(wrong, count, alpha) > budget:
             break
-        loosest = float(scores[order[count - 1]])
+        loosest = score
     return loosest
 
 
@@ -106,18 +119,16 @@ def estimated(scores: Vector, right: Vector, traffic: Vector, *, budget: float) 
     the chance to be wrong at each score; that chance is the scores' own, recalibrated on the labels. Labels alone would
     count risky scores too much, since what is served is seldom labelled.
     """
-    order, wrong = _from_strict(scores, right)
     newest = max(len(scores) // NEWEST, FEWEST_NEWEST)
     curve = Calibration.of(scores[-newest:], right[-newest:])
     served = np.sort(traffic)[::-1]
     risk = np.cumsum(1 - curve.chance(served)) / np.arange(1, len(served) + 1)
     loosest: float | None = None
-    for count in range(LABELS_TO_ESTIMATE, len(order) + 1, max(1, len(order) // _SCANNED)):
-        score = float(scores[order[count - 1]])
+    for score, count, wrong in _scan(scores, right, LABELS_TO_ESTIMATE):
         above = int(np.searchsorted(-served, -score, side="right"))
         if above < TRAFFIC_NEEDED:
             continue
-        seen = (float(wrong[count - 1]) + 0.5) / (count + 1)
+        seen = (wrong + 0.5) / (count + 1)
         if max(float(risk[above - 1]), MISFIT * seen) <= budget:
             loosest = score
         elif loosest is not None or count > _GIVE_UP * LABELS_TO_ESTIMATE:
@@ -134,24 +145,29 @@ class Calibration:
 
     @classmethod
     def of(cls, scores: Vector, right: Vector) -> Calibration:
-        """Fitted on labels by Newton's method, held near the identity when they are few."""
-        scores = np.clip(scores, -12.0, 12.0)
-        rows = np.stack([np.ones(len(scores)), scores], axis=1)
-        start, ridge = np.array([-0.3, 0.9]), np.array([0.5, 2.0])
-        weights = start.copy()
-        for _ in range(25):
-            chance = sigmoid(rows @ weights)
-            slope = rows.T @ (chance - right) + ridge * (weights - start)
-            step = np.linalg.solve((rows * (chance * (1 - chance))[:, None]).T @ rows + np.diag(ridge), slope)
-            weights = weights - np.clip(step, -1.0, 1.0)
-        return cls(float(weights[0]), float(weights[1]))
+        """Fitted on labels, held near the scores' own when they are few."""
+        rows = np.stack([np.ones(len(scores)), _near(scores)], axis=1)
+        (intercept, slope), _ = logistic(rows, right, start=_CENTRE, ridge=_RIDGE)
+        return cls(float(intercept), float(slope))
 
     def chance(self, scores: Vector) -> Vector:
         """The chance to be right at each score."""
-        return sigmoid(self.intercept + self.slope * scores)
+        return sigmoid(self.intercept + self.slope * _near(scores))
 
 
-def _from_strict(scores: Vector, right: Vector) -> tuple[NDArray[np.intp], Vector]:
-    """Labels from the highest score down, and how many wrong ones there are up to each."""
-    order = np.argsort(-scores, kind="stable")
-    return order, np.cumsum(1.0 - right[order])
+def _near(scores: Vector) -> Vector:
+    return np.clip(scores, -_FARTHEST, _FARTHEST)
+
+
+def _scan(scores: Vector, right: Vector, first: int) -> Iterator[tuple[float, int, int]]:
+    """Scores from strict to loose, how many labels are at or above each, and how many of those are wrong.
+
+    Begins with the score of the ``first`` label. A score that several labels share counts them all: whoever serves from
+    it serves them all.
+    """
+    ranked = np.argsort(-scores, kind="stable")
+    descending = scores[ranked]
+    wrong = np.cumsum(1.0 - right[ranked])
+    for place in range(first - 1, len(ranked), max(1, len(ranked) // _SCANNED)):
+        count = int(np.searchsorted(-descending, -descending[place], side="right"))
+        yield float(descending[place]), count, int(wrong[count - 1])
