@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
 import traps
 import trials
+from domains import FILES, Embeddings, add_options, read_domain, split
+
 from cacheproxy.core.prior import load_prior, shipped_prior
 from cacheproxy.embed.local import DEFAULT_MODEL
 from cacheproxy.lab.corpus import corpus_of
@@ -36,7 +37,6 @@ from cacheproxy.lab.evaluate import Arm, certified, threshold, vcache
 from cacheproxy.lab.offline import EXACT, SEMANTIC, Rules, Run
 from cacheproxy.lab.streams import Part
 from cacheproxy.lab.tally import LIMITS, Tally
-from domains import FILES, Embeddings, add_options, read_domain, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -176,7 +176,9 @@ def streams(asked: argparse.Namespace, benches: Sequence[Bench], prior: Likeliho
         chosen += [NEIGHBORS, 1]
     results: dict[str, Any] = {}
     for bench in benches:
-        print(f"{bench.name}, {asked.part}: {len(bench.domain.classes):,} classes, {asked.orderings} x {asked.requests:,}")
+        print(
+            f"{bench.name}, {asked.part}: {len(bench.domain.classes):,} classes, {asked.orderings} x {asked.requests:,}"
+        )
         tallies = measure(bench, chosen, asked)
         results[bench.name] = {"arms": [tally.to_json() for tally in tallies], "static": best_static(tallies)}
     return results
@@ -216,7 +218,9 @@ def main() -> None:
             Bench(name, domain, corpus_of(domain.texts, embeddings.of(domain.texts))) for name, domain in parts.items()
         ]
         if asked.guarantee:
-            result = trials.guarantee(benches, prior, runs=asked.runs, requests=asked.requests, seed=asked.seed, jobs=asked.jobs)
+            result = trials.guarantee(
+                benches, prior, runs=asked.runs, requests=asked.requests, seed=asked.seed, jobs=asked.jobs
+            )
         elif asked.drift:
             result = trials.drift(benches, prior, orderings=asked.orderings, requests=asked.requests, seed=asked.seed)
         else:

@@ -18,8 +18,9 @@ from cacheproxy.lab.tally import Proportion
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from cacheproxy.core.likelihood import Likelihood
     from decision import Bench
+
+    from cacheproxy.core.likelihood import Likelihood
 
 BUDGETS = (0.01, 0.02, 0.05)
 SAMPLES = 2

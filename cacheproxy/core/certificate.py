@@ -127,9 +127,7 @@ def certified(scores: Vector, right: Vector, *, budget: float, alpha: float) -> 
     return loosest
 
 
-def estimated(
-    scores: Vector, right: Vector, counts: Vector, traffic: Vector, *, budget: float
-) -> float | None:
+def estimated(scores: Vector, right: Vector, counts: Vector, traffic: Vector, *, budget: float) -> float | None:
     """The loosest score from which the estimated share of wrong hits is within the budget; None where there is none.
 
     The estimate is the mean, over the ``traffic`` (scores of recent requests, labelled or not) that would be served, of
