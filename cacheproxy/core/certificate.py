@@ -52,6 +52,9 @@ FIRST_LOOK: Final = 300
 STRICTEST: Final = 1.5
 """The scan begins where there are so many times the labels that zero errors would need: with just enough of them a
 single unlucky verdict would undo any proof."""
+JUDGE_MISSES: Final = 0.03
+"""The share of wrong answers that the judge is taken to call right. The semantic judge errs in less, both ways, on the
+simulator's reworded answers; calling right ones wrong only costs hits."""
 _SCANNED: Final = 100
 """Scores that are looked at, at most, between the strictest and the loosest."""
 _GIVE_UP: Final = 6
@@ -81,7 +84,7 @@ def labels_needed(budget: float, alpha: float = ALPHA) -> int:
 
 
 def alpha_at(look: int, alpha: float = ALPHA) -> float:
-    """What the ``look``-th look (from 1) may spend, so that all looks together spend alpha."""
+    """What the ``look``-th look (from 1) may spend, so that all looks of one pool at one budget together spend alpha."""
     return 6 * alpha / (math.pi * look) ** 2
 
 
@@ -113,15 +116,19 @@ def proven(wrong: int, total: int, alpha: float = ALPHA) -> float:
     return high
 
 
-def certified(scores: Vector, right: Vector, *, budget: float, alpha: float) -> float | None:
+def certified(scores: Vector, right: Vector, counts: Vector, *, budget: float, alpha: float) -> float | None:
     """The loosest score from which serving is certified; None where nothing is.
 
     Begins at a strict score, chosen by the number of labels above it and without looking at a verdict, and ends at the
-    first failure.
+    first failure. The bound is widened for wrong answers that the judge missed. The share of wrong labels must be
+    within the budget also where each counts by ``counts``, as in ``estimated``: many labels of easy misses beside few
+    audits of hits prove little about hits.
     """
     loosest: float | None = None
     for score, count, wrong in _scan(scores, right, math.ceil(STRICTEST * labels_needed(budget, alpha))):
-        if upper_bound(wrong, count, alpha) > budget:
+        above = scores >= score
+        weighted = float(np.average(1 - right[above], weights=counts[above]))
+        if max(upper_bound(wrong, count, alpha) / (1 - JUDGE_MISSES), weighted) > budget:
             break
         loosest = score
     return loosest

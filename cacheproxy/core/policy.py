@@ -180,14 +180,15 @@ class CertifiedPolicy:
         stage = Stage.BOOTSTRAP if found.rule is None else found.rule.stage(budget)
         threshold = self._threshold(found.rule, stage, budget)
         assessed = Assessed(best, logit, threshold, tuple(groups[place] for place in ranked[1:]))
-        refusal = self._refusal(assessed, stage, tripped=found.tripped, tightened=budget < allowed)
+        hopeless = found.rule is not None and found.rule.hopeless(budget)
+        refusal = self._refusal(assessed, stage, tripped=found.tripped, barred=budget < allowed or hopeless)
         if refusal is not None:
             return Forward(refusal, nearest, assessed)
         if found.rule is not None and logit >= found.rule.threshold(budget).certified:
             stage = Stage.CERTIFIED
         return Serve(best.keys[0], stage, assessed)
 
-    def _refusal(self, assessed: Assessed, stage: Stage, *, tripped: bool, tightened: bool) -> Reason | None:
+    def _refusal(self, assessed: Assessed, stage: Stage, *, tripped: bool, barred: bool) -> Reason | None:
         """Why a candidate is not served; None where it is."""
         bootstrapped = stage is Stage.BOOTSTRAP
         unlikely = assessed.logit < assessed.threshold
@@ -195,7 +196,7 @@ class CertifiedPolicy:
             return Reason.TRIPPED
         if assessed.group.objection is not None and (bootstrapped or unlikely):
             return assessed.group.objection
-        if bootstrapped and (unlikely or tightened or self.certified_only):
+        if bootstrapped and (unlikely or barred or self.certified_only):
             return Reason.UNCERTIFIED
         if unlikely or (bootstrapped and assessed.group.similarity < self.bootstrap.similarity):
             return Reason.BELOW_THRESHOLD

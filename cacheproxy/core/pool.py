@@ -35,6 +35,9 @@ LABELS_LIVE_S: Final = 14 * 86_400.0
 """So have those that are older than this when the newest label comes."""
 LABELS_PER_ROOT: Final = 40
 """Errors cluster by answer: no answer speaks louder than this."""
+PROOFS_PER_ROOT: Final = 10
+"""... and of one answer only so many enter a proof, which takes labels to be independent. If an answer's verdicts were
+always all alike, a rule just at the budget would be certified in a fifth of the cases in place of a twentieth."""
 OBSERVED_PER_ROOT: Final = 256
 """Observations that vCache keeps of one answer: the first ones."""
 FAIR_SHARES: Final = 4
@@ -53,6 +56,8 @@ DRIFT_WINDOW: Final = 200
 """The latest requests, whose close decisions are counted ..."""
 DRIFT_DEVIATIONS: Final = 3.0
 """... and are too many when they are so many standard deviations over what was expected."""
+HOPELESS: Final = 2_000
+"""With so many labels and still no score at which the budget is kept, the bootstrap rule ends: it may break it too."""
 _FOLDS: Final = 5
 _NEVER: Final = math.inf
 
@@ -118,6 +123,10 @@ class Rule:
         known = [own for own in self.thresholds if own <= budget * (1 + 1e-9)]
         return self.thresholds[max(known)] if known else Threshold()
 
+    def hopeless(self, budget: float) -> bool:
+        """Whether many labels have shown no score at which the budget is kept."""
+        return self.labels >= HOPELESS and min(self.threshold(budget)) == _NEVER
+
     def stage(self, budget: float) -> Stage:
         """What may be said of what it serves."""
         threshold = self.threshold(budget)
@@ -143,6 +152,7 @@ def refit(
     rows = bent(matrix([label.features for label in kept]))
     right = np.array([label.right for label in kept], dtype=np.float64)
     counts = np.array([1 / label.inclusion for label in kept])
+    few = _few_of_each(kept)
     folds = np.array([zlib.crc32(label.root.encode()) % _FOLDS for label in kept])
     scores = np.zeros(len(kept))
     # Threads gain nothing on tables this small, and wait for each other where cores are busy: 20 times as long.
@@ -158,7 +168,7 @@ def refit(
     looser = Threshold(-_NEVER, -_NEVER)
     for each in sorted({*BUDGETS, budget}, reverse=True):
         estimated = certificate.estimated(scores, right, counts, recent, budget=each * certificate.LAG)
-        certified = certificate.certified(scores, right, budget=each, alpha=alpha)
+        certified = certificate.certified(scores[few], right[few], counts[few], budget=each, alpha=alpha)
         # A scan ends at its first failure, so a stricter budget may begin past where a looser one failed. It never
         # serves more.
         looser = thresholds[each] = Threshold(
@@ -167,6 +177,16 @@ def refit(
         )
     rule = Rule(model, thresholds, total)
     return replace(rule, grey=grey_share(recent, rule.threshold(budget)))
+
+
+def _few_of_each(labels: Sequence[Label]) -> NDArray[np.bool_]:
+    """The newest few labels of each answer, which a proof may rest on."""
+    of_root: Counter[str] = Counter()
+    chosen = np.zeros(len(labels), np.bool_)
+    for place in range(len(labels) - 1, -1, -1):
+        of_root[labels[place].root] += 1
+        chosen[place] = of_root[labels[place].root] <= PROOFS_PER_ROOT
+    return chosen
 
 
 def grey_share(scores: Matrix, threshold: Threshold) -> float:

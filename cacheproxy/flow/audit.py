@@ -1,8 +1,8 @@
 """Verdicts: what a fresh answer says of the cached one. Off the request's path, always.
 
 A miss that had a candidate is judged with the fresh answer at hand. A hit that a coin chose before the decision is
-asked again in the background. Either way the verdict becomes a label, and tells where the fresh answer belongs in the index:
-as a further key of an answer that says the same, or as one of its own.
+asked again in the background. Either way the verdict becomes a label, and tells where the fresh answer belongs in the
+index: as a further key of an answer that says the same, or as one of its own.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.coalesce import Outcome
-    from cacheproxy.model import Audited, Entry
+    from cacheproxy.model import Entry
     from cacheproxy.ports import Observer
 
 log = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ def always(logit):
 def rule(logit, **thresholds):
     """A rule whose model always says ``logit``. Thresholds are named by their budget in 1/10,000: ``b100`` is 1%."""
     known = {int(name[1:]) / 10_000: Threshold(*scores) for name, scores in thresholds.items()}
-    return Rule(always(logit), known, labels=100, looks=1)
+    return Rule(always(logit), known, labels=100)
 
 
 def label(at, *, right, similarity=None, root=None, source=Source.MISS, principal=""):
