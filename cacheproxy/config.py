@@ -59,13 +59,6 @@ class Known:
     """Whether it is a list or an object."""
 
 
-def load_settings(
-    *, flags: Mapping[str, Any], environ: Mapping[str, str] | None = None, cwd: Path | None = None
-) -> Settings:
-    """The settings that these sources give; see ``load``."""
-    return load(flags=flags, environ=environ, cwd=cwd).settings
-
-
 def load(*, flags: Mapping[str, Any], environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Loaded:
     """Read all sources. Raises ``ConfigError``.
 

@@ -31,7 +31,6 @@ from cacheproxy.model import Mode, Reason
 from cacheproxy.upstream.providers import PROVIDERS
 
 GUARDS: Final = tuple(r.value.removeprefix("guard-") for r in Reason if r.value.startswith("guard-"))
-_LATER_POLICIES: Final = ("certified", "vcache")
 _LATER_STORES: Final = ("redis", "rediss", "redis+cluster", "redis+sentinel")
 _MIB: Final = 1024 * 1024
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -91,7 +90,18 @@ HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), Aft
 class Policy(StrEnum):
     """How a similar question's answer is accepted."""
 
+    CERTIFIED = "certified"
     THRESHOLD = "threshold"
+    VCACHE = "vcache"
+
+
+class JudgeName(StrEnum):
+    """Who says whether a cached answer and a fresh one say the same."""
+
+    AUTO = "auto"
+    EQUALITY = "equality"
+    SEMANTIC = "semantic"
+    LLM = "llm"
 
 
 class Frozen(BaseModel):
@@ -144,6 +154,28 @@ class GuardSettings(Frozen):
         return frozenset(Reason(f"guard-{name}") for name in self.disabled)
 
 
+class DecisionSettings(Frozen):
+    """Finer points of how similar questions are decided on."""
+
+    aliases: Annotated[int, Field(ge=0)] = 32
+    """Further questions that one answer is found by, each judged to have that answer."""
+    certified_only: bool = False
+    """Serve nothing that is only estimated to keep the budget; the first questions still go by the bootstrap rule."""
+    bootstrap_similarity: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """The least similarity before there are verdicts enough for a rule; belongs to the embedding model."""
+    judge_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """What the judge model may cost, as a share of what was saved."""
+
+
+class NamespaceSettings(Frozen):
+    """What is different in one namespace."""
+
+    mode: Annotated[Mode, BeforeValidator(_mode_word)] | None = None
+    """Its mode, in place of the general one."""
+    max_wrong_per_hit: Annotated[float, Field(gt=0, le=0.5)] | None = None
+    """Its error budget, in place of the general one."""
+
+
 class CacheSettings(Frozen):
     """What is kept, for how long, and who may read it."""
 
@@ -169,6 +201,8 @@ class CacheSettings(Frozen):
     """A request header that names the tenant in place of the credential; only behind a gateway that sets it."""
     credential_proof_s: PositiveFloat = 3600
     """A credential reads the cache only while an upstream accepted it no longer ago than this."""
+    searching_models: tuple[str, ...] = ()
+    """Further models, by name or by a pattern such as my-agent-*, that look things up for each answer: never cached."""
     l1_bytes: Size = ByteSize(64 * _MIB)
     """Memory for the answers used most recently."""
 
@@ -187,10 +221,12 @@ class KeySettings(Frozen):
 
 
 class LimitSettings(Frozen):
-    """Bounds on what callers send."""
+    """Bounds on what callers send, and on what it sets off."""
 
     body_bytes: Size = ByteSize(32 * _MIB)
     """A longer request body to a cached API gets a 413."""
+    upstream_calls: PositiveInt = 1024
+    """Calls to upstreams at a time, those passed through included; a further one gets a 503 and when to come back."""
 
 
 class DeadlineSettings(Frozen):
@@ -206,10 +242,14 @@ class DeadlineSettings(Frozen):
     """The first byte of an upstream's answer."""
     between_bytes_s: PositiveFloat = 60
     """Each further byte of it."""
+    body_s: PositiveFloat = 60
+    """Each further byte of a caller's request; then it gets a 408."""
     abandon_s: Annotated[float, Field(ge=0)] = 2
     """After its last listener left, an upstream call is cancelled when this has passed."""
     drain_s: Annotated[float, Field(ge=0)] = 30
     """On SIGTERM, requests in flight may take this long to finish."""
+    unready_s: Annotated[float, Field(ge=0)] = 0
+    """Before that, /readyz says no and requests are still taken for this long: time for load balancers to see it."""
 
 
 class BatchingSettings(Frozen):
@@ -270,10 +310,21 @@ class Settings(Frozen):
     """sqlite:///PATH; unset, a database in the data directory."""
     mode: Annotated[Mode, BeforeValidator(_mode_word)] = Mode.SEMANTIC
     """semantic; shadow (exact hits only; what similarity would have answered is counted); exact; off."""
-    policy: Policy = Policy.THRESHOLD
-    """How a similar question's answer is accepted."""
+    policy: Annotated[Policy, BeforeValidator(_lowered)] = Policy.CERTIFIED
+    """How a similar question's answer is accepted: certified (keeps an error budget), threshold or vcache."""
+    max_wrong_per_hit: Annotated[float, Field(gt=0, le=0.5)] = 0.01
+    """The error budget of certified: the share of hits on similar questions that may be wrong. For vcache its delta."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.95
-    """The least cosine similarity, 0 to 1, at which a similar question's answer is served."""
+    """With the policy threshold: the least cosine similarity, 0 to 1, at which an answer is served."""
+    audit_rate: Annotated[float, Field(ge=0.05, le=1)] = 0.05
+    """The least share of hits on similar questions that the upstream is asked again for, in the background."""
+    judge: Annotated[JudgeName, BeforeValidator(_lowered)] = JudgeName.AUTO
+    """Who compares a cached answer with a fresh one: equality, semantic, llm, or auto (each where it can tell)."""
+    judge_model: Annotated[str, Field(min_length=1)] | None = None
+    """The model that the llm judge asks at the default upstream; unset, there is none."""
+    decision: DecisionSettings = DecisionSettings()
+    namespaces: dict[str, NamespaceSettings] = {}
+    """What is different for requests of some namespaces, by name."""
     guards: GuardSettings = GuardSettings()
     embedding_model: Annotated[str, Field(min_length=1)] = "sentence-transformers/all-MiniLM-L6-v2"
     """The sentence-transformers model that compares questions."""
@@ -305,13 +356,6 @@ class Settings(Frozen):
             return self.data_dir / "cacheproxy.sqlite3"
         return Path(self.store.removeprefix("sqlite:///")).expanduser()
 
-    @field_validator("policy", mode="before")
-    @classmethod
-    def _available(cls, value: object) -> object:
-        if value in _LATER_POLICIES:
-            raise ValueError(f"{value} is not available in this version; use {Policy.THRESHOLD}")
-        return value
-
     @field_validator("workers")
     @classmethod
     def _one_worker(cls, workers: int) -> int:
@@ -328,6 +372,12 @@ class Settings(Frozen):
             if not _NAME.fullmatch(name) or name in _RESERVED_NAMES:
                 raise ValueError(f"{name!r} cannot be a path's first segment: lower-case letters, digits, - and _ only")
         return upstreams
+
+    @model_validator(mode="after")
+    def _judged(self) -> Self:
+        if self.judge is JudgeName.LLM and self.judge_model is None:
+            raise ValueError("judge llm needs judge_model: the model that is asked at the default upstream")
+        return self
 
     @model_validator(mode="after")
     def _not_open(self) -> Self:

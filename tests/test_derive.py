@@ -1,14 +1,14 @@
 """What the settings mean to each part."""
 
 from cacheproxy import derive
-from cacheproxy.config import load_settings
+from cacheproxy.config import load
 from cacheproxy.model import Mode, Reason
 
 SECRET = b"s" * 32
 
 
 def _settings(**flags):
-    return load_settings(flags=flags, environ={})
+    return load(flags=flags, environ={}).settings
 
 
 def test_without_an_upstream_url_each_api_goes_to_its_own_provider():

@@ -51,6 +51,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         status = app(list(arguments), prog_name="cacheproxy", standalone_mode=False)
     except TyperException as error:
+        if not error.format_message():
+            return error.exit_code  # for want of a command the help was shown, which says it all
         return _fail(error.format_message() + _hint(error), error.exit_code)
     except typer.Abort:
         return _fail("cancelled", _FAILED)

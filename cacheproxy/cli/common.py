@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 from cacheproxy import jsontext
 from cacheproxy.config import Loaded, load
 from cacheproxy.errors import ConfigError
+from cacheproxy.settings import Settings
 
 _DURATION: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[smhdw])")
 _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -52,6 +53,15 @@ def settings_from(flags: Mapping[str, Any]) -> Loaded:
         return load(flags=flags)
     except ConfigError as error:
         raise Misuse(error.message) from None
+
+
+def existing(settings: Settings) -> Settings:
+    """These settings, if their store is there. Raises ``ConfigError``: an empty answer would hide a wrong directory."""
+    if not settings.database.is_file():
+        raise ConfigError(
+            f"there is no store at {settings.database}: name its --data-dir or --store, or run `cacheproxy serve` first"
+        )
+    return settings
 
 
 def seconds(text: str) -> float:

@@ -115,9 +115,12 @@ def credential(headers: Mapping[str, str], query: str) -> str:
     return "\n".join(parts)
 
 
-def credential_name(upstream: str, credential: str, *, secret: bytes) -> str:
-    """How a credential for an upstream is called in the store, where the credential itself never is."""
-    return keyed_hash("credential", upstream, credential, secret=secret)
+def credential_name(base_url: str, credential: str, *, secret: bytes) -> str:
+    """How a credential is called in the store, where it itself never is.
+
+    The upstream counts by its URL: what one server accepted says nothing about another that has taken over its name.
+    """
+    return keyed_hash("credential", base_url, credential, secret=secret)
 
 
 @lru_cache(maxsize=1024)

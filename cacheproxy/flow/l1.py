@@ -70,9 +70,3 @@ class L1:
         for entry_id in entry_ids:
             if (entry := self._by_id.get(entry_id)) is not None:
                 self.drop_key(entry.key)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._by_key.clear()
-        self._by_id.clear()
-        self._held = 0

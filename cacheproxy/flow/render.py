@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.told import Hit, Miss
     from cacheproxy.jsontext import Json
-    from cacheproxy.model import Entry
     from cacheproxy.wire.dialect import Dialect, Fresh
 
 JSON: Final = ("Content-Type", "application/json")
@@ -73,15 +72,16 @@ def hit_headers(hit: Hit, *, now: float) -> list[tuple[str, str]]:
         ("X-CacheProxy-Layer", hit.layer),
         ("X-CacheProxy-Entry", entry.id),
         ("X-CacheProxy-Cost", "0"),
-        ("X-CacheProxy-Saved", usd(entry.cost_usd)),
     ]
+    if entry.cost_usd is not None:
+        headers.append(("X-CacheProxy-Saved", usd(entry.cost_usd)))
     if hit.similarity is not None:
         headers.append(("X-CacheProxy-Similarity", f"{hit.similarity:.4f}"))
     return headers
 
 
 def miss_headers(miss: Miss, *, cost_usd: float | None = None) -> list[tuple[str, str]]:
-    """What is said of an answer from the upstream. The cost of a stream is not known before its first byte."""
+    """What is said of an answer from the upstream. ``cost_usd`` None: not known, as that of a stream that begins."""
     headers: list[tuple[str, str]] = [
         ("X-Cache-Status", miss.status),
         ("Cache-Status", f"cacheproxy; fwd={_FORWARDED[miss.status]}; detail={miss.reason}"),
@@ -94,18 +94,15 @@ def miss_headers(miss: Miss, *, cost_usd: float | None = None) -> list[tuple[str
     return headers
 
 
-def coalesced_headers(entry: Entry | None) -> list[tuple[str, str]]:
-    """What is said of an answer shared with an equal request in flight; of a stream the saving is not known yet."""
-    headers = [
+def coalesced_headers() -> list[tuple[str, str]]:
+    """What is said of an answer shared with an equal request in flight, before its end: the saving is not known yet."""
+    return [
         ("X-Cache-Status", CacheStatus.HIT.value),
         ("Age", "0"),
         ("Cache-Status", f"cacheproxy; hit; detail={Layer.COALESCED}"),
         ("X-CacheProxy-Layer", Layer.COALESCED.value),
         ("X-CacheProxy-Cost", "0"),
     ]
-    if entry is not None:
-        headers += [("X-CacheProxy-Entry", entry.id), ("X-CacheProxy-Saved", usd(entry.cost_usd))]
-    return headers
 
 
 def failure(dialect: Dialect, error: ProxyError) -> Whole:

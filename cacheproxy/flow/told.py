@@ -1,4 +1,4 @@
-"""Tells every observer about each finished request, once."""
+"""Tells every observer about each finished request and each check, once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cacheproxy.model import NO_USAGE, CacheStatus, Layer, Reason, Served, Usage
+from cacheproxy.model import NO_USAGE, Audited, CacheStatus, CheckKind, Layer, Reason, Served, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ class Saved:
     """What the cache spared the caller."""
 
     usage: Usage = NO_USAGE
-    usd: float = 0.0
+    usd: float | None = 0.0
     ms: float = 0.0
 
 
@@ -77,7 +77,8 @@ class Teller:
             entry_id=entry.id,
             similarity=hit.similarity,
             saved_usage=entry.usage,
-            saved_usd=entry.cost_usd,
+            saved_usd=entry.cost_usd or 0.0,
+            unpriced=entry.cost_usd is None,
             saved_ms=entry.latency_ms,
         )
 
@@ -92,7 +93,8 @@ class Teller:
             reason=None if outcome.entry else Reason.NO_ENTRY,
             entry_id=outcome.entry.id if outcome.entry else "",
             saved_usage=outcome.usage,
-            saved_usd=outcome.cost_usd,
+            saved_usd=outcome.cost_usd or 0.0,
+            unpriced=outcome.cost_usd is None,
         )
 
     def missed(self, asked: Asked, miss: Miss, outcome: Outcome, saved: Saved = NOTHING_SAVED) -> None:
@@ -105,11 +107,32 @@ class Teller:
             reason=miss.reason,
             similarity=miss.similarity,
             usage=outcome.usage,
-            cost_usd=outcome.cost_usd,
+            cost_usd=outcome.cost_usd or 0.0,
             saved_usage=saved.usage,
-            saved_usd=saved.usd,
+            saved_usd=saved.usd or 0.0,
+            unpriced=outcome.cost_usd is None or saved.usd is None,
             upstream_ms=outcome.upstream_ms,
         )
+
+    def asked_again(self, asked: Asked, outcome: Outcome) -> None:
+        """The upstream was asked for an audit: that costs what an answer costs."""
+        self.audited(
+            Audited(
+                at=self._now(),
+                model=outcome.entry.model if outcome.entry else asked.view.model,
+                tenant=asked.tenant,
+                upstream=asked.route.target.name,
+                kind=CheckKind.AUDIT,
+                usage=outcome.usage,
+                cost_usd=outcome.cost_usd or 0.0,
+                unpriced=outcome.entry is not None and outcome.cost_usd is None,
+                price_version=self._price_version,
+            )
+        )
+
+    def audited(self, event: Audited) -> None:
+        """An answer of the cache was checked."""
+        self._tell_each(lambda observer: observer.audited(event))
 
     def _tell(self, asked: Asked, **what: Any) -> None:
         event = Served(
@@ -121,8 +144,11 @@ class Teller:
             price_version=self._price_version,
             **what,
         )
+        self._tell_each(lambda observer: observer.served(event))
+
+    def _tell_each(self, tell: Callable[[Observer], None]) -> None:
         for observer in self._observers:
             try:
-                observer.served(event)
+                tell(observer)
             except Exception:
                 log.exception("an observer failed")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from aiohttp import web
 
+from cacheproxy.address import Address
 from cacheproxy.errors import BadRequest, ConfigError
 from cacheproxy.jsontext import dump, parse
 from cacheproxy.lab.sim_api import error_body
@@ -117,8 +118,7 @@ async def serving(
         try:
             await web.TCPSite(runner, options.host, options.port).start()
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise ConfigError(f"Cannot listen on {options.host}:{options.port} ({reason}): choose another.") from error
+            raise Address(options.host, options.port).taken(error) from error
         host, port = runner.addresses[0][:2]
         yield f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
     finally:

@@ -146,7 +146,10 @@ async def open_database(path: Path, *, clock: Callable[[], float]) -> AsyncItera
     A corrupt file is moved aside and replaced by an empty one. ``clock`` gives seconds since the epoch. Raises
     ``ConfigError``.
     """
-    with translating({sqlite3.Error: ConfigError, OSError: ConfigError}, f"cannot open the store at {path}"):
+    with translating(
+        {sqlite3.Error: ConfigError, OSError: ConfigError},
+        f"cannot open the store at {path} (--data-dir or --store names another)",
+    ):
         writer, reader = await asyncio.to_thread(open_connections, path, now=clock())
     database = Database(path, writer, reader)
     try:

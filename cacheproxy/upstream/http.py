@@ -3,7 +3,8 @@
 What it promises: nothing is added to a request but Host and framing, nothing is decoded, redirects and cookies are the
 caller's business, proxies from the environment are not used, and leaving a ``send`` block early closes the connection
 so that the upstream stops working. Every failure is an ``UpstreamUnreachable`` or an ``UpstreamTimeout`` whose message
-names the host and what to check, and never a path, a query or a header.
+names the host and what to check, and never a path, a query or a header. Past the most calls that may be under way
+at a time, a further one is refused at once (``Overloaded``): waiting calls would only hold memory and patience.
 
 What is sent again: a pooled connection may be closed by the server just when a request is written to it. aiohttp then
 repeats GET, HEAD, OPTIONS, TRACE, PUT and DELETE once on another connection, unless the body was already consumed. A
@@ -22,7 +23,7 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from cacheproxy.errors import ProxyError, UpstreamTimeout, UpstreamUnreachable
+from cacheproxy.errors import Overloaded, ProxyError, UpstreamTimeout, UpstreamUnreachable
 from cacheproxy.upstream.quick import LARGEST, QuickClient
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _SLICE: Final = 64 * 1024
 """Longer bodies than the quick client's go out in slices, each with a deadline."""
 _MAX_HEADER_BYTES: Final = 64 * 1024  # aiohttp's 8 KiB is less than some providers' cookies and policies take
 _FOREIGN: Final = (aiohttp.ClientError, HttpProcessingError, OSError, ValueError)
+_COME_BACK_S: Final = 1.0
 _AUTO_HEADERS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -52,12 +54,14 @@ class Deadlines:
 
 
 class HttpUpstream:
-    """Sends requests through one pool of connections, as many as are needed.
+    """Sends requests through one pool of connections, as many as are needed, at most ``most_calls`` at a time.
 
-    Built in a running event loop; an async context manager.
+    Built in a running event loop; an async context manager. ``calls`` counts those under way.
     """
 
-    def __init__(self, deadlines: Deadlines | None = None) -> None:
+    def __init__(self, deadlines: Deadlines | None = None, *, most_calls: int = 1024) -> None:
+        self.calls = 0
+        self._most_calls = most_calls
         self._deadlines = deadlines or Deadlines()
         connector = aiohttp.TCPConnector(limit=0)
         timeout = aiohttp.ClientTimeout(
@@ -81,20 +85,28 @@ class HttpUpstream:
 
         An exception that the request's own body raises passes through as it is.
         """
-        url = URL(request.url, encoded=True)
+        if self.calls >= self._most_calls:
+            message = f"{self.calls} upstream calls are under way, as many as limits.upstream_calls allows: try again"
+            raise Overloaded(message, retry_after_s=_COME_BACK_S)
+        self.calls += 1
+        try:
+            url = _url(request.url)
+            async with await self._answer(request, url) as response:
+                yield _HttpResponse(response, url, self._deadlines)
+        finally:
+            self.calls -= 1
+
+    async def _answer(self, request: UpstreamRequest, url: URL) -> aiohttp.ClientResponse | QuickAnswer:
+        """The answer's head, by the shortest way that the request can go."""
         body = request.body
-        response: aiohttp.ClientResponse | QuickAnswer
         if self._quick.takes(request, url):
             try:
-                response = await self._quick.ask(request, url)
+                return await self._quick.ask(request, url)
             except _FOREIGN as error:
                 raise _translated(error, url, self._deadlines.first_byte_s) from error
-        elif body is None or (isinstance(body, bytes) and len(body) <= LARGEST):
-            response = await self._request(request, url, request.headers, body)
-        else:
-            response = await self._upload(request, url, body)
-        async with response:
-            yield _HttpResponse(response, url, self._deadlines)
+        if body is None or (isinstance(body, bytes) and len(body) <= LARGEST):
+            return await self._request(request, url, request.headers, body)
+        return await self._upload(request, url, body)
 
     async def _request(
         self,
@@ -210,6 +222,15 @@ class _HttpResponse:
             return  # it has all come, and the connection may already serve another request
         connection.protocol.read_timeout = seconds
         connection.protocol.start_timeout()
+
+
+def _url(text: str) -> URL:
+    """The URL, with its path and query to the byte: aiohttp sends what yarl calls ``raw_path_qs``."""
+    url = URL(text, encoded=True)
+    if text.endswith(url.raw_path_qs):
+        return url
+    # yarl drops a "?" with nothing behind it, and what follows a "#". In a path that is encoded already it keeps both.
+    return url.with_path("/" + text.partition("://")[2].partition("/")[2], encoded=True)
 
 
 async def _sliced(body: bytes) -> AsyncIterator[bytes]:

@@ -1,12 +1,13 @@
 """What every ``Ledger`` promises, whichever adapter keeps it."""
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from cacheproxy.errors import BadRequest
-from cacheproxy.model import CacheStatus, Layer, Reason, Served, Tally, Usage
+from cacheproxy.model import Audited, CacheStatus, CheckKind, CheckVerdict, Layer, Reason, Served, Tally, Usage
 from cacheproxy.store.database import open_database
 from cacheproxy.store.sqlite_ledger import SqliteLedger
 
@@ -37,6 +38,18 @@ HIT = MISS._replace(
     saved_usage=Usage(100, 50),
     saved_usd=0.25,
     saved_ms=897.0,
+)
+
+AUDIT = Audited(
+    at=NOON,
+    model="gpt-4o-mini",
+    tenant="alice",
+    upstream="openai",
+    kind=CheckKind.AUDIT,
+    verdict=CheckVerdict.RIGHT,
+    usage=Usage(100, 50, estimated=True),
+    cost_usd=0.125,
+    price_version="prices 1",
 )
 
 
@@ -157,6 +170,38 @@ async def test_estimated_requests_are_counted(ledger):
     guessed_saving = HIT._replace(saved_usage=Usage(5, 5, estimated=True))
     (tally,) = await booked(ledger, MISS, HIT, guessed, guessed_saving)
     assert (tally.requests, tally.estimated) == (4, 2)
+
+
+async def test_requests_without_a_price_are_counted_and_add_nothing(ledger):
+    bought, saved = MISS._replace(cost_usd=0.0, unpriced=True), HIT._replace(saved_usd=0.0, unpriced=True)
+    (tally,) = await booked(ledger, MISS, HIT, bought, saved)
+    assert (tally.requests, tally.unpriced) == (4, 2)
+    assert (tally.cost_usd, tally.saved_usd) == (0.25, 0.25)
+
+
+async def test_checks_are_booked_apart_from_what_answers_cost(ledger):
+    ledger.audited(AUDIT)
+    ledger.audited(replace(AUDIT, kind=CheckKind.JUDGE, cost_usd=0.0625))
+    (tally,) = await booked(ledger, MISS, HIT, HIT)
+    assert (tally.requests, tally.cost_usd, tally.saved_usd) == (3, 0.25, 0.5)
+    assert (tally.audit_usd, tally.judge_usd) == (0.125, 0.0625)
+    assert tally.net_saved_usd == 0.3125
+    assert (tally.input_tokens, tally.estimated) == (100, 0)
+
+
+async def test_checks_are_in_the_groups_of_what_they_asked(ledger):
+    ledger.audited(replace(AUDIT, model="judge", kind=CheckKind.JUDGE))
+    tallies = await booked(ledger, HIT, by=["model", "tenant", "upstream", "layer"])
+    assert [(tally.group["model"], tally.group["layer"], tally.judge_usd) for tally in tallies] == [
+        ("gpt-4o-mini", "semantic", 0.0),
+        ("judge", "", 0.125),
+    ]
+
+
+async def test_checks_without_a_price_are_counted(ledger):
+    ledger.audited(replace(AUDIT, cost_usd=0.0, unpriced=True))
+    (tally,) = await booked(ledger)
+    assert (tally.requests, tally.unpriced) == (0, 1)
 
 
 @pytest.mark.parametrize("name", ["weather", "", "requests", "model; DROP TABLE ledger"])

@@ -8,22 +8,28 @@ import asyncio
 import json
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from random import Random
 
 import pytest
 from multidict import CIMultiDict
 
-from cacheproxy import derive, wiring
+from cacheproxy import assembly, derive, wiring
+from cacheproxy.assembly import assemble
 from cacheproxy.core import scope
+from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.embed.hashed import HashedEmbedder
 from cacheproxy.errors import TooLarge
 from cacheproxy.flow import recall
 from cacheproxy.flow.messages import Streamed
 from cacheproxy.flow.routing import Routes
+from cacheproxy.flow.spending import Spending
 from cacheproxy.index.flat import FlatIndex
+from cacheproxy.judge.equality import EqualityJudge
 from cacheproxy.model import Entry, Usage
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.settings import Settings
 from cacheproxy.store.sqlite import open_sqlite
+from cacheproxy.store.sqlite_labels import SqliteLabels
 from cacheproxy.tasks import TaskSet
 from cacheproxy.upstream.scripted import EVENT_STREAM, Answer, ScriptedUpstream
 from cacheproxy.wire.dialects import DIALECTS
@@ -107,9 +113,13 @@ class Notebook:
     """A ledger that keeps the events themselves."""
 
     events: list = field(default_factory=list)
+    audits: list = field(default_factory=list)
 
     def served(self, event):
         self.events.append(event)
+
+    def audited(self, event):
+        self.audits.append(event)
 
     async def flush(self):
         pass
@@ -271,8 +281,6 @@ class World:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(wiring, "_now", clock)
-    monkeypatch.setattr(wiring, "_clock", clock)
     monkeypatch.setattr(recall, "PLACING_S", 1.0)
     return clock
 
@@ -292,10 +300,12 @@ async def open_world(tmp_path, clock):
             exact_only=False,
             around_store=lambda store: store,
             around_index=lambda index: index,
+            judge=None,
             proven=True,
             deadlines=None,
             **settings,
         ):
+            settings.setdefault("policy", "threshold")  # what most tests are about decides without a history
             chosen = Settings(
                 upstream_url=BASE, data_dir=tmp_path / "data", deadlines={**PATIENT, **(deadlines or {})}, **settings
             )
@@ -309,22 +319,31 @@ async def open_world(tmp_path, clock):
                         await index.add(row)
             if proven:
                 secret = wiring._secret(chosen.data_dir)
-                for name in ("default", "anthropic"):
-                    await store.prove(scope.credential_name(name, CREDENTIAL, secret=secret), clock.now)
+                await store.prove(scope.credential_name(BASE, CREDENTIAL, secret=secret), clock.now)
             upstream = script if isinstance(script, ScriptedUpstream) else ScriptedUpstream(script)
             notebook = Notebook()
             tasks = await stack.enter_async_context(TaskSet("test"))
-            flow = wiring._assemble(
+            labels = SqliteLabels(store.database)
+            flow = assemble(
                 chosen,
                 store=around_store(store),
                 ledger=notebook,
+                labels=labels,
                 index=around_index(index),
                 embedder=embedder,
+                judge=judge or EqualityJudge(),
+                prices=GenaiPrices(clock=clock, overrides=[derive.price(price) for price in chosen.prices]),
+                spending=Spending(chosen.decision.judge_share),
                 upstream=upstream,
                 metrics=Metrics(),
                 tasks=tasks,
                 routes=Routes(derive.targets(chosen)),
+                prior=None,
+                secret=wiring._secret(chosen.data_dir),
+                world=assembly.World(clock, clock, Random(0)),
             )
+            await flow.pools.load()
+            await flow.withdrawn.load(labels)
             return World(
                 flow=flow,
                 upstream=upstream,

@@ -98,7 +98,7 @@ async def test_one_of_several_samples_is_drawn(exact_over, make_entry, draw, cho
 async def test_too_few_samples_ask_for_more(exact_over, make_entry):
     exact, l1 = exact_over(Shelf(make_entry(id="1"), make_entry(id="2")), samples=3)
     assert await exact.find(KEY, max_age_s=None) is Reason.SAMPLING
-    l1.clear()
+    l1.drop_key(KEY)
     l1.keep([make_entry(id="2")])
     assert await exact.find(KEY, max_age_s=None) is Reason.SAMPLING
     assert len(l1.find(KEY)) == 2

@@ -11,7 +11,7 @@ from cacheproxy.flow.asked import Reader, Rules, TenantRules
 from cacheproxy.flow.coalesce import Outcome
 from cacheproxy.flow.routing import Route, Target
 from cacheproxy.flow.told import Hit, Miss, Saved, Teller
-from cacheproxy.model import NO_USAGE, CacheStatus, Layer, Reason, Usage
+from cacheproxy.model import NO_USAGE, Audited, CacheStatus, CheckKind, CheckVerdict, Layer, Reason, Usage
 from cacheproxy.wire.dialects import DIALECTS
 
 PATH = "/v1/chat/completions"
@@ -26,12 +26,16 @@ class Notes:
     def served(self, event):
         self.events.append(event)
 
+    audited = served
+
 
 class Breaks:
     """Fails at everything."""
 
     def served(self, event):
         raise RuntimeError("bug")
+
+    audited = served
 
 
 @pytest.fixture
@@ -93,3 +97,9 @@ async def test_a_joiner_is_told_as_a_hit_only_where_there_was_an_answer(teller, 
     assert (answered.status, answered.layer, answered.saved_usd) == (CacheStatus.HIT, Layer.COALESCED, 0.5)
     assert (answered.cost_usd, answered.saved_usage) == (0.0, Usage(1, 2))
     assert (failed.status, failed.layer, failed.http_status, failed.saved_usd) == (CacheStatus.MISS, None, 502, 0.0)
+
+
+async def test_a_check_is_told_to_every_observer_even_where_one_fails(teller, notes):
+    event = Audited(at=1.0, model="m", tenant="t", upstream="u", kind=CheckKind.AUDIT, verdict=CheckVerdict.WRONG)
+    teller.audited(event)
+    assert notes.events == [event]

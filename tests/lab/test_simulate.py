@@ -156,5 +156,5 @@ async def test_it_serves_until_it_is_told_to_stop(session, number):
 async def test_an_address_that_is_taken_is_named(simulate):
     async with simulate() as base:
         port = int(base.rsplit(":", 1)[1])
-        with pytest.raises(ConfigError, match=f"Cannot listen on 127.0.0.1:{port}"):
+        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
             await run_simulate(SimulateOptions(port=port))

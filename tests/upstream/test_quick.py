@@ -1,4 +1,4 @@
-"""What goes the quick way. That it comes to the same as the long way is tested in test_http.py, both ways."""
+"""What goes the quick way. That it comes to the same as the long way is tested both ways, in the tests of ``http``."""
 
 from __future__ import annotations
 
