@@ -39,6 +39,7 @@ def read_questions(path: Path) -> list[Question]:
     """The questions in a file of JSON lines, gzip or not, in the order of the file.
 
     A line is an object with ``text``, ``question`` or ``prompt``, and may have ``class`` or ``intent``, and ``at``.
+    Or it holds a whole class: ``class`` or ``intent``, and a list of its ``questions``.
     Raises ``BadRequest``, which names the line, for anything else and for a file that cannot be read or is empty.
     """
     try:
@@ -47,7 +48,12 @@ def read_questions(path: Path) -> list[Question]:
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or "it is no gzip file"
         raise BadRequest(f"Cannot read the questions in {path}: {reason}.") from error
-    questions = [_question(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    questions = [
+        question
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+        for question in _questions(line, f"{path}, line {number}")
+    ]
     if not questions:
         raise BadRequest(f"There are no questions in {path}.")
     return questions
@@ -70,21 +76,24 @@ def draw(questions: Sequence[Question], count: int, *, zipf: float, seed: int) -
     return [Question(questions[order[rank]].text, questions[order[rank]].label) for rank in ranks]
 
 
-def _question(line: bytes, where: str) -> Question:
+def _questions(line: bytes, where: str) -> list[Question]:
     try:
         fields = parse(line)
     except ValueError as error:
         raise BadRequest(f"{where}: this is not JSON ({error}).") from error
     if not isinstance(fields, dict):
         raise BadRequest(f"{where}: a line must be a JSON object.")
-    text = _first(fields, _TEXT_FIELDS)
+    text, label = _first(fields, _TEXT_FIELDS), _first(fields, _CLASS_FIELDS)
+    if text is None and isinstance(texts := fields.get("questions"), list):
+        if label is None or not all(isinstance(text, str) and text.strip() for text in texts):
+            raise BadRequest(f"{where}: 'questions' must be questions of one 'class' or 'intent'.")
+        return [Question(text, str(label)) for text in texts]
     if not isinstance(text, str) or not text.strip():
         raise BadRequest(f"{where}: there is no question in 'text', 'question' or 'prompt'.")
-    label = _first(fields, _CLASS_FIELDS)
     at = fields.get("at")
     if at is not None and (isinstance(at, bool) or not isinstance(at, int | float)):
         raise BadRequest(f"{where}: 'at' must be a number of seconds.")
-    return Question(text, None if label is None else str(label), None if at is None else float(at))
+    return [Question(text, None if label is None else str(label), None if at is None else float(at))]
 
 
 def _first(fields: dict[str, Json], names: Iterable[str]) -> Json:
