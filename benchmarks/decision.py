@@ -9,9 +9,12 @@ Classes stand for answers: whatever answers one question of a class is taken to 
 the truth. By default only the half of the classes is used that neither the prior nor a constant was tuned on (--part).
 Wrong is per semantic hit; its 95% interval is Clopper and Pearson's, over all orderings. The last line is JSON.
 
-Arms: exact, static (--thresholds, as the field does it: no guards), guarded (the same with guards), vcache, ours (budgets
-.01, .02, .05), cold (no prior), judge (3% of the verdicts wrong), minus (a stage left out each), ceiling (the right
-answer is among the eight nearest of all questions asked before).
+Arms: exact, static (--thresholds, as the field does it: no guards), guarded (the same with guards), vcache, ours
+(budgets .01, .02, .05), cold (no prior), judge (3% of the verdicts wrong), minus (a stage left out each), ceiling (the
+right answer is among the eight nearest of all questions asked before).
+
+Where all classes of a domain are to be reported on (--part all), name a prior that was trained on the others:
+`python benchmarks/prior.py --only banking77,qqp --out FILE`, then --domains clinc150 --part all --prior FILE.
 """
 
 from __future__ import annotations
@@ -26,9 +29,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
 import traps
 import trials
+from domains import FILES, Embeddings, add_options, read_domain, split
+
 from cacheproxy.core.prior import load_prior, shipped_prior
 from cacheproxy.embed.local import DEFAULT_MODEL
 from cacheproxy.lab.corpus import corpus_of
@@ -36,7 +40,6 @@ from cacheproxy.lab.evaluate import Arm, certified, threshold, vcache
 from cacheproxy.lab.offline import EXACT, SEMANTIC, Rules, Run
 from cacheproxy.lab.streams import Part
 from cacheproxy.lab.tally import LIMITS, Tally
-from domains import FILES, Embeddings, add_options, read_domain, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -176,7 +179,9 @@ def streams(asked: argparse.Namespace, benches: Sequence[Bench], prior: Likeliho
         chosen += [NEIGHBORS, 1]
     results: dict[str, Any] = {}
     for bench in benches:
-        print(f"{bench.name}, {asked.part}: {len(bench.domain.classes):,} classes, {asked.orderings} x {asked.requests:,}")
+        print(
+            f"{bench.name}, {asked.part}: {len(bench.domain.classes):,} classes, {asked.orderings} x {asked.requests:,}"
+        )
         tallies = measure(bench, chosen, asked)
         results[bench.name] = {"arms": [tally.to_json() for tally in tallies], "static": best_static(tallies)}
     return results
@@ -216,7 +221,9 @@ def main() -> None:
             Bench(name, domain, corpus_of(domain.texts, embeddings.of(domain.texts))) for name, domain in parts.items()
         ]
         if asked.guarantee:
-            result = trials.guarantee(benches, prior, runs=asked.runs, requests=asked.requests, seed=asked.seed, jobs=asked.jobs)
+            result = trials.guarantee(
+                benches, prior, runs=asked.runs, requests=asked.requests, seed=asked.seed, jobs=asked.jobs
+            )
         elif asked.drift:
             result = trials.drift(benches, prior, orderings=asked.orderings, requests=asked.requests, seed=asked.seed)
         else:

@@ -2,8 +2,8 @@
 
     python benchmarks/prior.py --data DIR [--cache DIR] [--only clinc150,qqp] [--orderings 2] [--out FILE]
 
-Streams of every domain go through a proxy in shadow mode; the prior is fitted on the verdicts. ``--only`` leaves domains
-out, to see what the prior is worth on one that it was not trained on.
+Streams of every domain go through a proxy in shadow mode; the prior is fitted on the verdicts. ``--only`` leaves
+domains out, to see what the prior is worth on one that it was not trained on.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from domains import FILES, Embeddings, add_options, read_domain, split
+
 import cacheproxy
 from cacheproxy.core.prior import TrainedOn, dump_prior, train
 from cacheproxy.embed.local import DEFAULT_MODEL
 from cacheproxy.lab.streams import Part
 from cacheproxy.lab.training import verdicts_on_stream
-from domains import FILES, Embeddings, add_options, read_domain, split
 
 SHIPPED = Path(cacheproxy.__file__).parent / "data" / "prior.json"
 

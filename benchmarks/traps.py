@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from domains import FILES, read_domain
 
 from cacheproxy.core.pool import Pool
 from cacheproxy.lab import offline
@@ -18,17 +19,17 @@ from cacheproxy.lab.labelled import read_labelled
 from cacheproxy.lab.lookalikes import LOOKALIKES
 from cacheproxy.lab.streams import Domain, Part
 from cacheproxy.lab.tally import Proportion
-from domains import FILES, read_domain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from domains import Embeddings
+
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.core.pool import Rule
     from cacheproxy.lab.labelled import Pair
     from cacheproxy.lab.tally import Tally
-    from domains import Embeddings
 
 BUDGETS = (0.01, 0.02)
 REQUESTS = 6_000

@@ -24,6 +24,10 @@ from cacheproxy.core.monitor import Monitor
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float64]
+
 LABELS_KEPT: Final = 4_000
 """Older ones have aged out."""
 LABELS_LIVE_S: Final = 14 * 86_400.0
@@ -123,15 +127,8 @@ def refit(
     ``total`` counts all labels that ever came. Scores for thresholds come from models that did not see their label's
     answer: five folds by root. ``budget`` is the operator's; the rule knows stricter and looser ones too.
     """
-    kept = _capped(labels)
-    rows = bent(matrix([label.features for label in kept]))
-    right = np.array([label.right for label in kept], dtype=np.float64)
-    folds = np.array([zlib.crc32(label.root.encode()) % _FOLDS for label in kept])
-    scores = np.zeros(len(kept))
-    for fold in range(_FOLDS):
-        others = folds != fold
-        if not others.all():
-            scores[~others] = rows[~others] @ fit(rows[others], right[others], prior=prior).weights
+    kept = capped(labels)
+    rows, right, scores = cross_scored(kept, prior)
     model = fit(rows, right, prior=prior)
     recent = model.logits(matrix(traffic))
     looks = 1 if rule is None else rule.looks + 1
@@ -144,7 +141,20 @@ def refit(
     return Rule(model, thresholds, total, looks)
 
 
-def _capped(labels: Sequence[Label]) -> list[Label]:
+def cross_scored(labels: Sequence[Label], prior: Likelihood | None) -> tuple[Matrix, Matrix, Matrix]:
+    """The labels' bent features, whether they are right, and the log odds by a model that did not see their answer."""
+    rows = bent(matrix([label.features for label in labels]))
+    right = np.array([label.right for label in labels], dtype=np.float64)
+    folds = np.array([zlib.crc32(label.root.encode()) % _FOLDS for label in labels])
+    scores = np.zeros(len(labels))
+    for fold in range(_FOLDS):
+        others = folds != fold
+        if not others.all():
+            scores[~others] = rows[~others] @ fit(rows[others], right[others], prior=prior).weights
+    return rows, right, scores
+
+
+def capped(labels: Sequence[Label]) -> list[Label]:
     """The newest labels: at most so many of one answer, and of one caller four times a fair share."""
     newest = labels[-LABELS_KEPT:]
     principals = {label.principal for label in newest}

@@ -61,7 +61,7 @@ def load_prior(text: str, *, embedding_model: str) -> Likelihood:
     except ValueError as error:
         raise ConfigError(f"the prior is not JSON ({error}); {_REMEDY}") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise ConfigError(f"this is no prior: it lacks \"format\": \"{FORMAT}\"; {_REMEDY}")
+        raise ConfigError(f'this is no prior: it lacks "format": "{FORMAT}"; {_REMEDY}')
     if document.get("version") != VERSION or document.get("features") != list(FEATURE_NAMES):
         raise ConfigError(
             f"the prior was made for version {document.get('version')} of the features, this is {VERSION}; {_REMEDY}"

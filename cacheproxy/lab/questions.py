@@ -52,7 +52,9 @@ def json_lines(path: Path) -> list[tuple[int, JsonObject]]:
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or "it is no gzip file"
         raise BadRequest(f"Cannot read the questions in {path}: {reason}.") from error
-    objects = [(number, _object(line, f"{path}, line {number}")) for number, line in enumerate(lines, 1) if line.strip()]
+    objects = [
+        (number, _object(line, f"{path}, line {number}")) for number, line in enumerate(lines, 1) if line.strip()
+    ]
     if not objects:
         raise BadRequest(f"There are no questions in {path}.")
     return objects

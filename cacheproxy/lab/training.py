@@ -29,7 +29,9 @@ _BUDGET: Final = 0.01
 """Decides nothing where nothing is served."""
 
 
-def verdicts_on_pairs(pairs: Sequence[Pair], profiles: Sequence[Profile], vectors: NDArray[np.float32]) -> list[Verdict]:
+def verdicts_on_pairs(
+    pairs: Sequence[Pair], profiles: Sequence[Profile], vectors: NDArray[np.float32]
+) -> list[Verdict]:
     """Each pair is a verdict: its second question asked where the first one alone is stored.
 
     ``profiles`` and ``vectors`` are of the first pair's two texts, then of the second's, and so on.
