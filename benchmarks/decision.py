@@ -9,9 +9,12 @@ Classes stand for answers: whatever answers one question of a class is taken to 
 the truth. By default only the half of the classes is used that neither the prior nor a constant was tuned on (--part).
 Wrong is per semantic hit; its 95% interval is Clopper and Pearson's, over all orderings. The last line is JSON.
 
-Arms: exact, static (--thresholds, as the field does it: no guards), guarded (the same with guards), vcache, ours (budgets
-.01, .02, .05), cold (no prior), judge (3% of the verdicts wrong), minus (a stage left out each), ceiling (the right
-answer is among the eight nearest of all questions asked before).
+Arms: exact, static (--thresholds, as the field does it: no guards), guarded (the same with guards), vcache, ours
+(budgets .01, .02, .05), cold (no prior), judge (3% of the verdicts wrong), minus (a stage left out each), ceiling (the
+right answer is among the eight nearest of all questions asked before).
+
+Where all classes of a domain are to be reported on (--part all), name a prior that was trained on the others:
+`python benchmarks/prior.py --only banking77,qqp --out FILE`, then --domains clinc150 --part all --prior FILE.
 """
 
 from __future__ import annotations

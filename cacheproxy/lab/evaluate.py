@@ -38,7 +38,7 @@ class Arm:
     policy: Policy
     budget: float = 0.01
     prior: Likelihood | None = None
-    rules: offline.Rules = offline.Rules()
+    rules: offline.Rules = offline.Rules()  # noqa: RUF009 - frozen
     scored: bool = False
     """Whether the policy computes a chance of being right."""
 
@@ -124,6 +124,8 @@ def over_pairs(
 ) -> list[Tally]:
     """Each arm on each pair alone: its first question is all that is stored when the second is asked.
 
+    Pairs of one text are exact hits.
+
     ``corpus`` is of the first pair's two texts, then of the second's, and so on. Nothing is learnt; what a pool had
     learnt before is its ``rule``.
     """
@@ -152,6 +154,10 @@ def _decided(
     )
     dice = np.random.default_rng(seed + _OTHER_DICE)
     for place, pair in enumerate(pairs):
+        on_progress(place)
+        if pair.a.strip() == pair.b.strip():
+            run.outcome[place], run.similarity[place], run.candidate_right[place] = offline.EXACT, 0.0, False
+            continue
         key = Key("0", "0", float(run.similarity[place]), corpus.profiles[2 * place])
         decision = arm.policy.decide(Found(corpus.profiles[2 * place + 1], [key], rule=rule), draw=dice.random())
         if decision.assessed is not None:
@@ -160,5 +166,4 @@ def _decided(
             run.outcome[place] = offline.SEMANTIC
             run.wrong[place] = not pair.same
             run.stage[place] = decision.stage
-        on_progress(place)
     return run
