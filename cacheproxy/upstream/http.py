@@ -227,7 +227,7 @@ class _HttpResponse:
 def _url(text: str) -> URL:
     """The URL, with its path and query to the byte: aiohttp sends what yarl calls ``raw_path_qs``."""
     url = URL(text, encoded=True)
-    if text.endswith(url.raw_path_qs):
+    if "#" not in text and text.endswith(url.raw_path_qs):
         return url
     # yarl drops a "?" with nothing behind it, and what follows a "#". In a path that is encoded already it keeps both.
     return url.with_path("/" + text.partition("://")[2].partition("/")[2], encoded=True)

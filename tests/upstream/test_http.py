@@ -34,7 +34,9 @@ class TestRequest:
             "authorization: Bearer k\r\nX-A: ü\r\nx-a: 2\r\nContent-Length: 2\r\n\r\n{}"
         )
 
-    @pytest.mark.parametrize("target", ["/?", "/v1/x?", "/v1/x??", "/v1/x?a?", "/v1/x#y?", "/v1//x/../?a=%2f#", "/"])
+    @pytest.mark.parametrize(
+        "target", ["/?", "/v1/x?", "/v1/x??", "/v1/x?a?", "/v1/x#y?", "/x#/x", "/v1//x/../?a=%2f#", "/"]
+    )
     async def test_path_and_query_arrive_to_the_byte(self, upstream, target, ask):
         got = []
 
