@@ -157,6 +157,19 @@ def told(tally: Tally) -> str:
     )
 
 
+def markdown(name: str, tally: Tally) -> str:
+    """An arm as a row of the table in docs/decision.md."""
+    low, high = tally.wrong.interval
+    wrong = f"{tally.wrong.rate:.2%} ({low:.2%} to {high:.2%})" if tally.wrong.of else ""
+    gross = tally.gross_usd()
+    net = f"{tally.net_usd() / gross:.0%}" if gross else ""
+    first = [at for at in tally.first_certified if at is not None]
+    reached = f"{min(first):,} ({len(first)} of {len(tally.runs)} runs)" if first else ""
+    return (
+        f"| {name} | {tally.name} | {tally.hits.rate:.1%} | {tally.late_hits.rate:.1%} | {wrong} | {net} | {reached} |"
+    )
+
+
 def best_static(tallies: Sequence[Tally]) -> dict[str, Any]:
     """What the static thresholds come to: chosen in hindsight, and the loosest one with a certificate in hindsight."""
     static = [tally for tally in tallies if tally.name.startswith("threshold") and tally.name.endswith("no guards")]
@@ -178,12 +191,19 @@ def streams(asked: argparse.Namespace, benches: Sequence[Bench], prior: Likeliho
     if "ceiling" in asked.arms:
         chosen += [NEIGHBORS, 1]
     results: dict[str, Any] = {}
+    rows = [
+        "| stream | arm | hit rate | second half | wrong per semantic hit (95%) | net saving | first certified hit |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for bench in benches:
         print(
             f"{bench.name}, {asked.part}: {len(bench.domain.classes):,} classes, {asked.orderings} x {asked.requests:,}"
         )
         tallies = measure(bench, chosen, asked)
+        rows += [markdown(bench.name, tally) for tally in tallies]
         results[bench.name] = {"arms": [tally.to_json() for tally in tallies], "static": best_static(tallies)}
+    if asked.markdown:
+        print("\n".join(rows))
     return results
 
 
@@ -201,6 +221,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--prior", type=Path, metavar="FILE", help="instead of the one that ships")
+    parser.add_argument("--markdown", action="store_true", help="the table of docs/decision.md too")
     parser.add_argument("--guarantee", action="store_true")
     parser.add_argument("--drift", action="store_true")
     parser.add_argument("--traps", action="store_true")
