@@ -138,19 +138,19 @@ def test_verdicts_of_one_kind_make_no_prior(tmp_path, capsys):
 
 
 def test_labels_lead_to_a_certificate(labels, tmp_path, capsys):
-    report = reported(capsys, "calibrate", "--labels", labels, "--budget", "0.03", "--out", tmp_path / "out")
+    report = reported(capsys, "calibrate", labels, "--budget", "0.03", "--out", tmp_path / "out")
     assert report["sources"]["miss"]["of"] == 300
     assert 0.03 in [line["budget"] for line in report["budgets"]]
     assert (tmp_path / "out" / "reliability.png").is_file()
-    assert run(["calibrate", "--labels", str(labels)]) == 0
+    assert run(["calibrate", str(labels)]) == 0
     assert "certified" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        pytest.param(["calibrate"], "--labels FILE", id="nothing-to-do"),
-        pytest.param(["calibrate", "--labels", "a", "--train", "b"], "either", id="both"),
+        pytest.param(["calibrate"], "name a FILE", id="nothing-to-report-on"),
+        pytest.param(["calibrate", "--train"], "name a FILE", id="nothing-to-train-on"),
         pytest.param(["evaluate", "FILE", "--cold", "--prior", "x"], "--cold", id="cold-with-a-prior"),
         pytest.param(["evaluate", "FILE", "--budget", "2"], "--budget", id="budget"),
         pytest.param(["evaluate", "FILE", "--policy", "best"], "--policy", id="policy"),
