@@ -134,12 +134,14 @@ def evaluate(
 
 
 def calibrate(
-    *,
-    labels: Annotated[Path | None, typer.Option(help="JSON lines of labels to report on.", metavar="FILE")] = None,
-    train: Annotated[
+    file: Annotated[
         Path | None,
-        typer.Option(help="Fit a prior on a file of labels, or of what evaluate reads.", metavar="FILE"),
+        typer.Argument(
+            help="JSON lines of labels; with --train also of what evaluate reads.", metavar="FILE", show_default=False
+        ),
     ] = None,
+    *,
+    train: Annotated[bool, typer.Option("--train", help="Fit a prior on the file instead.")] = False,
     write: Annotated[
         Path | None,
         typer.Option(
@@ -158,21 +160,18 @@ def calibrate(
 ) -> None:
     """Report what recorded verdicts prove: thresholds for each budget, their bounds, how honest the chances are."""
     settings = settings_from({"config": config, "embedding_model": embedding_model, "data_dir": data_dir}).settings
-    if (labels is None) == (train is None):
-        raise Misuse("name either --labels FILE to report on, or --train FILE to fit a prior on")
-    if train is not None:
-        _train(train, write or settings.data_dir / "prior.json", settings, requests=requests, seed=seed, json=json)
+    if file is None:
+        raise Misuse("name a FILE with labels to report on or, with --train, to fit a prior on")
+    if train:
+        _train(file, write or settings.data_dir / "prior.json", settings, requests=requests, seed=seed, json=json)
         return
-    assert labels is not None  # noqa: S101 - one of both is named
     from cacheproxy.lab import evaluation, plots  # noqa: PLC0415 - only this command needs them
     from cacheproxy.lab.calibration import certificate_of  # noqa: PLC0415
     from cacheproxy.lab.label_file import read_labels  # noqa: PLC0415
 
     if out is not None:
         plots.require()
-    found = certificate_of(
-        read_labels(labels), budget=budget, prior=_prior(prior, settings.embedding_model, cold=False)
-    )
+    found = certificate_of(read_labels(file), budget=budget, prior=_prior(prior, settings.embedding_model, cold=False))
     table = evaluation.render_certificate(found)
     report = found.to_json()
     if out is not None:

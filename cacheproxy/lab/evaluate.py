@@ -64,6 +64,7 @@ def certified(
     *,
     name: str = "",
     guards: bool = True,
+    guards_final: bool = True,
     certified_only: bool = False,
     rules: offline.Rules = offline.Rules(),  # noqa: B008 - frozen
 ) -> Arm:
@@ -73,6 +74,7 @@ def certified(
         frozenset() if guards else NO_GUARDS,
         prior=None if prior is None else Rule(prior),
         certified_only=certified_only,
+        guards_final=guards_final,
     )
     return Arm(name or f"certified {budget:g}", policy, budget, prior, rules, scored=True)
 

@@ -49,7 +49,8 @@ def render_streams(tallies: Sequence[Tally], prices: Prices) -> RenderableType:
         "",
         Text(
             "Hits are exact and semantic ones. At <= 1, 2, 5% wrong per semantic hit: the hit rate with the best cut\n"
-            "through an arm's scores, in hindsight. Net saving: what semantic hits saved, less audits and judgements, at\n"
+            "through an arm's scores, in hindsight. Net saving: what semantic hits saved, less audits and judgements,\n"
+            "at "
             f"${prices.answer_usd:g} an answer and ${prices.judge_usd:g} a judgement.",
             "dim",
         ),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -37,8 +36,10 @@ _STYLE: Final = (
 
 def require() -> None:
     """Raises ``ConfigError`` without matplotlib: before the work, not after it."""
-    if find_spec("matplotlib") is None:
-        raise ConfigError("plots need matplotlib: pip install 'cacheproxy[plots]', or leave out --out")
+    try:
+        import matplotlib  # noqa: F401, PLC0415 - only whether it is there
+    except ImportError as error:
+        raise ConfigError("plots need matplotlib: pip install 'cacheproxy[plots]', or leave out --out") from error
 
 
 def figures(tallies: Sequence[Tally]) -> dict[str, Figure]:
