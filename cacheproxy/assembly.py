@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy import derive
-from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.flow.asked import Reader
 from cacheproxy.flow.audit import Auditor
 from cacheproxy.flow.churn import ScopeChurn
@@ -40,13 +39,25 @@ if TYPE_CHECKING:
 
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.flow.routing import Routes
-    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Store, Upstream, VectorIndex
+    from cacheproxy.ports import (
+        Embedder,
+        Judge,
+        Labels,
+        Ledger,
+        Observer,
+        Prices,
+        Store,
+        Upstream,
+        VectorIndex,
+    )
     from cacheproxy.server.metrics import Metrics
     from cacheproxy.settings import Settings
     from cacheproxy.tasks import TaskSet
 
 WRITE_DEADLINE_S: Final = 10.0
 """For what happens off the request's path: storing, counting, sweeping."""
+JUDGE_DEADLINE_S: Final = 60.0
+"""A judge that asks a model has its own, shorter one for each call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +100,16 @@ def assemble(
     embedder: Embedder | None,
     judge: Judge,
     upstream: Upstream,
+    prices: Prices,
     metrics: Metrics,
     tasks: TaskSet,
     routes: Routes,
     prior: Likelihood | None,
     secret: bytes,
     world: World,
+    observers: Sequence[Observer] = (),
 ) -> Flow:
-    """The flow, over any adapters."""
+    """The flow, over any adapters. ``observers`` are told besides the ledger and the metrics."""
     cache, deadlines, now, clock = settings.cache, settings.deadlines, world.now, world.clock
     store_s, embedder_s = deadlines.store_ms / 1000, deadlines.embedder_ms / 1000
 
@@ -105,12 +118,12 @@ def assemble(
 
     reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
     searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
+    judging = shelter("judge", JUDGE_DEADLINE_S)
     rules = derive.rules(settings, secret=secret)
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
-    prices = GenaiPrices(clock=now, overrides=[derive.price(price) for price in settings.prices])
     hits = HitCounts()
-    teller = Teller([ledger, metrics, hits], price_version=prices.version, now=now, clock=clock)
+    teller = Teller([ledger, metrics, hits, *observers], price_version=prices.version, now=now, clock=clock)
     l1, churn, withdrawn, explanations = L1(cache.l1_bytes), ScopeChurn(), Withdrawn(), Explanations()
     prompts = Prompts(store=store, loading=reads, l1=l1)
     pools = Pools(
@@ -126,6 +139,7 @@ def assemble(
     )
     feedback = Feedback(
         store=store,
+        l1=l1,
         labels=labels,
         reads=reads,
         writes=writes,
@@ -166,6 +180,7 @@ def assemble(
         store=store,
         l1=l1,
         loading=reads,
+        judging=judging,
         teller=teller,
         aliases=settings.decision.aliases,
         now=now,
@@ -240,11 +255,11 @@ def assemble(
         clock=clock,
         token=world.token,
     )
-    shelters = (reads, writes, searching, embedding)
+    shelters = (reads, writes, searching, embedding, judging)
     metrics.watch_entries(lambda: upkeep.entries)
     metrics.watch_churn(lambda: churn.share)
     metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})
-    metrics.watch_pools(lambda: list(pools))
+    metrics.watch_pools(lambda: list(pools) if policy.keeps_budgets else ())
     return Flow(proxy, upkeep, pools, withdrawn, explanations, feedback, shelters)
 
 

@@ -9,7 +9,7 @@ from cacheproxy.core import scope
 from cacheproxy.core.eligibility import CacheRules
 from cacheproxy.core.policy import Bootstrap, CertifiedPolicy, ThresholdPolicy
 from cacheproxy.core.pool import Rule
-from cacheproxy.core.pricing import PriceOverride
+from cacheproxy.core.pricing import GenaiPrices, PriceOverride
 from cacheproxy.core.searching import SearchingModels
 from cacheproxy.core.vcache import VCachePolicy
 from cacheproxy.flow.asked import Rules, TenantRules
@@ -20,6 +20,8 @@ from cacheproxy.upstream.http import Deadlines
 from cacheproxy.upstream.providers import PROVIDERS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.core.policy import Policy
     from cacheproxy.settings import PriceSettings, Settings, UpstreamSettings
@@ -77,6 +79,11 @@ def deadlines(settings: Settings) -> Deadlines:
     """How long upstreams are waited for."""
     limits = settings.deadlines
     return Deadlines(limits.connect_s, limits.first_byte_s, limits.between_bytes_s)
+
+
+def prices(settings: Settings, now: Callable[[], float]) -> GenaiPrices:
+    """What tokens cost. ``now`` tells the time: prices change."""
+    return GenaiPrices(clock=now, overrides=[price(each) for each in settings.prices])
 
 
 def price(price: PriceSettings) -> PriceOverride:

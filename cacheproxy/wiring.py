@@ -25,13 +25,19 @@ from cacheproxy import derive
 from cacheproxy.assembly import World, assemble
 from cacheproxy.core.prior import shipped_prior
 from cacheproxy.errors import ConfigError, PortUnavailable
+from cacheproxy.flow.allowance import Allowance
 from cacheproxy.flow.routing import DEFAULT, Routes
+from cacheproxy.judge.chain import JudgeChain, automatic
+from cacheproxy.judge.equality import EqualityJudge
+from cacheproxy.judge.llm import JudgeModel, LlmJudge
+from cacheproxy.judge.semantic import SemanticJudge
 from cacheproxy.server.admin import build_admin
 from cacheproxy.server.data_plane import DataPlane
 from cacheproxy.server.decisions import Decisions
 from cacheproxy.server.listen import admin_listener, data_listener
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.readiness import Readiness
+from cacheproxy.settings import JudgeName
 from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.sqlite import open_sqlite
 from cacheproxy.store.sqlite_labels import SqliteLabels
@@ -46,7 +52,7 @@ if TYPE_CHECKING:
     from cacheproxy.address import Address
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.ports import Embedder, Labels, Ledger, Store, VectorIndex
+    from cacheproxy.ports import Budget, Embedder, Judge, Labels, Ledger, Prices, Store, Upstream, VectorIndex
     from cacheproxy.settings import Settings
     from cacheproxy.store.sqlite import SqliteStore
 
@@ -139,6 +145,8 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         )
         tasks = await stack.enter_async_context(TaskSet("flow"))
         routes = Routes(derive.targets(settings))
+        prices = derive.prices(settings, _now)
+        allowance = Allowance(settings.decision.judge_share)
         flow = assemble(
             settings,
             store=store,
@@ -146,13 +154,16 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             labels=labels,
             index=index,
             embedder=embedder,
+            judge=_judge(settings, embedder, upstream, prices=prices, budget=allowance),
             upstream=upstream,
+            prices=prices,
             metrics=metrics,
             tasks=tasks,
             routes=routes,
             prior=shipped_prior(embedding_model=embedder.model) if embedder else None,
             secret=_secret(settings.data_dir),
             world=World(_now, _clock, _dice()),
+            observers=[allowance],
         )
         await flow.pools.load()
         await flow.withdrawn.load(labels)
@@ -218,6 +229,31 @@ async def _embedder(settings: Settings, stack: AsyncExitStack, metrics: Metrics)
     except PortUnavailable as error:
         log.warning("no embedding model, so only identical requests are answered from the cache: %s", error)
         return None, error.message
+
+
+def _judge(
+    settings: Settings, embedder: Embedder | None, upstream: Upstream, *, prices: Prices, budget: Budget
+) -> Judge:
+    """Who compares a cached answer with a fresh one."""
+    llm: Judge | None = None
+    if settings.judge_model is not None:
+        target = derive.targets(settings)[DEFAULT]
+        model = JudgeModel(
+            settings.judge_model,
+            f"{target.base_url}/chat/completions",
+            target.name,
+            headers=() if target.inject is None else (target.inject,),
+        )
+        llm = LlmJudge(model, upstream=upstream, prices=prices, budget=budget, fence=lambda: secrets.token_hex(8))
+    match settings.judge:
+        case JudgeName.EQUALITY:
+            return EqualityJudge()
+        case JudgeName.SEMANTIC:
+            return EqualityJudge() if embedder is None else SemanticJudge(embedder)
+        case JudgeName.LLM:
+            return EqualityJudge() if llm is None else JudgeChain((EqualityJudge(), llm))
+        case JudgeName.AUTO:
+            return automatic(embedder, llm)
 
 
 def _index() -> VectorIndex:

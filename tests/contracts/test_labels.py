@@ -77,8 +77,8 @@ async def test_pools_do_not_see_each_other_s_labels(labels):
     await labels.add("a", [label(2)])
     assert list(await labels.pools()) == ["a", "b"]
     assert [each.root for each in await labels.recent("a", 9)] == ["root-2"]
-    await labels.forget("a")
-    await labels.forget("never")
+    await labels.forget("a", NOW)
+    await labels.forget("never", NOW)
     assert list(await labels.pools()) == ["b"]
     assert list(await labels.recent("a", 9)) == []
 

@@ -331,6 +331,7 @@ async def open_world(tmp_path, clock):
                 embedder=embedder,
                 judge=judge or EqualityJudge(),
                 upstream=upstream,
+                prices=derive.prices(chosen, clock),
                 metrics=Metrics(),
                 tasks=tasks,
                 routes=Routes(derive.targets(chosen)),
