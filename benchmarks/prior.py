@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from domains import FILES, Embeddings, add_options, read_domain, split
+
 import cacheproxy
 from cacheproxy.core.prior import TrainedOn, dump_prior, train
 from cacheproxy.embed.local import DEFAULT_MODEL
 from cacheproxy.lab.streams import Part
 from cacheproxy.lab.training import verdicts_on_stream
-from domains import FILES, Embeddings, add_options, read_domain, split
 
 SHIPPED = Path(cacheproxy.__file__).parent / "data" / "prior.json"
 

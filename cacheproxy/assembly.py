@@ -39,17 +39,8 @@ if TYPE_CHECKING:
 
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.flow.routing import Routes
-    from cacheproxy.ports import (
-        Embedder,
-        Judge,
-        Labels,
-        Ledger,
-        Observer,
-        Prices,
-        Store,
-        Upstream,
-        VectorIndex,
-    )
+    from cacheproxy.flow.spending import Spending
+    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Prices, Store, Upstream, VectorIndex
     from cacheproxy.server.metrics import Metrics
     from cacheproxy.settings import Settings
     from cacheproxy.tasks import TaskSet
@@ -99,17 +90,17 @@ def assemble(
     index: VectorIndex,
     embedder: Embedder | None,
     judge: Judge,
-    upstream: Upstream,
     prices: Prices,
+    spending: Spending,
+    upstream: Upstream,
     metrics: Metrics,
     tasks: TaskSet,
     routes: Routes,
     prior: Likelihood | None,
     secret: bytes,
     world: World,
-    observers: Sequence[Observer] = (),
 ) -> Flow:
-    """The flow, over any adapters. ``observers`` are told besides the ledger and the metrics."""
+    """The flow, over any adapters."""
     cache, deadlines, now, clock = settings.cache, settings.deadlines, world.now, world.clock
     store_s, embedder_s = deadlines.store_ms / 1000, deadlines.embedder_ms / 1000
 
@@ -123,7 +114,7 @@ def assemble(
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
     hits = HitCounts()
-    teller = Teller([ledger, metrics, hits, *observers], price_version=prices.version, now=now, clock=clock)
+    teller = Teller([ledger, metrics, hits, spending], price_version=prices.version, now=now, clock=clock)
     l1, churn, withdrawn, explanations = L1(cache.l1_bytes), ScopeChurn(), Withdrawn(), Explanations()
     prompts = Prompts(store=store, loading=reads, l1=l1)
     pools = Pools(

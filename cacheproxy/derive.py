@@ -9,19 +9,18 @@ from cacheproxy.core import scope
 from cacheproxy.core.eligibility import CacheRules
 from cacheproxy.core.policy import Bootstrap, CertifiedPolicy, ThresholdPolicy
 from cacheproxy.core.pool import Rule
-from cacheproxy.core.pricing import GenaiPrices, PriceOverride
+from cacheproxy.core.pricing import PriceOverride
 from cacheproxy.core.searching import SearchingModels
 from cacheproxy.core.vcache import VCachePolicy
 from cacheproxy.flow.asked import Rules, TenantRules
 from cacheproxy.flow.routing import ANTHROPIC, DEFAULT, Target
+from cacheproxy.judge.llm import JudgeModel
 from cacheproxy.model import Mode
 from cacheproxy.settings import Policy as PolicyName
 from cacheproxy.upstream.http import Deadlines
 from cacheproxy.upstream.providers import PROVIDERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.core.policy import Policy
     from cacheproxy.settings import PriceSettings, Settings, UpstreamSettings
@@ -81,11 +80,6 @@ def deadlines(settings: Settings) -> Deadlines:
     return Deadlines(limits.connect_s, limits.first_byte_s, limits.between_bytes_s)
 
 
-def prices(settings: Settings, now: Callable[[], float]) -> GenaiPrices:
-    """What tokens cost. ``now`` tells the time: prices change."""
-    return GenaiPrices(clock=now, overrides=[price(each) for each in settings.prices])
-
-
 def price(price: PriceSettings) -> PriceOverride:
     """What a private model costs."""
     return PriceOverride(
@@ -114,6 +108,15 @@ def policy(settings: Settings, *, prior: Likelihood | None) -> Policy:
             return ThresholdPolicy(settings.threshold, disabled)
         case PolicyName.VCACHE:
             return VCachePolicy(settings.max_wrong_per_hit, disabled)
+
+
+def judge_model(settings: Settings) -> JudgeModel | None:
+    """The model that compares answers, at the default upstream and with its key."""
+    if settings.judge_model is None:
+        return None
+    target = targets(settings)[DEFAULT]
+    headers = () if target.inject is None else (target.inject,)
+    return JudgeModel(settings.judge_model, f"{target.base_url}/chat/completions", target.name, headers)
 
 
 def budgets(settings: Settings) -> dict[str, float]:

@@ -23,14 +23,14 @@ import uvloop
 
 from cacheproxy import derive
 from cacheproxy.assembly import World, assemble
+from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.core.prior import shipped_prior
 from cacheproxy.errors import ConfigError, PortUnavailable
-from cacheproxy.flow.allowance import Allowance
 from cacheproxy.flow.routing import DEFAULT, Routes
+from cacheproxy.flow.spending import Spending
 from cacheproxy.judge.chain import JudgeChain, automatic
 from cacheproxy.judge.equality import EqualityJudge
-from cacheproxy.judge.llm import JudgeModel, LlmJudge
-from cacheproxy.judge.semantic import SemanticJudge
+from cacheproxy.judge.llm import LlmJudge
 from cacheproxy.server.admin import build_admin
 from cacheproxy.server.data_plane import DataPlane
 from cacheproxy.server.decisions import Decisions
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from cacheproxy.address import Address
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.ports import Budget, Embedder, Judge, Labels, Ledger, Prices, Store, Upstream, VectorIndex
+    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Prices, Store, Upstream, VectorIndex
     from cacheproxy.settings import Settings
     from cacheproxy.store.sqlite import SqliteStore
 
@@ -63,6 +63,7 @@ GC_THRESHOLDS: Final = (50_000, 20, 50)
 SETTLE_S: Final = 2.0
 """At the end, for what was answered and is not stored yet."""
 _SECRET_BYTES: Final = 32
+_FENCE_BYTES: Final = 8
 _now: Final = time.time  # noqa: TID251 - the clock's one home
 _clock: Final = time.monotonic
 
@@ -145,8 +146,8 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         )
         tasks = await stack.enter_async_context(TaskSet("flow"))
         routes = Routes(derive.targets(settings))
-        prices = derive.prices(settings, _now)
-        allowance = Allowance(settings.decision.judge_share)
+        prices = GenaiPrices(clock=_now, overrides=[derive.price(price) for price in settings.prices])
+        spending = Spending(settings.decision.judge_share)
         flow = assemble(
             settings,
             store=store,
@@ -154,16 +155,16 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             labels=labels,
             index=index,
             embedder=embedder,
-            judge=_judge(settings, embedder, upstream, prices=prices, budget=allowance),
-            upstream=upstream,
+            judge=_judge(settings, embedder, upstream=upstream, prices=prices, spending=spending),
             prices=prices,
+            spending=spending,
+            upstream=upstream,
             metrics=metrics,
             tasks=tasks,
             routes=routes,
             prior=shipped_prior(embedding_model=embedder.model) if embedder else None,
             secret=_secret(settings.data_dir),
             world=World(_now, _clock, _dice()),
-            observers=[allowance],
         )
         await flow.pools.load()
         await flow.withdrawn.load(labels)
@@ -232,28 +233,24 @@ async def _embedder(settings: Settings, stack: AsyncExitStack, metrics: Metrics)
 
 
 def _judge(
-    settings: Settings, embedder: Embedder | None, upstream: Upstream, *, prices: Prices, budget: Budget
+    settings: Settings, embedder: Embedder | None, *, upstream: Upstream, prices: Prices, spending: Spending
 ) -> Judge:
-    """Who compares a cached answer with a fresh one."""
+    """Who compares cached answers with fresh ones."""
+    model = derive.judge_model(settings)
     llm: Judge | None = None
-    if settings.judge_model is not None:
-        target = derive.targets(settings)[DEFAULT]
-        model = JudgeModel(
-            settings.judge_model,
-            f"{target.base_url}/chat/completions",
-            target.name,
-            headers=() if target.inject is None else (target.inject,),
+    if model is not None:
+        llm = LlmJudge(
+            model, upstream=upstream, prices=prices, budget=spending, fence=partial(secrets.token_hex, _FENCE_BYTES)
         )
-        llm = LlmJudge(model, upstream=upstream, prices=prices, budget=budget, fence=lambda: secrets.token_hex(8))
     match settings.judge:
+        case JudgeName.AUTO:
+            return automatic(embedder, llm)
         case JudgeName.EQUALITY:
             return EqualityJudge()
         case JudgeName.SEMANTIC:
-            return EqualityJudge() if embedder is None else SemanticJudge(embedder)
+            return automatic(embedder, None)
         case JudgeName.LLM:
-            return EqualityJudge() if llm is None else JudgeChain((EqualityJudge(), llm))
-        case JudgeName.AUTO:
-            return automatic(embedder, llm)
+            return JudgeChain([EqualityJudge()] if llm is None else [EqualityJudge(), llm])
 
 
 def _index() -> VectorIndex:

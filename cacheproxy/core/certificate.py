@@ -6,8 +6,8 @@ Three statements, never confused:
   from the strictest score to looser ones with Clopper-Pearson's one-sided bound, over labels whose score comes from a
   model that was not fitted on their entry. It assumes that what comes is like what was labelled, and is relative to the
   judge.
-- ``estimated``: the best estimate of that share is within the budget, with nothing proven.
-- ``proven in service``: an anytime-valid bound over the random audits of hits that were really served.
+- ``estimated``: the best estimate of that share is within the budget it is given, with nothing proven.
+- ``proven``: in service, an anytime-valid bound over the random audits of hits that were really served.
 
 Pure. Sources: Clopper and Pearson 1934; uniform mixture martingale as in Ville's inequality (Robbins 1970).
 """
@@ -21,37 +21,54 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from scipy.special import betaincinv, betaln
 
-from cacheproxy.core.likelihood import sigmoid
+from cacheproxy.core.likelihood import logistic, sigmoid
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     Vector = NDArray[np.float64]
 
 ALPHA: Final = 0.05
+"""How often, at most, a statement with confidence may be false."""
 LABELS_TO_ESTIMATE: Final = 100
-"""Verdicts above a score before its error is estimated at all."""
+"""Verdicts at or above a score before its error is estimated at all."""
 LAG: Final = 1.15
-"""The estimate is this much too high, since the labels are older than the rule and the cache has grown since. Measured
-on the classes that the prior was fitted on: realised over estimated was .5 to .85."""
+"""What a budget is multiplied by where it is held against an estimate. Estimates are too high by more than this, since
+labels are older than the rule and the cache has grown since: on the classes that the prior was fitted on, the share of
+wrong hits came to half of what was estimated, or to nine tenths at most."""
 NEWEST: Final = 3
-"""The estimate rests on the newest third of the labels: what the cache gets wrong changes as it fills ..."""
+"""One part in so many of the labels, the newest, recalibrates the scores: older ones saw a cache less full ..."""
 FEWEST_NEWEST: Final = 300
-"""... and on at least so many. Fewer would be chance."""
+"""... but at least so many labels, where there are."""
 MISFIT: Final = 0.5
-"""The estimate is never under this part of the raw share of wrong labels, however well the curve speaks."""
+"""The raw share of wrong labels above a score counts this much: at 0.5 it may be twice the budget, since labels dwell
+on risky scores, but no more than that, whatever the recalibrated curve says."""
 TRAFFIC_NEEDED: Final = 20
+"""Recent requests at or above a score before the error there is estimated."""
 FIRST_LOOK: Final = 300
+"""Labels at the first look at the certificate; each doubling is another look."""
 STRICTEST: Final = 1.5
 """The scan begins where there are so many times the labels that zero errors would need: with just enough of them a
 single unlucky verdict would undo any proof."""
+JUDGE_MISSES: Final = 0.03
+"""The share of wrong answers that the judge is taken to call right. The semantic judge errs in less, both ways, on the
+simulator's reworded answers; calling right ones wrong only costs hits."""
 _SCANNED: Final = 100
+"""Scores that are looked at, at most, between the strictest and the loosest."""
 _GIVE_UP: Final = 6
+"""After so many times ``LABELS_TO_ESTIMATE`` without a score that passes, none is expected."""
 _BISECTIONS: Final = 60
+_FARTHEST: Final = 12.0
+"""Scores beyond this are as good as certain, and would pull a curve out of shape."""
+_CENTRE: Final = np.array([0.0, 1.0])
+"""Intercept and slope that a calibration is held near: what the scores say themselves."""
+_RIDGE: Final = np.array([1.0, 8.0])
 
 
 def upper_bound(wrong: int, total: int, alpha: float) -> float:
-    """The one-sided Clopper-Pearson bound: the largest share of wrong ones that ``wrong`` of ``total`` do not refute."""
+    """The one-sided Clopper-Pearson bound: the largest share of wrong ones that is not refuted."""
     return 1.0 if wrong >= total else float(betaincinv(wrong + 1, total - wrong, 1 - alpha))
 
 
@@ -67,7 +84,7 @@ def labels_needed(budget: float, alpha: float = ALPHA) -> int:
 
 
 def alpha_at(look: int, alpha: float = ALPHA) -> float:
-    """What the ``look``-th look (from 1) may spend, so that all looks together spend alpha."""
+    """What the ``look``-th look (from 1) may spend, so that all looks of one pool at one budget together spend alpha."""
     return 6 * alpha / (math.pi * look) ** 2
 
 
@@ -99,41 +116,41 @@ def proven(wrong: int, total: int, alpha: float = ALPHA) -> float:
     return high
 
 
-def certified(scores: Vector, right: Vector, *, budget: float, alpha: float) -> float | None:
+def certified(scores: Vector, right: Vector, counts: Vector, *, budget: float, alpha: float) -> float | None:
     """The loosest score from which serving is certified; None where nothing is.
 
-    Begins at a strict score, chosen without looking at a verdict by the number of labels above it, and ends at the first
-    failure.
+    Begins at a strict score, chosen by the number of labels above it and without looking at a verdict, and ends at the
+    first failure. The bound is widened for wrong answers that the judge missed. The share of wrong labels must be
+    within the budget also where each counts by ``counts``, as in ``estimated``: many labels of easy misses beside few
+    audits of hits prove little about hits.
     """
-    order, wrong = _from_strict(scores, right)
     loosest: float | None = None
-    first = math.ceil(STRICTEST * labels_needed(budget, alpha))
-    for count in range(first, len(order) + 1, max(1, len(order) // _SCANNED)):
-        if upper_bound(int(wrong[count - 1]), count, alpha) > budget:
+    for score, count, wrong in _scan(scores, right, math.ceil(STRICTEST * labels_needed(budget, alpha))):
+        above = scores >= score
+        weighted = float(np.average(1 - right[above], weights=counts[above]))
+        if max(upper_bound(wrong, count, alpha) / (1 - JUDGE_MISSES), weighted) > budget:
             break
-        loosest = float(scores[order[count - 1]])
+        loosest = score
     return loosest
 
 
-def estimated(scores: Vector, right: Vector, weights: Vector, traffic: Vector, *, budget: float) -> float | None:
+def estimated(scores: Vector, right: Vector, counts: Vector, traffic: Vector, *, budget: float) -> float | None:
     """The loosest score from which the estimated share of wrong hits is within the budget; None where there is none.
 
     The estimate is the mean, over the ``traffic`` (scores of recent requests, labelled or not) that would be served, of
-    the chance to be wrong at each score; that chance is the scores' own, recalibrated on the labels. ``weights`` are one
-    over the chance with which each label was asked for: what is served is seldom labelled, and counts no less for it.
+    the chance to be wrong at each score; that chance is the scores' own, recalibrated on the labels. ``counts`` is how
+    much each label counts: one over the chance with which it was asked for, since what is served is seldom labelled.
     """
-    order, wrong = _from_strict(scores, right)
     newest = max(len(scores) // NEWEST, FEWEST_NEWEST)
-    curve = Calibration.of(scores[-newest:], right[-newest:], weights[-newest:])
+    curve = Calibration.of(scores[-newest:], right[-newest:], counts[-newest:])
     served = np.sort(traffic)[::-1]
     risk = np.cumsum(1 - curve.chance(served)) / np.arange(1, len(served) + 1)
     loosest: float | None = None
-    for count in range(LABELS_TO_ESTIMATE, len(order) + 1, max(1, len(order) // _SCANNED)):
-        score = float(scores[order[count - 1]])
+    for score, count, wrong in _scan(scores, right, LABELS_TO_ESTIMATE):
         above = int(np.searchsorted(-served, -score, side="right"))
         if above < TRAFFIC_NEEDED:
             continue
-        seen = (float(wrong[count - 1]) + 0.5) / (count + 1)
+        seen = (wrong + 0.5) / (count + 1)
         if max(float(risk[above - 1]), MISFIT * seen) <= budget:
             loosest = score
         elif loosest is not None or count > _GIVE_UP * LABELS_TO_ESTIMATE:
@@ -149,25 +166,30 @@ class Calibration:
     slope: float
 
     @classmethod
-    def of(cls, scores: Vector, right: Vector, weights: Vector) -> Calibration:
-        """Fitted on weighted labels by Newton's method, held near the identity when they are few."""
-        scores = np.clip(scores, -12.0, 12.0)
-        rows = np.stack([np.ones(len(scores)), scores], axis=1)
-        start, ridge = np.array([0.0, 1.0]), np.array([1.0, 8.0])
-        curve = start.copy()
-        for _ in range(25):
-            chance = sigmoid(rows @ curve)
-            slope = rows.T @ (weights * (chance - right)) + ridge * (curve - start)
-            bend = (rows * (weights * chance * (1 - chance))[:, None]).T @ rows + np.diag(ridge)
-            curve = curve - np.clip(np.linalg.solve(bend, slope), -1.0, 1.0)
-        return cls(float(curve[0]), float(curve[1]))
+    def of(cls, scores: Vector, right: Vector, counts: Vector | float = 1.0) -> Calibration:
+        """Fitted on labels, held near the scores' own when they are few."""
+        rows = np.stack([np.ones(len(scores)), _near(scores)], axis=1)
+        (intercept, slope), _ = logistic(rows, right, start=_CENTRE, ridge=_RIDGE, counts=counts)
+        return cls(float(intercept), float(slope))
 
     def chance(self, scores: Vector) -> Vector:
         """The chance to be right at each score."""
-        return sigmoid(self.intercept + self.slope * scores)
+        return sigmoid(self.intercept + self.slope * _near(scores))
 
 
-def _from_strict(scores: Vector, right: Vector) -> tuple[NDArray[np.intp], Vector]:
-    """Labels from the highest score down, and how many wrong ones there are up to each."""
-    order = np.argsort(-scores, kind="stable")
-    return order, np.cumsum(1.0 - right[order])
+def _near(scores: Vector) -> Vector:
+    return np.clip(scores, -_FARTHEST, _FARTHEST)
+
+
+def _scan(scores: Vector, right: Vector, first: int) -> Iterator[tuple[float, int, int]]:
+    """Scores from strict to loose, how many labels are at or above each, and how many of those are wrong.
+
+    Begins with the score of the ``first`` label. A score that several labels share counts them all: whoever serves from
+    it serves them all.
+    """
+    ranked = np.argsort(-scores, kind="stable")
+    descending = scores[ranked]
+    wrong = np.cumsum(1.0 - right[ranked])
+    for place in range(first - 1, len(ranked), max(1, len(ranked) // _SCANNED)):
+        count = int(np.searchsorted(-descending, -descending[place], side="right"))
+        yield float(descending[place]), count, int(wrong[count - 1])

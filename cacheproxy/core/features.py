@@ -33,6 +33,7 @@ a name that the answer does not turn on; it must agree with one of these."""
 AMOUNTS: Final = frozenset(
     {Reason.GUARD_NUMBERS, Reason.GUARD_UNITS, Reason.GUARD_DATES, Reason.GUARD_IDS, Reason.GUARD_CODE}
 )
+"""Guards whose veto is a feature of its own: in some places two amounts have one answer, two senses hardly ever."""
 _MOST_RECORDED: Final = 20
 _NOBODY_ELSE: Final = 0.3
 """Stands for the next best group's similarity where there is none."""

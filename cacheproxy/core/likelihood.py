@@ -1,13 +1,14 @@
 """How likely is a candidate answer right? A logistic model over bent features, started from a prior.
 
-Each feature is cut into ramps (piecewise linear pieces between fixed knots), so that a linear model can follow its bends
-and never runs away beyond the range that was seen. Fitting is penalised towards the prior's weights: with few labels the
-prior speaks, with many the deployment's own do. Pure.
+Each feature is cut into ramps (piecewise linear pieces between fixed knots), so that a linear model can follow its
+bends and never runs away beyond the range that was seen. Fitting is penalised towards the prior's weights: with few
+labels the prior speaks, with many the deployment's own do. Pure.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -41,6 +42,7 @@ KNOTS: Final[Mapping[str, tuple[float, ...]]] = {
     "vetoed_amount": (0, 1),
     "vetoed_sense": (0, 1),
 }
+"""Where each feature may bend: flat outside the first and the last, linear from one to the next."""
 PRODUCTS: Final = (
     ("similarity", "share", 1.0),
     ("similarity", "margin", 5.0),
@@ -58,12 +60,13 @@ VETO: Final = -4.0
 
 _RIDGE: Final = 1.0
 _INTERCEPT_RIDGE: Final = 0.1
-_STEPS: Final = 30
 _ENOUGH: Final = 1e-3
+"""A fit ends when a step gains less log-likelihood than this."""
+_STEPS: Final = 100
+_SUFFICIENT: Final = 1e-4
+_SMALLEST: Final = 1e-4
 _COLUMN: Final = {name: column for column, name in enumerate(FEATURE_NAMES)}
-_PIECES: Final = [
-    (_COLUMN[name], low, high) for name, knots in KNOTS.items() for low, high in zip(knots, knots[1:], strict=False)
-]
+_PIECES: Final = [(_COLUMN[name], low, high) for name, knots in KNOTS.items() for low, high in pairwise(knots)]
 _COLUMNS: Final = np.array([column for column, _, _ in _PIECES])
 _LOWS: Final = np.array([low for _, low, _ in _PIECES], dtype=np.float64)
 _WIDTHS: Final = np.array([high - low for _, low, high in _PIECES], dtype=np.float64)
@@ -104,37 +107,59 @@ def bent(features: Matrix) -> Matrix:
 def fit(rows: Matrix, right: Matrix, *, prior: Likelihood | None = None) -> Likelihood:
     """The model that explains verdicts (1 right, 0 wrong) best without leaving the prior for little.
 
-    ``rows`` are bent features. Damped Newton steps on the penalised log-likelihood, which is convex: the result depends
-    on nothing else.
+    ``rows`` are bent features.
     """
     start = np.zeros(WEIGHTS) if prior is None else prior.weights
     ridge = np.full(WEIGHTS, _RIDGE)
     ridge[0] = _INTERCEPT_RIDGE
+    weights, _ = logistic(rows, right, start=start, ridge=ridge, enough=_ENOUGH)
+    return Likelihood(weights)
+
+
+def logistic(
+    rows: Matrix,
+    right: Matrix,
+    *,
+    start: Matrix,
+    ridge: Matrix,
+    counts: Matrix | float = 1.0,
+    enough: float = 1e-9,
+) -> tuple[Matrix, Matrix]:
+    """The weights that explain ``right`` best, penalised by ``ridge`` for leaving ``start``; and the curvature there.
+
+    ``counts`` is how much each row counts.
+
+    Damped Newton steps on the penalised log-likelihood, which is strictly convex where ``ridge`` is positive: the
+    result depends on nothing else. It ends when a step gains less than ``enough``.
+    """
 
     def loss(weights: Matrix) -> tuple[float, Matrix]:
         logits = rows @ weights
         penalty = 0.5 * float(ridge @ (weights - start) ** 2)
-        return float(np.sum(np.logaddexp(0.0, logits) - right * logits)) + penalty, logits
+        return float(np.sum(counts * (np.logaddexp(0.0, logits) - right * logits))) + penalty, logits
+
+    def curvature(logits: Matrix) -> tuple[Matrix, Matrix]:
+        chance = sigmoid(logits)
+        return chance, (rows * (counts * chance * (1 - chance))[:, None]).T @ rows + np.diag(ridge)
 
     weights = start.copy()
     best, logits = loss(weights)
     for _ in range(_STEPS):
-        chance = sigmoid(logits)
-        slope = rows.T @ (chance - right) + ridge * (weights - start)
-        curve = (rows * (chance * (1 - chance))[:, None]).T @ rows + np.diag(ridge)
+        chance, curve = curvature(logits)
+        slope = rows.T @ (counts * (chance - right)) + ridge * (weights - start)
         step = np.linalg.solve(curve, slope)
         size = 1.0
         trial, trial_logits = loss(weights - step)
-        while trial > best - 1e-4 * size * float(slope @ step) and size > 1e-4:
+        while trial > best - _SUFFICIENT * size * float(slope @ step) and size > _SMALLEST:
             size /= 2
             trial, trial_logits = loss(weights - size * step)
         if trial >= best:
             break
         weights = weights - size * step
         gained, best, logits = best - trial, trial, trial_logits
-        if gained < _ENOUGH:
+        if gained < enough:
             break
-    return Likelihood(weights)
+    return weights, curvature(logits)[1]
 
 
 def sigmoid(logits: Matrix) -> Matrix:

@@ -34,6 +34,7 @@ BOOTSTRAP_HITS: Final = 200
 UNPROVEN_AUDITS: Final = 0.12
 """The share while the budget is estimated to be kept and not proven to: a proof needs verdicts on what is served."""
 LEAST_AUDITS: Final = 0.05
+"""Share of hits that are audited whatever the operator says: what is promised has to be watched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,19 +139,21 @@ class ThresholdPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """What serves before verdicts do. ``similarity`` belongs to the embedding model, ``logit`` to the prior."""
+    """What serves before verdicts do."""
 
     similarity: float = 0.9
+    """Of the nearest key, at least. It belongs to the embedding model."""
     logit: float = 3.7
+    """Log odds by the prior, at least."""
 
 
 @dataclass(frozen=True, slots=True)
 class CertifiedPolicy:
     """Serve the likeliest answer where the pool's rule covers it.
 
-    Until verdicts lead to a rule every guard's veto stands; from then on it is evidence that the pool's own verdicts may
-    outweigh, since guards err in some places (two dates, one answer) and not in others. ``certified_only`` leaves out what is estimated to keep the budget
-    and not proven to.
+    Until verdicts lead to a rule every guard's veto stands; from then on it is evidence that the pool's own verdicts
+    may outweigh, since guards err in some places (two dates, one answer) and not in others. ``certified_only`` leaves
+    out what is not proven to keep the budget: bootstrap hits, and those that are estimated to.
     """
 
     budget: float
@@ -170,31 +173,34 @@ class CertifiedPolicy:
         allowed = self.budget if found.budget is None else found.budget
         budget = allowed if found.asked_budget is None else min(allowed, found.asked_budget)
         rule = found.rule or self.prior
-        logits = (
-            [0.0] * len(groups) if rule is None else rule.model.logits(matrix([g.features for g in groups])).tolist()
-        )
+        rows = matrix([group.features for group in groups])
+        logits = [0.0] * len(groups) if rule is None else rule.model.logits(rows).tolist()
         ranked = sorted(range(len(groups)), key=lambda place: -logits[place])
         best, logit = groups[ranked[0]], logits[ranked[0]]
-        others = tuple(groups[place] for place in ranked[1:])
         stage = Stage.BOOTSTRAP if found.rule is None else found.rule.stage(budget)
         threshold = self._threshold(found.rule, stage, budget)
-        assessed = Assessed(best, logit, threshold, others)
-        if found.tripped:
-            return Forward(Reason.TRIPPED, nearest, assessed)
-        if best.objection is not None and (stage is Stage.BOOTSTRAP or logit < threshold):
-            return Forward(best.objection, nearest, assessed)
-        if logit < threshold:
-            return Forward(
-                Reason.UNCERTIFIED if stage is Stage.BOOTSTRAP else Reason.BELOW_THRESHOLD, nearest, assessed
-            )
-        if stage is Stage.BOOTSTRAP:
-            if budget < allowed:
-                return Forward(Reason.UNCERTIFIED, nearest, assessed)
-            if best.similarity < self.bootstrap.similarity:
-                return Forward(Reason.BELOW_THRESHOLD, nearest, assessed)
-        elif found.rule is not None and logit >= found.rule.threshold(budget).certified:
+        assessed = Assessed(best, logit, threshold, tuple(groups[place] for place in ranked[1:]))
+        hopeless = found.rule is not None and found.rule.hopeless(budget)
+        refusal = self._refusal(assessed, stage, tripped=found.tripped, barred=budget < allowed or hopeless)
+        if refusal is not None:
+            return Forward(refusal, nearest, assessed)
+        if found.rule is not None and logit >= found.rule.threshold(budget).certified:
             stage = Stage.CERTIFIED
         return Serve(best.keys[0], stage, assessed)
+
+    def _refusal(self, assessed: Assessed, stage: Stage, *, tripped: bool, barred: bool) -> Reason | None:
+        """Why a candidate is not served; None where it is."""
+        bootstrapped = stage is Stage.BOOTSTRAP
+        unlikely = assessed.logit < assessed.threshold
+        if tripped:
+            return Reason.TRIPPED
+        if assessed.group.objection is not None and (bootstrapped or unlikely):
+            return assessed.group.objection
+        if bootstrapped and (unlikely or barred or self.certified_only):
+            return Reason.UNCERTIFIED
+        if unlikely or (bootstrapped and assessed.group.similarity < self.bootstrap.similarity):
+            return Reason.BELOW_THRESHOLD
+        return None
 
     def _threshold(self, rule: Rule | None, stage: Stage, budget: float) -> float:
         if stage is Stage.BOOTSTRAP or rule is None:
@@ -204,7 +210,7 @@ class CertifiedPolicy:
 
 
 def audit_rate(stage: Stage | None, hits: int, rate: float) -> float:
-    """The share of hits to audit: more of the first ones, never less than a twentieth, none where nothing is promised."""
+    """The share of hits to audit: more of the first, never less than a twentieth, none where nothing is promised."""
     match stage:
         case None:
             return 0.0

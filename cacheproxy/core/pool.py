@@ -1,20 +1,21 @@
 """A pool: the verdicts that a promise rests on, the rule that they lead to, and the watch over it.
 
 A pool gathers scopes that share a promise, since one scope alone seldom has verdicts enough; what is promised holds for
-the pool. Verdicts come in as ``Label``s with the features as they were *before* the verdict. ``refit`` turns them into a
-``Rule``. Pure: it may run in a thread, and the same labels give the same rule.
+the pool. Verdicts come in as ``Label``s with the features as they were *before* the verdict. ``refit`` turns them into
+a ``Rule``. Pure: it may run in a thread, and the same labels give the same rule.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from cacheproxy.core import certificate
 from cacheproxy.core.features import NO_RECORD, Features, Record, matrix
@@ -31,23 +32,34 @@ if TYPE_CHECKING:
 LABELS_KEPT: Final = 4_000
 """Older ones have aged out."""
 LABELS_LIVE_S: Final = 14 * 86_400.0
+"""So have those that are older than this when the newest label comes."""
 LABELS_PER_ROOT: Final = 40
 """Errors cluster by answer: no answer speaks louder than this."""
+PROOFS_PER_ROOT: Final = 10
+"""... and of one answer only so many enter a proof, which takes labels to be independent. If an answer's verdicts were
+always all alike, a rule just at the budget would be certified in a fifth of the cases in place of a twentieth."""
 OBSERVED_PER_ROOT: Final = 256
+"""Observations that vCache keeps of one answer: the first ones."""
 ROOTS_KEPT: Final = 10_000
 """Answers with a record: past so many, those go that were judged longest ago."""
 FAIR_SHARES: Final = 4
 """So many times its fair share of the labels one caller may have: nobody teaches the cache alone."""
 TRAFFIC_KEPT: Final = 2_000
+"""Recent candidates that an error is estimated over."""
 FIRST_FIT: Final = 100
+"""Labels that lead to the first rule."""
 FIT_GROWTH: Final = 1.3
-"""A rule is made anew when the labels have grown by this."""
+"""A rule is made anew when the labels have grown by this, and at the latest when the labels that made it aged out."""
 BUDGETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)
 """The budgets that a rule knows thresholds for, beside the operator's own."""
 GREY: Final = 1.0
-"""Log odds on either side of a threshold."""
+"""Log odds on either side of a threshold within which a decision is close."""
 DRIFT_WINDOW: Final = 200
+"""The latest requests, whose close decisions are counted ..."""
 DRIFT_DEVIATIONS: Final = 3.0
+"""... and are too many when they are so many standard deviations over what was expected."""
+HOPELESS: Final = 2_000
+"""With so many labels and still no score at which the budget is kept, the bootstrap rule ends: it may break it too."""
 _FOLDS: Final = 5
 _NEVER: Final = math.inf
 
@@ -113,6 +125,10 @@ class Rule:
         known = [own for own in self.thresholds if own <= budget * (1 + 1e-9)]
         return self.thresholds[max(known)] if known else Threshold()
 
+    def hopeless(self, budget: float) -> bool:
+        """Whether many labels have shown no score at which the budget is kept."""
+        return self.labels >= HOPELESS and min(self.threshold(budget)) == _NEVER
+
     def stage(self, budget: float) -> Stage:
         """What may be said of what it serves."""
         threshold = self.threshold(budget)
@@ -137,25 +153,42 @@ def refit(
     kept = _capped(labels)
     rows = bent(matrix([label.features for label in kept]))
     right = np.array([label.right for label in kept], dtype=np.float64)
-    weights = np.array([1 / label.inclusion for label in kept])
+    counts = np.array([1 / label.inclusion for label in kept])
+    few = _few_of_each(kept)
     folds = np.array([zlib.crc32(label.root.encode()) % _FOLDS for label in kept])
     scores = np.zeros(len(kept))
-    for fold in range(_FOLDS):
-        others = folds != fold
-        if not others.all():
-            scores[~others] = rows[~others] @ fit(rows[others], right[others], prior=prior).weights
-    model = fit(rows, right, prior=prior)
+    # Threads gain nothing on tables this small, and wait for each other where cores are busy: 20 times as long.
+    with threadpool_limits(1, "blas"):
+        for fold in range(_FOLDS):
+            others = folds != fold
+            if not others.all():
+                scores[~others] = rows[~others] @ fit(rows[others], right[others], prior=prior).weights
+        model = fit(rows, right, prior=prior)
     recent = model.logits(matrix(traffic))
     alpha = certificate.alpha_at(certificate.look_at(total))
     thresholds = {}
-    for each in sorted({*BUDGETS, budget}):
-        estimated = certificate.estimated(scores, right, weights, recent, budget=each * certificate.LAG)
-        certified = certificate.certified(scores, right, budget=each, alpha=alpha)
-        thresholds[each] = Threshold(
-            _NEVER if estimated is None else estimated, _NEVER if certified is None else certified
+    looser = Threshold(-_NEVER, -_NEVER)
+    for each in sorted({*BUDGETS, budget}, reverse=True):
+        estimated = certificate.estimated(scores, right, counts, recent, budget=each * certificate.LAG)
+        certified = certificate.certified(scores[few], right[few], counts[few], budget=each, alpha=alpha)
+        # A scan ends at its first failure, so a stricter budget may begin past where a looser one failed. It never
+        # serves more.
+        looser = thresholds[each] = Threshold(
+            max(looser.estimated, _NEVER if estimated is None else estimated),
+            max(looser.certified, _NEVER if certified is None else certified),
         )
     rule = Rule(model, thresholds, total)
     return replace(rule, grey=grey_share(recent, rule.threshold(budget)))
+
+
+def _few_of_each(labels: Sequence[Label]) -> NDArray[np.bool_]:
+    """The newest few labels of each answer, which a proof may rest on."""
+    of_root: Counter[str] = Counter()
+    chosen = np.zeros(len(labels), np.bool_)
+    for place in range(len(labels) - 1, -1, -1):
+        of_root[labels[place].root] += 1
+        chosen[place] = of_root[labels[place].root] <= PROOFS_PER_ROOT
+    return chosen
 
 
 def grey_share(scores: Matrix, threshold: Threshold) -> float:
@@ -166,16 +199,17 @@ def grey_share(scores: Matrix, threshold: Threshold) -> float:
 
 def _capped(labels: Sequence[Label]) -> list[Label]:
     """The newest labels: at most so many of one answer, and of one caller four times a fair share."""
-    newest = labels[-LABELS_KEPT:]
+    newest = [label for label in labels[-LABELS_KEPT:] if label.at > labels[-1].at - LABELS_LIVE_S]
     principals = {label.principal for label in newest}
     fair = max(FIRST_FIT, FAIR_SHARES * len(newest) // (len(principals) or 1))
-    of_root: dict[str, int] = {}
-    of_principal: dict[str, int] = {}
+    of_root: Counter[str] = Counter()
+    of_principal: Counter[str] = Counter()
     kept: list[Label] = []
     for label in reversed(newest):
-        of_root[label.root] = of_root.get(label.root, 0) + 1
-        of_principal[label.principal] = of_principal.get(label.principal, 0) + 1
-        if of_root[label.root] <= LABELS_PER_ROOT and of_principal[label.principal] <= fair:
+        # What one cap leaves out must not use up the other, or a caller could crowd others' labels of an answer out.
+        if of_root[label.root] < LABELS_PER_ROOT and of_principal[label.principal] < fair:
+            of_root[label.root] += 1
+            of_principal[label.principal] += 1
             kept.append(label)
     return kept[::-1]
 
@@ -245,7 +279,7 @@ class Pool:
     def drifted(self) -> bool:
         """Whether many more of the latest requests are close decisions than when the rule was made.
 
-        Then the questions have changed, and what was promised rested on others. Three standard deviations of a share.
+        Then the questions have changed, and what was promised rested on others.
         """
         if self.rule is None or len(self.traffic) < DRIFT_WINDOW:
             return False
@@ -257,13 +291,23 @@ class Pool:
     @property
     def due(self) -> bool:
         """Whether there are labels enough for another fit."""
-        return self.total >= (FIRST_FIT if self.rule is None else self.rule.labels * FIT_GROWTH)
+        if self.rule is None:
+            return self.total >= FIRST_FIT
+        return self.total >= min(self.rule.labels * FIT_GROWTH, self.rule.labels + LABELS_KEPT)
 
     def fit(self) -> Rule:
-        """The rule that the labels lead to. May run in a thread on ``snapshot``s; see ``refit``."""
-        return refit(list(self.labels), list(self.traffic), prior=self.prior, budget=self.budget, total=self.total)
+        """The rule that the labels lead to. To fit in a thread, copy labels and traffic and call ``refit``."""
+        labels, traffic = list(self.labels), list(self.traffic)
+        return refit(labels, traffic, prior=self.prior, budget=self.budget, total=self.total)
 
     def adopt(self, rule: Rule) -> None:
-        """Serve by this rule from here on."""
+        """Serve by this rule from here on.
+
+        Shadow ends with the first rule that promises something. One that was fitted before a trip is ignored: it rests
+        on labels that the trip discarded.
+        """
+        if rule.labels > self.total:
+            return
         self.rule = rule
-        self.tripped = False
+        if rule.stage(self.budget) is not Stage.BOOTSTRAP:
+            self.tripped = False

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from cacheproxy.core.features import describe
+from cacheproxy.core.likelihood import logistic, sigmoid
 from cacheproxy.core.policy import Assessed, Forward, Serve
 from cacheproxy.model import Reason
 
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
 FEWEST: Final = 4
 """Observations before an answer is served at all."""
 _EPSILONS: Final = np.linspace(0.01, 0.99, 50)
-_STEPS: Final = 50
+_START: Final = np.array([-8.0, 10.0])
+_RIDGE: Final = np.array([1e-3, 1e-3])
 _STEEPEST: Final = 200.0
+_FLATTEST: Final = 1e-3
+_SURE: Final = 1e-12
+"""What is left of 1 - alpha where it vanishes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +48,19 @@ def boundary(observed: Sequence[tuple[float, bool]]) -> Boundary:
     similarity = np.array([s for s, _ in observed])
     right = np.array([float(r) for _, r in observed])
     rows = np.stack([np.ones_like(similarity), similarity], axis=1)
-    weights, ridge, centre = np.array([-8.0, 10.0]), np.array([1e-3, 1e-3]), np.array([-8.0, 10.0])
-    curve = np.diag(ridge)
-    for _ in range(_STEPS):
-        chance = 1 / (1 + np.exp(-np.clip(rows @ weights, -35, 35)))
-        curve = (rows * (chance * (1 - chance))[:, None]).T @ rows + np.diag(ridge)
-        step = np.linalg.solve(curve, rows.T @ (chance - right) + ridge * (weights - centre))
-        weights = weights - np.clip(step, -5.0, 5.0)
-        if np.abs(step).max() < 1e-6:
-            break
-    gamma = float(np.clip(weights[1], 1e-3, _STEEPEST))
-    t = float(-weights[0] / gamma)
-    # Delta method: t = -w0 / w1.
-    gradient = np.array([-1 / gamma, weights[0] / gamma**2])
+    (intercept, slope), curve = logistic(rows, right, start=_START, ridge=_RIDGE)
+    slope = max(float(slope), _FLATTEST)
+    # Delta method: t = -intercept / slope.
+    gradient = np.array([-1 / slope, intercept / slope**2])
     variance = float(gradient @ np.linalg.inv(curve) @ gradient)
-    return Boundary(gamma, t, math.sqrt(max(variance, 0.0)))
+    return Boundary(min(slope, _STEEPEST), float(-intercept / slope), math.sqrt(max(variance, 0.0)))
 
 
 def serve_probability(found: Boundary, similarity: float, delta: float) -> float:
     """min(1, max over eps of delta / (1 - alpha)), alpha = (1 - eps) sigmoid(gamma (s - t')), t' = t + z(1-eps) sd."""
     shifted = np.clip(found.t + ndtri(1 - _EPSILONS) * found.sd, 0.0, 1.0)
-    alpha = (1 - _EPSILONS) / (1 + np.exp(-np.clip(found.gamma * (similarity - shifted), -35, 35)))
-    return float(min(1.0, np.max(delta / np.maximum(1 - alpha, 1e-12))))
+    alpha = (1 - _EPSILONS) * sigmoid(found.gamma * (similarity - shifted))
+    return float(min(1.0, np.max(delta / np.maximum(1 - alpha, _SURE))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +77,9 @@ class VCachePolicy:
         if not found.keys:
             return Forward(Reason.NO_NEIGHBOR)
         nearest = found.keys[0]
-        group = next((g for g in describe(found.asked, [nearest], found.records) if g.root == nearest.root), None)
+        (group,) = describe(found.asked, [nearest], found.records, disabled_guards=self.disabled_guards)
         observed = found.observed.get(nearest.root, ())
-        assessed = Assessed(group, 0.0, 0.0) if group is not None else None
+        assessed = Assessed(group, 0.0, 0.0)
         if len(observed) < FEWEST or draw >= serve_probability(boundary(observed), nearest.similarity, self.delta):
             return Forward(Reason.UNCERTIFIED, nearest.similarity, assessed)
         return Serve(nearest, None, assessed)

@@ -123,7 +123,7 @@ class Teller:
             verdict=None if outcome.entry else CheckVerdict.UNKNOWN,
             usage=outcome.usage,
             cost_usd=outcome.cost_usd or 0.0,
-            unpriced=outcome.cost_usd is None,
+            unpriced=outcome.entry is not None and outcome.cost_usd is None,
         )
 
     def judged(self, asked: Asked, verdict: Verdict) -> None:

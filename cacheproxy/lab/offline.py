@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]
 
-NEIGHBORS: Final = 8
 EXACT: Final = 1
 SEMANTIC: Final = 2
 
@@ -55,14 +54,15 @@ class Run:
     wrong: NDArray[np.bool_]
     stage: list[Stage | None] = field(default_factory=list)
     similarity: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    """Of the candidate, 0 where there was none."""
+    """Of the candidate, 0 where there was none. By a policy that names none it is what was served, else the nearest."""
     chance: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     """That it is right, by the policy; 0 where it computes none."""
     candidate_right: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     audits: int = 0
     judged: int = 0
     fits: int = 0
-    trips: int = 0
+    tripped_at: list[int] = field(default_factory=list)
+    """The requests at which the breaker tripped."""
     first_certified: int | None = None
     """The request with the first certified hit."""
 
@@ -71,6 +71,7 @@ class Run:
 class Rules:
     """How a stream is run."""
 
+    neighbors: int = 8
     aliases: int = 32
     """Further keys of one answer."""
     judged: int = 3
@@ -98,7 +99,6 @@ def run(
     for request, (question, kind) in enumerate(zip(questions, classes, strict=True)):
         stream.ask(request, int(question), int(kind) if truth is None else truth(request, int(kind)))
         on_progress(request)
-    stream.result.trips = pool.monitor.trips
     return stream.result
 
 
@@ -146,16 +146,20 @@ class _Stream:
         )
         decision = self._policy.decide(found, draw=draw)
         assessed = decision.assessed
-        if assessed is not None:
-            pool.saw(assessed.group.features)
-            self.result.similarity[request] = assessed.group.similarity
-            self.result.chance[request] = assessed.chance
-            self.result.candidate_right[request] = self._answers[assessed.group.root] == kind
+        if keys:
+            candidate = decision.key if isinstance(decision, Serve) else keys[0]
+            root, similarity = candidate.root, candidate.similarity
+            if assessed is not None:
+                pool.saw(assessed.group.features)
+                root, similarity = assessed.group.root, assessed.group.similarity
+                self.result.chance[request] = assessed.chance
+            self.result.similarity[request] = similarity
+            self.result.candidate_right[request] = self._answers[root] == kind
         if isinstance(decision, Serve) and not self._rules.shadow:
             self._serve(request, question, kind, decision, coin)
         else:
             self._forward(request, question, kind, assessed)
-        if self._policy.learns and pool.due:
+        if self._policy.keeps_budgets and pool.due:
             pool.adopt(pool.fit())
             self.result.fits += 1
 
@@ -164,7 +168,8 @@ class _Stream:
         if not count:
             return []
         scores = self._vectors[:count] @ self._corpus.vectors[question]
-        nearest = np.argpartition(-scores, NEIGHBORS - 1)[:NEIGHBORS] if count > NEIGHBORS else np.arange(count)
+        wanted = self._rules.neighbors
+        nearest = np.argpartition(-scores, wanted - 1)[:wanted] if count > wanted else np.arange(count)
         return [
             Key(
                 str(place),
@@ -188,7 +193,10 @@ class _Stream:
             return
         result.audits += 1
         right = self._verdict(root, kind)
+        trips = pool.monitor.trips
         self._label(request, served.assessed, root, right=right, source=Source.AUDIT, inclusion=rate)
+        if pool.monitor.trips > trips:
+            result.tripped_at.append(request)
         self._asked[question] = kind
         self._place(question, root if right else None, kind)
 

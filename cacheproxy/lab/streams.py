@@ -78,20 +78,15 @@ class Domain:
             self.filler_share,
         )
 
-    def sample(self, classes: int, chance: np.random.Generator) -> tuple[Domain, Domain]:
-        """So many classes, drawn, and the other ones; the filler is shared out likewise."""
-        names = sorted(self.classes)
-        drawn = {names[place] for place in chance.permutation(len(names))[:classes]}
-        mine = chance.permutation(len(self.filler))[: len(self.filler) * len(drawn) // max(len(names), 1)]
-        filler = {self.filler[place] for place in mine}
-        return tuple(  # type: ignore[return-value]  # two, one for each truth
-            Domain(
-                {name: self.classes[name] for name in names if (name in drawn) == inside},
-                [text for text in self.filler if (text in filler) == inside],
-                self.filler_share,
-            )
-            for inside in (True, False)
-        )
+    def samples(self, count: int, chance: np.random.Generator) -> list[Domain]:
+        """Cut into so many parts that share no class and no filler."""
+        names, filler = sorted(self.classes), sorted(self.filler)
+        names = [names[place] for place in chance.permutation(len(names))]
+        filler = [filler[place] for place in chance.permutation(len(filler))]
+        return [
+            Domain({name: self.classes[name] for name in names[part::count]}, filler[part::count], self.filler_share)
+            for part in range(count)
+        ]
 
     def stream(
         self, requests: int, chance: np.random.Generator, *, zipf: float = ZIPF, repeats: float = REPEATS

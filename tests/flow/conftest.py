@@ -16,11 +16,13 @@ from multidict import CIMultiDict
 from cacheproxy import assembly, derive, wiring
 from cacheproxy.assembly import assemble
 from cacheproxy.core import scope
+from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.embed.hashed import HashedEmbedder
 from cacheproxy.errors import TooLarge
 from cacheproxy.flow import recall
 from cacheproxy.flow.messages import Streamed
 from cacheproxy.flow.routing import Routes
+from cacheproxy.flow.spending import Spending
 from cacheproxy.index.flat import FlatIndex
 from cacheproxy.judge.equality import EqualityJudge
 from cacheproxy.model import Entry, Usage
@@ -330,8 +332,9 @@ async def open_world(tmp_path, clock):
                 index=around_index(index),
                 embedder=embedder,
                 judge=judge or EqualityJudge(),
+                prices=GenaiPrices(clock=clock, overrides=[derive.price(price) for price in chosen.prices]),
+                spending=Spending(chosen.decision.judge_share),
                 upstream=upstream,
-                prices=derive.prices(chosen, clock),
                 metrics=Metrics(),
                 tasks=tasks,
                 routes=Routes(derive.targets(chosen)),
