@@ -84,7 +84,7 @@ def labels_needed(budget: float, alpha: float = ALPHA) -> int:
 
 
 def alpha_at(look: int, alpha: float = ALPHA) -> float:
-    """What the ``look``-th look (from 1) may spend, so that all looks of one pool at one budget together spend alpha."""
+    """What the ``look``-th look (from 1) may spend, so that all looks of a pool at a budget together spend alpha."""
     return 6 * alpha / (math.pi * look) ** 2
 
 
@@ -116,7 +116,9 @@ def proven(wrong: int, total: int, alpha: float = ALPHA) -> float:
     return high
 
 
-def certified(scores: Vector, right: Vector, counts: Vector, *, budget: float, alpha: float) -> float | None:
+def certified(
+    scores: Vector, right: Vector, *, budget: float, alpha: float, counts: Vector | None = None
+) -> float | None:
     """The loosest score from which serving is certified; None where nothing is.
 
     Begins at a strict score, chosen by the number of labels above it and without looking at a verdict, and ends at the
@@ -124,17 +126,20 @@ def certified(scores: Vector, right: Vector, counts: Vector, *, budget: float, a
     within the budget also where each counts by ``counts``, as in ``estimated``: many labels of easy misses beside few
     audits of hits prove little about hits.
     """
+    weights = np.ones(len(scores)) if counts is None else counts
     loosest: float | None = None
     for score, count, wrong in _scan(scores, right, math.ceil(STRICTEST * labels_needed(budget, alpha))):
         above = scores >= score
-        weighted = float(np.average(1 - right[above], weights=counts[above]))
+        weighted = float(np.average(1 - right[above], weights=weights[above]))
         if max(upper_bound(wrong, count, alpha) / (1 - JUDGE_MISSES), weighted) > budget:
             break
         loosest = score
     return loosest
 
 
-def estimated(scores: Vector, right: Vector, counts: Vector, traffic: Vector, *, budget: float) -> float | None:
+def estimated(
+    scores: Vector, right: Vector, traffic: Vector, *, budget: float, counts: Vector | None = None
+) -> float | None:
     """The loosest score from which the estimated share of wrong hits is within the budget; None where there is none.
 
     The estimate is the mean, over the ``traffic`` (scores of recent requests, labelled or not) that would be served, of
@@ -142,7 +147,7 @@ def estimated(scores: Vector, right: Vector, counts: Vector, traffic: Vector, *,
     much each label counts: one over the chance with which it was asked for, since what is served is seldom labelled.
     """
     newest = max(len(scores) // NEWEST, FEWEST_NEWEST)
-    curve = Calibration.of(scores[-newest:], right[-newest:], counts[-newest:])
+    curve = Calibration.of(scores[-newest:], right[-newest:], 1.0 if counts is None else counts[-newest:])
     served = np.sort(traffic)[::-1]
     risk = np.cumsum(1 - curve.chance(served)) / np.arange(1, len(served) + 1)
     loosest: float | None = None

@@ -169,8 +169,8 @@ def refit(
     thresholds = {}
     looser = Threshold(-_NEVER, -_NEVER)
     for each in sorted({*BUDGETS, budget}, reverse=True):
-        estimated = certificate.estimated(scores, right, counts, recent, budget=each * certificate.LAG)
-        certified = certificate.certified(scores[few], right[few], counts[few], budget=each, alpha=alpha)
+        estimated = certificate.estimated(scores, right, recent, budget=each * certificate.LAG, counts=counts)
+        certified = certificate.certified(scores[few], right[few], budget=each, alpha=alpha, counts=counts[few])
         # A scan ends at its first failure, so a stricter budget may begin past where a looser one failed. It never
         # serves more.
         looser = thresholds[each] = Threshold(

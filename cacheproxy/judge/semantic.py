@@ -8,9 +8,9 @@ common let the words differ more.
 
 What the thresholds rest on: 68 pairs written by hand (``tests/judge/answer_pairs.jsonl``), of which they were chosen on
 the even lines. There right answers reworded came to a similarity of 0.78 and more, and answers to the neighbouring
-question to 0.57 and less where no fact or guard told them apart already. On the odd lines, at first sight, 32 of 34 were judged
-right: one was not told, and one failed for a spelling of degrees that ``plain`` has learnt since. These are short
-answers in English, of one to four sentences, and no answers of a real model: measure your own noise on A/A pairs
+question to 0.57 and less where no fact or guard told them apart already. On the odd lines, at first sight, 32 of 34
+were judged right: one was not told, and one failed for a spelling of degrees that ``plain`` has learnt since. These are
+short answers in English, of one to four sentences, and no answers of a real model: measure your own noise on A/A pairs
 (``core.judge_noise``) before a certificate leans on it.
 """
 

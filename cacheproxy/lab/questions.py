@@ -39,9 +39,12 @@ def read_questions(path: Path) -> list[Question]:
     """The questions in a file of JSON lines, gzip or not, in the order of the file.
 
     A line is an object with ``text``, ``question`` or ``prompt``, and may have ``class`` or ``intent``, and ``at``.
+    Or it holds a whole class: ``class`` or ``intent``, and a list of its ``questions``.
     Raises ``BadRequest``, which names the line, for anything else and for a file that cannot be read or is empty.
     """
-    return [question_in(fields, f"{path}, line {number}") for number, fields in json_lines(path)]
+    return [
+        question for number, fields in json_lines(path) for question in _questions_in(fields, f"{path}, line {number}")
+    ]
 
 
 def json_lines(path: Path) -> list[tuple[int, JsonObject]]:
@@ -58,6 +61,16 @@ def json_lines(path: Path) -> list[tuple[int, JsonObject]]:
     if not objects:
         raise BadRequest(f"There are no questions in {path}.")
     return objects
+
+
+def _questions_in(fields: JsonObject, where: str) -> list[Question]:
+    """The question of a line, or all of a class."""
+    texts, label = fields.get("questions"), _first(fields, _CLASS_FIELDS)
+    if _first(fields, _TEXT_FIELDS) is not None or not isinstance(texts, list):
+        return [question_in(fields, where)]
+    if label is None or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise BadRequest(f"{where}: 'questions' must be questions of one 'class' or 'intent'.")
+    return [Question(text, str(label)) for text in texts]
 
 
 def question_in(fields: JsonObject, where: str) -> Question:

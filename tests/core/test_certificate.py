@@ -11,6 +11,7 @@ from scipy.stats import binom, binomtest
 from cacheproxy.core.certificate import (
     LABELS_TO_ESTIMATE,
     MISFIT,
+    STRICTEST,
     Calibration,
     alpha_at,
     certified,
@@ -123,14 +124,15 @@ def test_what_is_certified_seldom_breaks_its_budget_where_the_error_grows_as_sco
 def test_certifying_begins_at_the_strictest_score_with_enough_labels_for_a_proof():
     scores = np.arange(400.0)
     right = np.ones(400)
-    assert certified(scores[:58], right[:58], budget=0.05, alpha=0.05) is None
-    assert certified(scores[:59], right[:59], budget=0.05, alpha=0.05) == 0.0
+    enough = math.ceil(STRICTEST * labels_needed(0.05))
+    assert certified(scores[: enough - 1], right[: enough - 1], budget=0.05, alpha=0.05) is None
+    assert certified(scores[:enough], right[:enough], budget=0.05, alpha=0.05) == 0.0
 
 
 def test_where_it_begins_is_chosen_without_looking_at_verdicts():
     scores = np.arange(400.0)
     right = np.ones(400)
-    right[-1] = 0.0  # the strictest is wrong, and no later begin makes up for it
+    right[-4:] = 0.0  # the strictest are wrong, and no later begin makes up for it
     assert certified(scores, right, budget=0.05, alpha=0.05) is None
 
 
@@ -204,9 +206,25 @@ def test_a_known_curve_is_recovered():
     assert (curve.intercept, curve.slope) == pytest.approx((-0.5, 0.7), abs=0.05)
 
 
-def test_without_labels_scores_are_taken_for_a_little_less_sure_than_they_are():
+def test_without_labels_scores_are_taken_at_their_word():
     curve = Calibration.of(np.zeros(0), np.zeros(0))
-    assert sigmoid(np.array([3.0])) - 0.1 < curve.chance(np.array([3.0])) < sigmoid(np.array([3.0]))
+    assert curve.chance(np.array([3.0])) == pytest.approx(sigmoid(np.array([3.0])))
+
+
+def test_a_label_that_was_asked_for_seldom_counts_for_those_that_were_not():
+    rng = np.random.default_rng(9)
+    scores, right = labels(rng, 2000, lambda scores: np.full(len(scores), 0.1))
+    once = Calibration.of(np.repeat(scores, 3), np.repeat(right, 3))
+    counted = Calibration.of(scores, right, np.full(len(scores), 3.0))
+    assert (counted.intercept, counted.slope) == pytest.approx((once.intercept, once.slope), abs=1e-6)
+
+
+def test_few_wrong_audits_outweigh_many_right_misses():
+    scores, right, counts = np.arange(1000.0), np.ones(1000), np.ones(1000)
+    right[990:992] = 0.0  # two of the ten audits of hits
+    counts[990:] = 20.0
+    assert certified(scores, right, budget=0.05, alpha=0.05) is not None
+    assert certified(scores, right, budget=0.05, alpha=0.05, counts=counts) is None
 
 
 @settings(deadline=None)

@@ -61,7 +61,7 @@ def threshold(prompt, *keys, least=0.9, disabled=frozenset()):
 
 def certified(prompt, *keys, known=None, own=None, tripped=False, prior=SURE, disabled=frozenset(), only=False):
     """The decision under an operator's budget of 1%; ``own`` is the caller's."""
-    found = Found(profile(prompt), keys, rule=known, tripped=tripped, budget=own)
+    found = Found(profile(prompt), keys, rule=known, tripped=tripped, asked_budget=own)
     return CertifiedPolicy(0.01, disabled, prior=prior, certified_only=only).decide(found, draw=0.5)
 
 
@@ -235,7 +235,7 @@ def test_a_callers_budget_only_tightens(budget, outcome):
 @pytest.mark.parametrize("known", [None, rule(20.0, b100=(0.0, 0.0))])
 def test_a_tripped_pool_serves_nothing_similar_and_still_assesses(known):
     decision = certified("What is a cache?", key("What is a cache"), known=known, tripped=True)
-    assert why_not(decision) is Reason.SHADOW
+    assert why_not(decision) is Reason.TRIPPED
     assert decision.assessed.logit == 20.0
 
 

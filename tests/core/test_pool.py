@@ -43,8 +43,8 @@ def traffic(count=500, seed=1):
     return [features(similarity=near, share=near, keys=1) for near in (chance.uniform(0.3, 1.0) for _ in range(count))]
 
 
-def fitted(labels, *, budget=0.01, before=None, total=None):
-    return refit(labels, traffic(), before, prior=None, budget=budget, total=len(labels) if total is None else total)
+def fitted(labels, *, budget=0.01, total=None):
+    return refit(labels, traffic(), prior=None, budget=budget, total=len(labels) if total is None else total)
 
 
 def pool_with(labels, *, budget=0.01):
@@ -120,16 +120,14 @@ def test_the_order_in_which_records_came_about_changes_no_rule():
 
 
 def test_a_fit_has_an_answer_to_no_labels_at_all():
-    empty = refit([], [], None, prior=always(1.0), budget=0.01, total=0)
+    empty = refit([], [], prior=always(1.0), budget=0.01, total=0)
     assert empty.model.weights.tolist() == always(1.0).weights.tolist()
     assert empty.stage(0.01) is Stage.BOOTSTRAP
 
 
-def test_each_look_is_counted():
+def test_a_rule_knows_how_many_labels_there_had_been():
     labels = verdicts(200)
-    first = fitted(labels)
-    assert (first.looks, fitted(labels, before=first).looks) == (1, 2)
-    assert (first.labels, fitted(labels, total=7000).labels) == (200, 7000)
+    assert (fitted(labels).labels, fitted(labels, total=7000).labels) == (200, 7000)
 
 
 def test_verdicts_that_agree_certify_and_verdicts_that_do_not_leave_the_bootstrap():

