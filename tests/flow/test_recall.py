@@ -264,6 +264,7 @@ async def test_a_frozen_store_hung_every_request(open_world, how):
     before = await open_world()
     await before.ask(ASKED)
     world = await open_world(around_store=(holder := Holder()).around, deadlines=deadlines, cache={"l1_bytes": 0})
+    await world.ask(ASKED)  # proves the credential, and asks for no prompt
     holder.adapter.broken = dict.fromkeys(("find", "load", "put", "proven_at", "set_vector"), how)
     for number in range(6):
         reply = await world.send(world.chat(f"{ASKED} {number}"))
