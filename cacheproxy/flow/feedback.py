@@ -158,7 +158,7 @@ def _read(said: JsonObject) -> tuple[str, str, str]:
     entry_id, verdict, note = said.get("entry"), said.get("verdict"), said.get("note", "")
     if not isinstance(entry_id, str) or not entry_id:
         raise BadRequest('feedback needs "entry": the id that X-CacheProxy-Entry gave')
-    if verdict not in {WRONG, RIGHT}:
+    if verdict not in (WRONG, RIGHT):
         raise BadRequest('feedback needs "verdict": "wrong" or "right"')
     if not isinstance(note, str) or len(note) > _LONGEST_NOTE:
         raise BadRequest(f'"note" must be a text of at most {_LONGEST_NOTE} characters')
