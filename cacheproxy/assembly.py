@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 WRITE_DEADLINE_S: Final = 10.0
 """For what happens off the request's path: storing, counting, sweeping."""
+JUDGE_DEADLINE_S: Final = 60.0
+"""A judge that asks a model has its own, shorter one for each call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ def assemble(
 
     reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
     searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
+    judging = shelter("judge", JUDGE_DEADLINE_S)
     rules = derive.rules(settings, secret=secret)
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
@@ -127,6 +130,7 @@ def assemble(
     )
     feedback = Feedback(
         store=store,
+        l1=l1,
         labels=labels,
         reads=reads,
         writes=writes,
@@ -167,6 +171,7 @@ def assemble(
         store=store,
         l1=l1,
         loading=reads,
+        judging=judging,
         teller=teller,
         aliases=settings.decision.aliases,
         now=now,
@@ -241,11 +246,11 @@ def assemble(
         clock=clock,
         token=world.token,
     )
-    shelters = (reads, writes, searching, embedding)
+    shelters = (reads, writes, searching, embedding, judging)
     metrics.watch_entries(lambda: upkeep.entries)
     metrics.watch_churn(lambda: churn.share)
     metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})
-    metrics.watch_pools(lambda: list(pools))
+    metrics.watch_pools(lambda: list(pools) if policy.keeps_budgets else ())
     return Flow(proxy, upkeep, pools, withdrawn, explanations, feedback, shelters)
 
 

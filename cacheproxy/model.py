@@ -233,6 +233,13 @@ class Verdict:
     why: str = ""
     """In few words, for people."""
 
+    @property
+    def check(self) -> CheckVerdict:
+        """The same as it is counted."""
+        if self.same is None:
+            return CheckVerdict.UNKNOWN
+        return CheckVerdict.RIGHT if self.same else CheckVerdict.WRONG
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -314,7 +321,7 @@ class Audited:
     at: float
     """When it finished, seconds since the epoch."""
     model: str
-    """What was asked: the audited request's model, or the judge."""
+    """That of the request whose answer was checked."""
     tenant: str
     upstream: str
     kind: CheckKind

@@ -103,8 +103,11 @@ class Labels(Protocol):
     async def pools(self) -> Sequence[str]:
         """The pools that have labels."""
 
-    async def forget(self, pool: str) -> None:
-        """Delete a pool's labels: its promise was broken, and they speak for it no more."""
+    async def forget(self, pool: str, at: float) -> None:
+        """Delete a pool's labels: its promise was broken, and they speak for it no more. That it was is kept."""
+
+    async def broken(self) -> Collection[str]:
+        """The pools whose promise was broken, for as long as labels of that time would count."""
 
     async def suspend(self, entry_id: str, at: float, note: str) -> None:
         """Serve an entry to nobody until ``lift``. ``note`` says why. The suspension goes with the entry."""

@@ -124,9 +124,7 @@ def test_an_unknown_setting_is_an_error_that_names_the_nearest(tmp_path, sources
     [
         pytest.param({"threshold": "high"}, "--threshold: must be a valid number", id="flag"),
         pytest.param({"yaml": "cache: {samples: 0}"}, "must be greater than 0 (got '0')", id="file"),
-        pytest.param(
-            {"environ": {"CACHEPROXY_POLICY": "vcache"}}, "vcache is not available in this version", id="policy"
-        ),
+        pytest.param({"environ": {"CACHEPROXY_POLICY": "static"}}, "'certified', 'threshold' or 'vcache'", id="policy"),
         pytest.param({"yaml": "cache: 5"}, "must hold settings of its own", id="section"),
         pytest.param({"yaml": "prices: [{model: m}]"}, "prices.0.input_per_mtok in prices", id="missing-member"),
         pytest.param({"yaml": "- a"}, "must hold settings, each as NAME: VALUE", id="no-mapping"),

@@ -15,7 +15,7 @@ def test_the_defaults_are_the_documented_ones():
 
     assert settings.listen == Address("127.0.0.1", 8090)
     assert settings.admin_listen == Address("127.0.0.1", 8091)
-    assert (settings.mode, settings.policy, settings.threshold) == (Mode.SEMANTIC, Policy.THRESHOLD, 0.95)
+    assert (settings.mode, settings.policy, settings.threshold) == (Mode.SEMANTIC, Policy.CERTIFIED, 0.95)
     assert (settings.cache.ttl_s, settings.cache.volatile_ttl_s) == (86_400, 300)
     assert (settings.cache.max_entries, settings.cache.max_bytes) == (100_000, 2 * 1024**3)
     assert (settings.limits.body_bytes, settings.cache.max_answer_bytes) == (32 * 1024**2, 4 * 1024**2)
@@ -25,6 +25,7 @@ def test_the_defaults_are_the_documented_ones():
     assert (settings.batching.max_items, settings.batching.max_padded_tokens) == (64, 16_384)
     assert settings.cache.responses_ttl_s < 30 * 86_400, "under the provider's retention"
     assert not settings.finish_abandoned
+    assert (settings.max_wrong_per_hit, settings.audit_rate, settings.judge_model) == (0.01, 0.05, None)
 
 
 def test_settings_do_not_change():
@@ -68,8 +69,12 @@ def test_sizes_may_be_written_with_their_unit(size):
         pytest.param({"threshold": float("nan")}, id="threshold-nan"),
         pytest.param({"threshold": -0.1}, id="threshold-negative"),
         pytest.param({"workers": 2}, id="several-workers"),
-        pytest.param({"policy": "certified"}, id="later-policy"),
-        pytest.param({"policy": "vcache"}, id="another-later-policy"),
+        pytest.param({"policy": "static"}, id="unknown-policy"),
+        pytest.param({"judge": "llm"}, id="judge-without-its-model"),
+        pytest.param({"max_wrong_per_hit": 0}, id="budget-zero"),
+        pytest.param({"max_wrong_per_hit": 0.6}, id="budget-over-half"),
+        pytest.param({"audit_rate": 0.01}, id="audits-under-a-twentieth"),
+        pytest.param({"namespaces": {"legal": {"mode": "loose"}}}, id="namespace-mode"),
         pytest.param({"store": "redis://localhost"}, id="later-store"),
         pytest.param({"store": "postgres://localhost"}, id="unknown-store"),
         pytest.param({"store": "sqlite:///"}, id="store-without-path"),

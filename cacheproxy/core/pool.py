@@ -40,6 +40,8 @@ PROOFS_PER_ROOT: Final = 10
 always all alike, a rule just at the budget would be certified in a fifth of the cases in place of a twentieth."""
 OBSERVED_PER_ROOT: Final = 256
 """Observations that vCache keeps of one answer: the first ones."""
+ROOTS_KEPT: Final = 10_000
+"""Answers with a record: past so many, those go that were judged longest ago."""
 FAIR_SHARES: Final = 4
 """So many times its fair share of the labels one caller may have: nobody teaches the cache alone."""
 TRAFFIC_KEPT: Final = 2_000
@@ -252,11 +254,14 @@ class Pool:
 
     def judged(self, root: str, *, right: bool, similarity: float) -> None:
         """A verdict on an answer, for its record only."""
-        record = self.records.get(root, NO_RECORD)
+        record = self.records.pop(root, NO_RECORD)
         self.records[root] = Record(record.right + right, record.wrong + (not right))
         observed = self.observed.setdefault(root, [])
         if len(observed) < OBSERVED_PER_ROOT:
             observed.append((similarity, right))
+        if len(self.records) > ROOTS_KEPT:
+            oldest = next(iter(self.records))
+            del self.records[oldest], self.observed[oldest]
 
     def trip(self) -> None:
         """Serve nothing similar until new verdicts, and they alone, lead to a rule."""

@@ -7,6 +7,7 @@ index: as a further key of an answer that says the same, or as one of its own.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 from cacheproxy import jsontext
 from cacheproxy.core.policy import Serve
 from cacheproxy.core.pool import Label, Source
-from cacheproxy.model import Audited, CheckKind, CheckVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
 JUDGED: Final = 3
 """Candidates that a fresh answer is compared with until one says the same."""
-_SAID: Final = {True: CheckVerdict.RIGHT, False: CheckVerdict.WRONG, None: CheckVerdict.UNKNOWN}
+AT_ONCE: Final = 8
+"""Judges at work. They use the embedding model too, and requests must not wait behind a crowd of them."""
+MOST_WAITING: Final = 1_000
+"""Fresh answers that wait for a judge; a further one is not judged."""
 log = logging.getLogger(__name__)
 
 
@@ -57,6 +60,7 @@ class Auditor:
         store: Store,
         l1: L1,
         loading: Shelter,
+        judging: Shelter,
         teller: Teller,
         aliases: int,
         now: Callable[[], float],
@@ -68,6 +72,9 @@ class Auditor:
         self._store = store
         self._l1 = l1
         self._loading = loading
+        self._judging = judging
+        self._seats = asyncio.Semaphore(AT_ONCE)
+        self._waiting = 0
         self._teller = teller
         self._aliases = aliases
         self._now = now
@@ -75,8 +82,16 @@ class Auditor:
     async def place(self, asked: Asked, fresh: Entry, recalled: Recalled | None) -> Placing:
         """Judge a fresh answer against what was near, and say where it belongs."""
         assessed = recalled.decision.assessed if recalled is not None else None
-        if recalled is None or assessed is None or not self._policy.learns:
+        if recalled is None or assessed is None or not self._policy.learns or self._waiting >= MOST_WAITING:
             return Placing(fresh.id)
+        self._waiting += 1
+        try:
+            async with self._seats:
+                return await self._placed(asked, fresh, recalled, assessed)
+        finally:
+            self._waiting -= 1
+
+    async def _placed(self, asked: Asked, fresh: Entry, recalled: Recalled, assessed: Assessed) -> Placing:
         pool = self._pools.of(asked)
         text = _text(asked, fresh)
         hit = isinstance(recalled.decision, Serve)
@@ -84,10 +99,11 @@ class Auditor:
         for place, group in enumerate(groups):
             verdict = await self._verdict(asked, group, recalled, text)
             if verdict is None:
-                continue  # the entry is gone: nothing can be said
-            self._teller.audited(self._event(asked, verdict))
+                continue  # the entry is gone or the judge broke down: nothing can be said
+            self._teller.judged(asked, verdict)
             right = verdict.same is True  # who cannot tell has not confirmed it
             if place == 0:
+                recalled.finding.verdict = verdict.check
                 self._label(asked, pool, assessed, recalled, right=right)
             else:
                 pool.judged(group.root, right=right, similarity=group.similarity)
@@ -106,10 +122,11 @@ class Auditor:
                 entry = loaded[0] if loaded else None
         if entry is None:
             return None
-        return await self._judge.judge(asked.prompt, _text(asked, entry), fresh)
+        return await self._judging.call("judge", partial(self._judge.judge, asked.prompt, _text(asked, entry), fresh))
 
     def _label(self, asked: Asked, pool: LivePool, assessed: Assessed, recalled: Recalled, *, right: bool) -> None:
         hit = isinstance(recalled.decision, Serve)
+        pool.shadowed_wrong += recalled.shadowed and not right
         self._pools.add(
             pool,
             Label(
@@ -121,18 +138,6 @@ class Auditor:
                 inclusion=recalled.audit or 1.0,
                 principal=asked.tenant,
             ),
-        )
-
-    def _event(self, asked: Asked, verdict: Verdict) -> Audited:
-        said = _SAID[verdict.same]
-        return Audited(
-            at=self._now(),
-            model=asked.view.model,
-            tenant=asked.tenant,
-            upstream=asked.route.target.name,
-            kind=CheckKind.JUDGE,
-            verdict=said,
-            cost_usd=verdict.cost_usd,
         )
 
 

@@ -12,17 +12,20 @@ from cacheproxy.core.policy import Forward, Serve
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cacheproxy.core.policy import Assessed
+    from cacheproxy.core.features import Key
+    from cacheproxy.core.policy import Assessed, Decision
     from cacheproxy.flow.asked import Asked
-    from cacheproxy.flow.recall import Recalled
+    from cacheproxy.flow.recall import Finding, Recalled
     from cacheproxy.jsontext import JsonObject
 
 KEPT: Final = 2_000
+LONGEST: Final = 4_000
+"""Characters of a prompt that are remembered."""
 
 
 @dataclass(slots=True)
 class Explanation:
-    """One request that the semantic layer decided on."""
+    """One request that the semantic layer decided on. Holds no answer and no vector: there are thousands of these."""
 
     request_id: str
     at: float
@@ -31,18 +34,17 @@ class Explanation:
     key: bytes
     scope: bytes
     prompt: str
-    recalled: Recalled
-    verdict: str = ""
-    """What an audit or a fresh answer said of the candidate: right, wrong or unknown; empty while nobody has."""
-
-    @property
-    def entry_id(self) -> str:
-        """The entry that was served, or empty."""
-        return self.recalled.entry.id if self.recalled.entry is not None else ""
+    entry_id: str
+    """The entry that was served, or empty."""
+    decision: Decision
+    keys: Sequence[Key]
+    audited: bool
+    shadowed: bool
+    finding: Finding
 
     def told(self) -> JsonObject:
         """As JSON, for the admin API."""
-        decision = self.recalled.decision
+        decision = self.decision
         told: JsonObject = {
             "request_id": self.request_id,
             "at": self.at,
@@ -50,8 +52,8 @@ class Explanation:
             "pool": self.pool,
             "scope": self.scope.hex(),
             "prompt": self.prompt,
-            "verdict": self.verdict or None,
-            "audited": self.recalled.audit is not None,
+            "verdict": self.finding.verdict and self.finding.verdict.value,
+            "audited": self.audited,
             "nearest": [
                 {
                     "entry": key.entry_id,
@@ -60,14 +62,14 @@ class Explanation:
                     "prompt": key.profile.text,
                     "guards": [reason.value for reason in objections(self.prompt, key.profile.text)],
                 }
-                for key in self.recalled.keys
+                for key in self.keys
             ],
         }
         match decision:
             case Serve():
                 told |= {"outcome": "hit", "entry": self.entry_id, "stage": decision.stage}
             case Forward():
-                told |= {"outcome": "miss", "reason": decision.reason.value, "shadowed": self.recalled.shadowed}
+                told |= {"outcome": "miss", "reason": decision.reason.value, "shadowed": self.shadowed}
         if decision.assessed is not None:
             told["candidate"] = _candidate(decision.assessed)
         return told
@@ -88,8 +90,13 @@ class Explanations:
             asked.controls.namespace or "default",
             asked.keys.key,
             asked.keys.scope,
-            asked.prompt,
-            recalled,
+            asked.prompt[:LONGEST],
+            recalled.entry.id if recalled.entry is not None else "",
+            recalled.decision,
+            recalled.keys,
+            recalled.audit is not None,
+            recalled.shadowed,
+            recalled.finding,
         )
         self._by_request[request_id] = explanation
         if len(self._by_request) > KEPT:
@@ -111,7 +118,7 @@ class Explanations:
         return [
             explanation
             for explanation in reversed(self._by_request.values())
-            if explanation.entry_id == entry_id or any(key.entry_id == entry_id for key in explanation.recalled.keys)
+            if explanation.entry_id == entry_id or any(key.entry_id == entry_id for key in explanation.keys)
         ]
 
     def latest(self, limit: int) -> Sequence[Explanation]:
@@ -121,7 +128,7 @@ class Explanations:
     def pairs(self, entry_id: str, tenant: str | None) -> Iterator[tuple[bytes, str]]:
         """Requests (by exact key) that similarity answered with an entry, and the group that it belonged to."""
         for explanation in self._by_request.values():
-            decision = explanation.recalled.decision
+            decision = explanation.decision
             if (
                 explanation.entry_id == entry_id
                 and isinstance(decision, Serve)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from cacheproxy import jsontext
 from cacheproxy.core import scope
-from cacheproxy.errors import BadRequest, UnknownEntry
+from cacheproxy.errors import BadRequest, PortUnavailable, UnknownEntry
 from cacheproxy.flow.asked import tenant_of
 from cacheproxy.flow.messages import Whole
 
@@ -16,24 +16,30 @@ if TYPE_CHECKING:
 
     from cacheproxy.flow.asked import Rules
     from cacheproxy.flow.explain import Explanations
+    from cacheproxy.flow.l1 import L1
     from cacheproxy.flow.messages import Incoming
     from cacheproxy.flow.shelter import Shelter
     from cacheproxy.jsontext import JsonObject
+    from cacheproxy.model import Entry
     from cacheproxy.ports import Labels, Store
+
+T = TypeVar("T")
 
 PATH: Final = "/cacheproxy/feedback"
 WRONG: Final = "wrong"
 RIGHT: Final = "right"
 _LONGEST_NOTE: Final = 1000
 _LARGEST: Final = 16 * 1024
+MARKS_KEPT: Final = 10_000
+"""Of each kind, as in the store: past so many the oldest go."""
 
 
 class Withdrawn:
-    """Entries that are suspended, and pairs of a request and an answer that are blocked."""
+    """Entries that are suspended, and pairs of a request and an answer that are blocked. The latest ones."""
 
     def __init__(self) -> None:
-        self._suspended: set[str] = set()
-        self._blocked: dict[bytes, set[str]] = {}
+        self._suspended: dict[str, None] = {}
+        self._blocked: dict[tuple[bytes, str], None] = {}
 
     def holds(self, entry_id: str) -> bool:
         """Whether an entry must not be served."""
@@ -41,27 +47,30 @@ class Withdrawn:
 
     def parts(self, key: bytes, root: str) -> bool:
         """Whether the request with this exact key must not be answered with this group's answers."""
-        return root in self._blocked.get(key, ())
+        return (key, root) in self._blocked
 
     def suspend(self, entry_id: str) -> None:
         """Serve an entry no more."""
-        self._suspended.add(entry_id)
+        _mark(self._suspended, entry_id)
 
     def lift(self, entry_id: str) -> None:
         """Serve it again."""
-        self._suspended.discard(entry_id)
+        self._suspended.pop(entry_id, None)
 
     def block(self, key: bytes, root: str) -> None:
         """Never answer this request from that group."""
-        self._blocked.setdefault(key, set()).add(root)
+        _mark(self._blocked, (key, root))
 
     async def load(self, labels: Labels) -> None:
         """Take over what was said before this process started, or in another one."""
-        self._suspended = set(await labels.suspended())
-        blocked: dict[bytes, set[str]] = {}
-        for key, root in await labels.blocked():
-            blocked.setdefault(key, set()).add(root)
-        self._blocked = blocked
+        self._suspended = dict.fromkeys(await labels.suspended())
+        self._blocked = dict.fromkeys(await labels.blocked())
+
+
+def _mark(marks: dict[T, None], mark: T) -> None:
+    marks[mark] = None
+    if len(marks) > MARKS_KEPT:
+        del marks[next(iter(marks))]
 
 
 class Feedback:
@@ -71,6 +80,7 @@ class Feedback:
         self,
         *,
         store: Store,
+        l1: L1,
         labels: Labels,
         reads: Shelter,
         writes: Shelter,
@@ -79,6 +89,7 @@ class Feedback:
         now: Callable[[], float],
     ) -> None:
         self._store = store
+        self._l1 = l1
         self._labels = labels
         self._reads = reads
         self._writes = writes
@@ -89,12 +100,11 @@ class Feedback:
     async def take(self, said: JsonObject, *, tenant: str | None) -> JsonObject:
         """A verdict: ``{"entry": ID, "verdict": "wrong" | "right", "note"?}``. What was done is the answer.
 
-        ``tenant`` is the caller's; None for an operator, who may judge every entry. Raises ``BadRequest`` or
-        ``UnknownEntry``: a caller learns nothing of others' entries.
+        ``tenant`` is the caller's; None for an operator, who may judge every entry. Raises ``BadRequest``,
+        ``UnknownEntry`` (a caller learns nothing of others' entries) or ``PortUnavailable``.
         """
         entry_id, verdict, note = _read(said)
-        loaded = await self._reads.call("load", partial(self._store.load, [entry_id]))
-        entry = loaded[0] if loaded else None
+        entry = await self._entry(entry_id)
         if entry is None or (tenant is not None and entry.tenant != tenant):
             raise UnknownEntry(f"there is no entry {entry_id!r}, or it is not yours; X-CacheProxy-Entry names it")
         if verdict == RIGHT:
@@ -110,6 +120,16 @@ class Feedback:
             blocked += 1
         return {"entry": entry_id, "suspended": True, "blocked_pairs": blocked}
 
+    async def _entry(self, entry_id: str) -> Entry | None:
+        """From memory first: an entry is served, and so may be judged, before it is stored."""
+        entry = self._l1.get(entry_id)
+        if entry is not None:
+            return entry
+        loaded = await self._reads.call("load", partial(self._store.load, [entry_id]))
+        if loaded is None:
+            raise PortUnavailable("the store does not answer, so nothing was done: say it again")
+        return loaded[0] if loaded else None
+
 
 class FeedbackDoor:
     """``POST /cacheproxy/feedback``, for callers: each may judge what its own tenant may read."""
@@ -119,7 +139,7 @@ class FeedbackDoor:
         self._rules = rules
 
     async def answer(self, incoming: Incoming) -> Whole:
-        """Take a verdict. Raises ``BadRequest`` or ``UnknownEntry``."""
+        """Take a verdict. Raises what ``Feedback.take`` does."""
         if incoming.method != "POST":
             raise BadRequest(f"{PATH} takes POST")
         try:
@@ -138,7 +158,7 @@ def _read(said: JsonObject) -> tuple[str, str, str]:
     entry_id, verdict, note = said.get("entry"), said.get("verdict"), said.get("note", "")
     if not isinstance(entry_id, str) or not entry_id:
         raise BadRequest('feedback needs "entry": the id that X-CacheProxy-Entry gave')
-    if verdict not in {WRONG, RIGHT}:
+    if verdict not in (WRONG, RIGHT):
         raise BadRequest('feedback needs "verdict": "wrong" or "right"')
     if not isinstance(note, str) or len(note) > _LONGEST_NOTE:
         raise BadRequest(f'"note" must be a text of at most {_LONGEST_NOTE} characters')

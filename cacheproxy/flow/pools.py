@@ -7,8 +7,9 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from cacheproxy.core.monitor import Monitor
 from cacheproxy.core.policy import Found, Serve, audit_rate
-from cacheproxy.core.pool import LABELS_KEPT, LABELS_LIVE_S, Pool, refit
+from cacheproxy.core.pool import LABELS_KEPT, LABELS_LIVE_S, Pool, Source, refit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +40,10 @@ class LivePool(Pool):
         self.waiting: list[Label] = []
         self.fitting = False
         self.forgetting = False
+        self.shadowed = 0
+        """Hits that there would have been, but for shadow mode ..."""
+        self.shadowed_wrong = 0
+        """... and those of them that a fresh answer did not confirm."""
 
     def found(self, asked: Profile, keys: Sequence[Key]) -> Found:
         """What is known near a prompt."""
@@ -52,6 +57,23 @@ class LivePool(Pool):
             tripped=self.tripped,
             budget=self.budget,
         )
+
+    def restore(self, labels: Sequence[Label]) -> None:
+        """Take up labels of earlier runs, oldest first. What they said of the promise counts, but breaks it no more.
+
+        They would have tripped the pool when they came, if not under a budget that was another one. The traffic of
+        those runs is gone; a label stands for as many requests as its inclusion says.
+        """
+        for label in labels:
+            self.labels.append(label)
+            self.total += 1
+            self.judged(label.root, right=label.right, similarity=label.features.similarity)
+            for _ in range(round(1 / label.inclusion)):
+                self.saw(label.features)
+            if label.source is Source.AUDIT:
+                self.monitor = self.monitor.audited(right=label.right, budget=self.budget)
+                if self.monitor.alarmed:
+                    self.monitor = Monitor()
 
 
 class Pools:
@@ -83,6 +105,8 @@ class Pools:
         self._tasks = tasks
         self._now = now
         self._pools: dict[str, LivePool] = {}
+        for name in (DEFAULT, *budgets):
+            self.named(name)
 
     def __iter__(self) -> Iterator[LivePool]:
         return iter(list(self._pools.values()))
@@ -95,8 +119,8 @@ class Pools:
         """A pool, made when it is first asked for."""
         pool = self._pools.get(name)
         if pool is None:
-            if len(self._pools) >= MOST_POOLS:
-                return self.named(DEFAULT)
+            if len(self._pools) >= MOST_POOLS and DEFAULT in self._pools:
+                return self._pools[DEFAULT]
             budget = self._budgets.get(name, self._budget)
             pool = self._pools[name] = LivePool(name, budget=budget, prior=self._prior)
         return pool
@@ -104,12 +128,12 @@ class Pools:
     async def load(self) -> None:
         """Take up the labels of earlier runs, and fit the rules that they lead to."""
         since = self._now() - LABELS_LIVE_S
+        for name in await self._labels.broken():
+            self.named(name).tripped = True
         for name in await self._labels.pools():
             pool = self.named(name)
-            for label in await self._labels.recent(name, LABELS_KEPT):
-                if label.at >= since:
-                    pool.add(label)
-            if self._policy.learns and pool.due:
+            pool.restore([label for label in await self._labels.recent(name, LABELS_KEPT) if label.at >= since])
+            if self._policy.keeps_budgets and pool.due:
                 pool.adopt(await asyncio.to_thread(pool.fit))
 
     def add(self, pool: LivePool, label: Label) -> None:
@@ -125,9 +149,10 @@ class Pools:
             )
             pool.waiting.clear()
             pool.forgetting = True
+            self._tasks.start(self._keep(pool), name="forget")  # now: a crash must not bring the broken promise back
         elif len(pool.waiting) < MOST_WAITING:
             pool.waiting.append(label)
-        if self._policy.learns and pool.due and not pool.fitting:
+        if self._policy.keeps_budgets and pool.due and not pool.fitting:
             pool.fitting = True
             self._tasks.start(self._fit(pool), name="fit")
 
@@ -138,12 +163,21 @@ class Pools:
     async def flush(self) -> None:
         """Write the labels that came since the last time."""
         for pool in self:
-            if pool.forgetting:
-                pool.forgetting = False
-                await self._writes.call("forget", partial(self._labels.forget, pool.name))
-            if pool.waiting:
-                waiting, pool.waiting = pool.waiting, []
-                await self._writes.call("label", partial(self._labels.add, pool.name, waiting))
+            await self._keep(pool)
+
+    async def _keep(self, pool: LivePool) -> None:
+        if pool.forgetting:
+            pool.forgetting = False
+            if not await self._writes.call("forget", partial(self._forget, pool)):
+                pool.forgetting = True
+                return  # what came since would be forgotten with the rest
+        if pool.waiting:
+            waiting, pool.waiting = pool.waiting, []
+            await self._writes.call("label", partial(self._labels.add, pool.name, waiting))
+
+    async def _forget(self, pool: LivePool) -> bool:
+        await self._labels.forget(pool.name, self._now())
+        return True
 
     async def _fit(self, pool: LivePool) -> None:
         """Make a rule from what is known now; what comes meanwhile waits for the next one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cacheproxy.flow.pools import Pools
     from cacheproxy.flow.prompts import Prompts
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.model import Entry, Neighbor, Vector
+    from cacheproxy.model import CheckVerdict, Entry, Neighbor, Vector
     from cacheproxy.ports import Embedder, Store, VectorIndex
 
 NEIGHBORS: Final = 8
@@ -39,6 +39,13 @@ log = logging.getLogger(__name__)
 
 _known_profile: Final = lru_cache(maxsize=4096)(profile)
 """The same entries are candidates again and again, and reading a prompt takes most of a guard's time."""
+
+
+@dataclass(slots=True)
+class Finding:
+    """What a fresh answer said of the candidate; None while nobody has asked, or could."""
+
+    verdict: CheckVerdict | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,8 @@ class Recalled:
     """What was near."""
     shadowed: bool = False
     """It would have been served, but for shadow mode."""
+    finding: Finding = field(default_factory=Finding)
+    """Filled in later, by whoever checks."""
 
 
 class Recall:
@@ -124,6 +133,7 @@ class Recall:
             return Recalled(decision, vector, keys=keys)
         similarity = decision.key.similarity
         if asked.eligibility.shadow:
+            pool.shadowed += 1
             return Recalled(Forward(Reason.SHADOW, similarity, decision.assessed), vector, keys=keys, shadowed=True)
         entry = await self._entry(decision.key.entry_id)
         if isinstance(entry, Reason):
@@ -162,7 +172,8 @@ class Recall:
 
     def _why_none(self, asked: Asked, near: Sequence[Neighbor]) -> Reason:
         """Why nothing that is near may be considered."""
-        if any(self._withdrawn.holds(neighbor.entry_id) for neighbor in near):
+        key = asked.keys.key
+        if any(self._withdrawn.holds(each.entry_id) or self._withdrawn.parts(key, each.root) for each in near):
             return Reason.SUSPENDED
         return Reason.EXPIRED if asked.controls.max_age_s is None else Reason.TOO_OLD
 

@@ -6,14 +6,14 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cacheproxy.model import NO_USAGE, Audited, CacheStatus, CheckKind, Layer, Reason, Served, Usage
+from cacheproxy.model import NO_USAGE, Audited, CacheStatus, CheckKind, CheckVerdict, Layer, Reason, Served, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.coalesce import Outcome
-    from cacheproxy.model import Entry
+    from cacheproxy.model import Entry, Verdict
     from cacheproxy.ports import Observer
 
 log = logging.getLogger(__name__)
@@ -115,23 +115,35 @@ class Teller:
         )
 
     def asked_again(self, asked: Asked, outcome: Outcome) -> None:
-        """The upstream was asked for an audit: that costs what an answer costs."""
-        self.audited(
-            Audited(
-                at=self._now(),
-                model=outcome.entry.model if outcome.entry else asked.view.model,
-                tenant=asked.tenant,
-                upstream=asked.route.target.name,
-                kind=CheckKind.AUDIT,
-                usage=outcome.usage,
-                cost_usd=outcome.cost_usd or 0.0,
-                unpriced=outcome.entry is not None and outcome.cost_usd is None,
-                price_version=self._price_version,
-            )
+        """The upstream was asked for an audit: that costs what an answer costs. The verdict comes later, if at all."""
+        self._tell_check(
+            asked,
+            model=outcome.entry.model if outcome.entry else asked.view.model,
+            kind=CheckKind.AUDIT,
+            verdict=None if outcome.entry else CheckVerdict.UNKNOWN,
+            usage=outcome.usage,
+            cost_usd=outcome.cost_usd or 0.0,
+            unpriced=outcome.entry is not None and outcome.cost_usd is None,
         )
 
-    def audited(self, event: Audited) -> None:
-        """An answer of the cache was checked."""
+    def judged(self, asked: Asked, verdict: Verdict) -> None:
+        """A judge compared a cached answer with a fresh one."""
+        self._tell_check(
+            asked,
+            model=asked.view.model,
+            kind=CheckKind.JUDGE,
+            verdict=verdict.check,
+            cost_usd=verdict.cost_usd,
+        )
+
+    def _tell_check(self, asked: Asked, **what: Any) -> None:
+        event = Audited(
+            at=self._now(),
+            tenant=asked.tenant,
+            upstream=asked.route.target.name,
+            price_version=self._price_version,
+            **what,
+        )
         self._tell_each(lambda observer: observer.audited(event))
 
     def _tell(self, asked: Asked, **what: Any) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from cacheproxy import jsontext
 from cacheproxy.errors import BadRequest, ProxyError
 from cacheproxy.server.refusal import refused
 
@@ -63,7 +63,7 @@ class Decisions:
     async def feedback(self, request: web.Request) -> web.Response:
         """An operator's verdict on any entry."""
         try:
-            said = json.loads(await request.read())
+            said = jsontext.parse(await request.read())
             if not isinstance(said, dict):
                 raise BadRequest("the body must be a JSON object")
             return web.json_response(await self._feedback.take(said, tenant=None))
@@ -82,6 +82,8 @@ def described(pool: LivePool) -> JsonObject:
         "stage": pool.stage.value,
         "labels": len(pool.labels),
         "semantic_hits": pool.hits,
+        "shadow_hits": pool.shadowed,
+        "shadow_wrong": pool.shadowed_wrong,
         "audits": monitor.audits,
         "wrong_audits": monitor.wrong,
         "wrong_per_hit": monitor.wrong / monitor.audits if monitor.audits else None,

@@ -137,6 +137,8 @@ _VERDICTS: Final = (
         PRIMARY KEY (root, prompt_hash)
     ) STRICT, WITHOUT ROWID
     """,
+    # Pools whose promise was broken: they serve nothing similar until labels say otherwise, restarted or not.
+    "CREATE TABLE broken (pool TEXT PRIMARY KEY, at REAL NOT NULL) STRICT, WITHOUT ROWID",
     "CREATE INDEX suspended_by_age ON suspended (at)",
     "CREATE INDEX blocked_by_age ON blocked (at)",
     "ALTER TABLE ledger ADD COLUMN audit_usd REAL NOT NULL DEFAULT 0",

@@ -100,9 +100,21 @@ class SqliteLabels:
         )
         return [pool for (pool,) in rows]
 
-    async def forget(self, pool: str) -> None:
+    async def forget(self, pool: str, at: float) -> None:
         """See ``Labels``."""
-        await self._write("DELETE FROM labels WHERE pool = ?", (pool,), doing="forget labels")
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM labels WHERE pool = ?", (pool,))
+            connection.execute("INSERT OR REPLACE INTO broken VALUES (?, ?)", (pool, at))
+
+        await self._database.write(write, doing="forget labels")
+
+    async def broken(self) -> Collection[str]:
+        """See ``Labels``."""
+        rows = await self._database.read(
+            lambda rows: rows.execute("SELECT pool FROM broken ORDER BY pool").fetchall(), doing="list broken promises"
+        )
+        return [pool for (pool,) in rows]
 
     async def suspend(self, entry_id: str, at: float, note: str) -> None:
         """See ``Labels``."""
@@ -156,6 +168,7 @@ class SqliteLabels:
 def forget_stale(connection: sqlite3.Connection, now: float) -> None:
     """Delete labels that aged out, and marks on entries that are gone. A root is gone when its last alias is."""
     connection.execute("DELETE FROM labels WHERE at < ?", (now - LABELS_LIVE_S,))
+    connection.execute("DELETE FROM broken WHERE at < ?", (now - LABELS_LIVE_S,))
     settled = (now - _UNSETTLED_S,)
     connection.execute(
         "DELETE FROM suspended WHERE at < ? AND NOT EXISTS (SELECT 1 FROM entries WHERE id = suspended.entry_id)",
@@ -172,7 +185,7 @@ def _label(
     at: float, root: str, features: bytes, is_right: int, source: str, inclusion: float, principal: str
 ) -> Label | None:
     """The label of a row; None for one that this release cannot have written."""
-    if len(features) != _FEATURES.size or source not in _SOURCES:
+    if len(features) != _FEATURES.size or source not in _SOURCES or not 0 < inclusion <= 1:
         return None
     return Label(
         at=at,

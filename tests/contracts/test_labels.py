@@ -77,10 +77,21 @@ async def test_pools_do_not_see_each_other_s_labels(labels):
     await labels.add("a", [label(2)])
     assert list(await labels.pools()) == ["a", "b"]
     assert [each.root for each in await labels.recent("a", 9)] == ["root-2"]
-    await labels.forget("a")
-    await labels.forget("never")
+    await labels.forget("a", NOW)
+    await labels.forget("never", NOW)
     assert list(await labels.pools()) == ["b"]
     assert list(await labels.recent("a", 9)) == []
+
+
+async def test_a_broken_promise_is_remembered_as_long_as_its_labels_would_have_been(labels, store):
+    assert list(await labels.broken()) == []
+    for _ in range(2):
+        await labels.forget("a", NOW)
+    assert list(await labels.broken()) == ["a"]
+    await store.sweep(NOW + LABELS_LIVE_S)
+    assert list(await labels.broken()) == ["a"]
+    await store.sweep(NOW + LABELS_LIVE_S + 1)
+    assert list(await labels.broken()) == []
 
 
 async def test_no_labels_are_no_pool(labels):

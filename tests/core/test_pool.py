@@ -251,3 +251,12 @@ def test_a_rule_fitted_before_a_trip_ended_the_shadow():
     pool = tripped()
     pool.adopt(replace(rule(0.0, b100=(3.0, 3.0)), labels=FIRST_FIT))
     assert (pool.rule, pool.tripped) == (None, True)
+
+
+def test_records_grew_with_every_answer_that_was_ever_judged(monkeypatch):
+    monkeypatch.setattr("cacheproxy.core.pool.ROOTS_KEPT", 2)
+    pool = Pool(budget=0.01, prior=None)
+    for root in ("a", "b", "a", "c"):
+        pool.judged(root, right=True, similarity=0.9)
+    assert pool.records == {"a": Record(2, 0), "c": Record(1, 0)}
+    assert pool.observed.keys() == pool.records.keys()

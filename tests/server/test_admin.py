@@ -8,6 +8,7 @@ from cacheproxy.address import Address
 from cacheproxy.errors import PortUnavailable
 from cacheproxy.model import GROUPINGS, Tally
 from cacheproxy.server.admin import build_admin
+from cacheproxy.server.decisions import Decisions
 from cacheproxy.server.listen import admin_listener
 from cacheproxy.server.metrics import Metrics
 
@@ -41,7 +42,7 @@ def admin(session):
     """``admin(path)``: status, headers and body of a GET on an admin plane."""
 
     async def get(path, *, books=None, token=None, headers=None):
-        app = build_admin(metrics=Metrics(), ledger=books or Books(), token=token)
+        app = build_admin(metrics=Metrics(), ledger=books or Books(), decisions=Decisions([], None, None), token=token)
         async with (
             admin_listener(app, Address("127.0.0.1", 0)) as address,
             session.get(f"http://{address}{path}", headers=headers or {}) as response,
