@@ -10,8 +10,8 @@ the truth. By default only the half of the classes is used that neither the prio
 Wrong is per semantic hit; its 95% interval is Clopper and Pearson's, over all orderings. The last line is JSON.
 
 Arms: exact, static (--thresholds, as the field does it: no guards), guarded (the same with guards), vcache, ours
-(budgets .01, .02, .05), lenient (verdicts may outweigh guards), cold (no prior), judge (3% of the verdicts wrong), minus (a stage left out each), ceiling (the
-right answer is among the eight nearest of all questions asked before).
+(budgets .01, .02, .05), lenient (verdicts may outweigh guards), cold (no prior), judge (3% of the verdicts wrong),
+minus (a stage left out each), ceiling (the right answer is among the eight nearest of all questions asked before).
 
 Where all classes of a domain are to be reported on (--part all), name a prior that was trained on the others:
 `python benchmarks/prior.py --only banking77,qqp --out FILE`, then --domains clinc150 --part all --prior FILE.
@@ -65,7 +65,8 @@ def arms(kinds: Sequence[str], prior: Likelihood, thresholds: Sequence[float]) -
         "vcache": [vcache(delta) for delta in BUDGETS],
         "ours": [certified(budget, prior, name=f"ours {budget:g}") for budget in BUDGETS],
         "lenient": [
-            certified(budget, prior, name=f"ours {budget:g}, guards not final", guards_final=False) for budget in BUDGETS
+            certified(budget, prior, name=f"ours {budget:g}, guards not final", guards_final=False)
+            for budget in BUDGETS
         ],
         "cold": [certified(budget, None, name=f"ours {budget:g}, cold") for budget in BUDGETS],
         "judge": [
