@@ -7,13 +7,17 @@
 #                         accelerators theirs (see "Get started" at pytorch.org)
 #   ARGS="..."            more arguments for what a target starts
 #   SIMULATE=1            make run: with a simulated LLM behind the proxy
+#   SIMULATED=HOST:PORT   make run SIMULATE=1: where that listens
 #   KEEP=1                make demo: leave proxy and simulated LLM running
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-SIMULATED := 127.0.0.1:8099
+SIMULATED ?= 127.0.0.1:8099
+# The proxy starts only when it is the simulated LLM that answers there, not whatever else has that port.
+ANSWERS = from urllib.request import ProxyHandler as P, build_opener as b; \
+	b(P({})).open("http://$(SIMULATED)/simulated/stats", timeout=5)
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo test check bench setup setup-test clean
@@ -29,6 +33,7 @@ ifdef SIMULATE
 	@echo '********************************************************************************'
 	@trap 'exit 0' INT; trap 'exit 143' TERM; trap 'kill $$simulator 2>/dev/null' EXIT; \
 	$(BIN)/cacheproxy simulate --listen $(SIMULATED) & simulator=$$!; \
+	until $(BIN)/python -c '$(ANSWERS)' 2>/dev/null; do kill -0 $$simulator 2>/dev/null || exit 1; sleep 0.2; done; \
 	$(BIN)/cacheproxy serve --upstream-url http://$(SIMULATED)/v1 $(ARGS)
 else
 	@$(BIN)/cacheproxy serve $(ARGS)
@@ -75,5 +80,5 @@ $(VENV)/.run: pyproject.toml constraints.txt $(VENV)/.torch
 
 $(VENV)/.dev: $(VENV)/.run
 	@echo 'setting up: tests and checks'
-	@$(PIP) --editable '.[offline-model,backend,dev]'
+	@$(PIP) --editable '.[offline-model,backend,plots,dev]'
 	@touch $@

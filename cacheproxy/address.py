@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import os
 import re
 from dataclasses import dataclass
 from typing import Final, Self
+
+from cacheproxy.errors import ConfigError
 
 _EVERY_INTERFACE: Final = "0.0.0.0"  # noqa: S104 - it is asked for by leaving the host out
 _ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]\s/]*)):(?P<port>[0-9]{1,5})")
@@ -38,6 +42,13 @@ class Address:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    def taken(self, error: OSError) -> ConfigError:
+        """What to say when it cannot be listened on."""
+        # asyncio says it in its own words, which name the address again, and numbers a name that does not resolve.
+        known = error.errno is not None and error.errno in errno.errorcode
+        why = os.strerror(error.errno) if known and error.errno else error.strerror or error
+        return ConfigError(f"cannot listen on {self}: {why}; choose another address")
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

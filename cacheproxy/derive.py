@@ -7,17 +7,24 @@ from typing import TYPE_CHECKING
 
 from cacheproxy.core import scope
 from cacheproxy.core.eligibility import CacheRules
-from cacheproxy.core.policy import ThresholdPolicy
+from cacheproxy.core.policy import Bootstrap, CertifiedPolicy, ThresholdPolicy
+from cacheproxy.core.pool import Rule
 from cacheproxy.core.pricing import PriceOverride
+from cacheproxy.core.searching import SearchingModels
+from cacheproxy.core.vcache import VCachePolicy
 from cacheproxy.flow.asked import Rules, TenantRules
 from cacheproxy.flow.local import LOCAL, LocalRules
 from cacheproxy.flow.routing import ANTHROPIC, DEFAULT, Target
+from cacheproxy.judge.llm import JudgeModel
+from cacheproxy.model import Mode
+from cacheproxy.settings import Policy as PolicyName
 from cacheproxy.upstream.http import Deadlines
 from cacheproxy.upstream.providers import PROVIDERS
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
+    from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.core.policy import Policy
     from cacheproxy.settings import PriceSettings, Settings, UpstreamSettings
 
@@ -31,6 +38,9 @@ def rules(settings: Settings, *, secret: bytes) -> Rules:
             volatile_ttl_s=settings.cache.volatile_ttl_s,
             retained_ttl_s=settings.cache.responses_ttl_s,
             volatile_patterns=[re.compile(pattern) for pattern in settings.key.volatile_patterns],
+            modes={name: own.mode for name, own in settings.namespaces.items() if own.mode is not None},
+            keeps_budgets=settings.policy is PolicyName.CERTIFIED,
+            searching_models=SearchingModels(settings.cache.searching_models),
         ),
         keys=scope.KeyRules(
             secret=secret,
@@ -111,11 +121,52 @@ def local_rules(settings: Settings) -> LocalRules | None:
     return LocalRules(local.url, local.models, local.model, local.anyone, plain(local.api_key))
 
 
+def local_deadlines(settings: Settings) -> Deadlines:
+    """How long the local server is waited for."""
+    return Deadlines(settings.local.connect_s, settings.local.first_byte_s, settings.deadlines.between_bytes_s)
+
+
 def plain(secret: SecretStr | None) -> str:
     """A secret to be used; empty without one."""
     return secret.get_secret_value() if secret else ""
 
 
-def policy(settings: Settings) -> Policy:
-    """What decides on similar questions."""
-    return ThresholdPolicy(settings.threshold, settings.guards.disabled_reasons)
+def policy(settings: Settings, *, prior: Likelihood | None) -> Policy:
+    """What decides on similar questions. ``prior`` is what is believed before verdicts."""
+    disabled = settings.guards.disabled_reasons
+    match settings.policy:
+        case PolicyName.CERTIFIED:
+            return CertifiedPolicy(
+                settings.max_wrong_per_hit,
+                disabled,
+                Bootstrap(settings.decision.bootstrap_similarity),
+                prior=None if prior is None else Rule(prior),
+                certified_only=settings.decision.certified_only,
+                guards_final=settings.guards.final,
+            )
+        case PolicyName.THRESHOLD:
+            return ThresholdPolicy(settings.threshold, disabled)
+        case PolicyName.VCACHE:
+            return VCachePolicy(settings.max_wrong_per_hit, disabled)
+
+
+def judge_model(settings: Settings) -> JudgeModel | None:
+    """The model that compares answers, at the default upstream and with its key."""
+    if settings.judge_model is None:
+        return None
+    target = targets(settings)[DEFAULT]
+    headers = () if target.inject is None else (target.inject,)
+    return JudgeModel(settings.judge_model, f"{target.base_url}/chat/completions", target.name, headers)
+
+
+def budgets(settings: Settings) -> dict[str, float]:
+    """The error budgets of namespaces that have their own."""
+    return {
+        name: own.max_wrong_per_hit for name, own in settings.namespaces.items() if own.max_wrong_per_hit is not None
+    }
+
+
+def needs_model(settings: Settings) -> bool:
+    """Whether any request may be answered by similarity, or counted as if."""
+    modes = {settings.mode, *(own.mode for own in settings.namespaces.values())}
+    return not modes.isdisjoint({Mode.SEMANTIC, Mode.SHADOW})

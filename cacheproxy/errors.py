@@ -31,6 +31,13 @@ class BadRequest(ProxyError):
     code = "cacheproxy_bad_request"
 
 
+class RequestTimeout(ProxyError):
+    """The rest of a request's body did not come in time."""
+
+    status = 408
+    code = "cacheproxy_request_timeout"
+
+
 class TooLarge(ProxyError):
     """A body over its size limit."""
 
@@ -43,6 +50,13 @@ class UnknownUpstream(ProxyError):
 
     status = 404
     code = "cacheproxy_unknown_upstream"
+
+
+class UnknownEntry(ProxyError):
+    """There is no such entry, or it is somebody else's."""
+
+    status = 404
+    code = "cacheproxy_unknown_entry"
 
 
 class NotCached(ProxyError):

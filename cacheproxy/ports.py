@@ -10,10 +10,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from cacheproxy.model import Change, Entry, IndexRow, Neighbor, Selection, Served, Tally, Usage, Vector
+    from cacheproxy.core.pool import Label
+    from cacheproxy.model import (
+        Audited,
+        Change,
+        Entry,
+        IndexRow,
+        Neighbor,
+        Selection,
+        Served,
+        Tally,
+        Usage,
+        Vector,
+        Verdict,
+    )
 
 
 class Store(Protocol):
@@ -31,8 +44,14 @@ class Store(Protocol):
     async def put(self, *given: Entry, samples: int = 1) -> None:
         """Store entries; under one key the newest ``samples`` stay. One that fails does not fail the others."""
 
-    async def set_vector(self, entry_id: str, vector: Vector) -> None:
-        """Keep an entry's vector beside it; nothing happens when the entry is gone."""
+    async def set_vector(self, entry_id: str, vector: Vector, root: str) -> None:
+        """Keep an entry's vector and root (see ``IndexRow``) beside it; nothing happens when the entry is gone.
+
+        Whatever becomes of the root, its aliases stay: they are entries with answers of their own.
+        """
+
+    async def roots(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """The roots of these entries, by id, leaving out those that have none because they were never placed."""
 
     async def touch(self, hits: Mapping[str, int], at: float) -> None:
         """Count hits and remember when entries were last used, for eviction."""
@@ -69,11 +88,48 @@ class Store(Protocol):
         """An upstream refused this credential."""
 
 
+class Labels(Protocol):
+    """Keeps what verdicts said, for the next start: labels pool by pool, and what they forbid.
+
+    Each write is committed when it returns. Everything is bounded: past so many the oldest go.
+    """
+
+    async def add(self, pool: str, labels: Sequence[Label]) -> None:
+        """Keep labels; of each pool the newest ``core.pool.LABELS_KEPT`` stay, while they are not too old to count."""
+
+    async def recent(self, pool: str, limit: int) -> Sequence[Label]:
+        """A pool's newest labels, oldest first. Those whose features mean something else by now are left out."""
+
+    async def pools(self) -> Sequence[str]:
+        """The pools that have labels."""
+
+    async def forget(self, pool: str, at: float) -> None:
+        """Delete a pool's labels: its promise was broken, and they speak for it no more. That it was is kept."""
+
+    async def broken(self) -> Collection[str]:
+        """The pools whose promise was broken, for as long as labels of that time would count."""
+
+    async def suspend(self, entry_id: str, at: float, note: str) -> None:
+        """Serve an entry to nobody until ``lift``. ``note`` says why. The suspension goes with the entry."""
+
+    async def lift(self, entry_id: str) -> None:
+        """Serve an entry again; one that is not suspended is no error."""
+
+    async def suspended(self) -> Mapping[str, str]:
+        """The suspended entries' ids, each with its note."""
+
+    async def block(self, prompt_hash: bytes, root: str, at: float) -> None:
+        """Answer a prompt (named by its hash) with no entry of this root again. Goes with the root's last entry."""
+
+    async def blocked(self) -> Collection[tuple[bytes, str]]:
+        """The pairs of prompt hash and root that are blocked."""
+
+
 class VectorIndex(Protocol):
     """Nearest entries by cosine inside one scope."""
 
     async def add(self, row: IndexRow) -> None:
-        """Add an entry, or replace its vector."""
+        """Add an entry, or replace its vector and its root."""
 
     async def remove(self, entry_id: str) -> None:
         """Forget an entry; unknown ones are no error."""
@@ -83,6 +139,9 @@ class VectorIndex(Protocol):
 
     async def nearest(self, scope: bytes, vector: Vector, k: int) -> Sequence[Neighbor]:
         """At most ``k`` entries of the scope, most similar first, equals in the order of their ids."""
+
+    async def keys_of(self, scope: bytes, root: str) -> int:
+        """How many entries of the scope have this root. Cheap, however many there are."""
 
     def __len__(self) -> int:
         """How many entries this process indexes."""
@@ -101,6 +160,23 @@ class Embedder(Protocol):
 
     async def embed(self, text: str) -> Vector:
         """The text's vector. Raises ``TurnTooLong``, ``Overloaded`` (the queue is full) or ``PortUnavailable``."""
+
+
+class Judge(Protocol):
+    """Says whether two answers to one question say the same. Off the request path: it may take seconds."""
+
+    async def judge(self, question: str, cached: str, fresh: str) -> Verdict:
+        """The verdict; a failure is one that could not be told, with its reason, and never an exception."""
+
+
+class Budget(Protocol):
+    """What a judge may still spend. A sum is reserved before it is spent, so that judges at work together keep it."""
+
+    def reserve(self, usd: float) -> bool:
+        """Whether so much may be spent; if so, it counts as spent until it is settled."""
+
+    def settle(self, reserved_usd: float, spent_usd: float) -> None:
+        """Book what a reservation came to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +204,10 @@ class Upstream(Protocol):
     """Sends requests to LLM APIs."""
 
     def send(self, request: UpstreamRequest) -> AbstractAsyncContextManager[UpstreamResponse]:
-        """Forward a request; leaving the block ends it. Raises ``UpstreamUnreachable`` or ``UpstreamTimeout``."""
+        """Forward a request; leaving the block ends it.
+
+        Raises ``UpstreamUnreachable``, ``UpstreamTimeout``, or ``Overloaded`` when too many are under way.
+        """
 
 
 class Prices(Protocol):
@@ -143,17 +222,20 @@ class Prices(Protocol):
 
 
 class Observer(Protocol):
-    """Is told about each finished request. Must not block and must not raise."""
+    """Is told about each finished request and each check. Must not block and must not raise."""
 
     def served(self, event: Served) -> None:
         """Take note of a finished request."""
 
+    def audited(self, event: Audited) -> None:
+        """Take note of what a check of the cache's answers cost and came to."""
+
 
 class Ledger(Observer, Protocol):
-    """Books each request's cost and each hit's saving."""
+    """Books each request's cost, each hit's saving, and what checks cost."""
 
     async def flush(self) -> None:
         """Write what was booked since the last flush."""
 
     async def tallies(self, by: Sequence[str], *, since: float = 0.0, until: float | None = None) -> Sequence[Tally]:
-        """Sums by any of ``day``, ``hour``, ``model``, ``tenant``, ``upstream``, ``dialect``, ``status``, ``layer``."""
+        """Sums by any of ``model.GROUPINGS``."""

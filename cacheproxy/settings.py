@@ -8,98 +8,48 @@ import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ByteSize,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PositiveFloat,
-    PositiveInt,
-    SecretStr,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, ByteSize, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from cacheproxy.address import Address
+from cacheproxy.local_settings import DistillSettings, EmbedderSettings, LocalSettings
 from cacheproxy.model import Mode, Reason
+from cacheproxy.setting_types import (
+    AnyCase,
+    CacheMode,
+    Frozen,
+    HeaderName,
+    Listen,
+    Pattern,
+    Price,
+    Secret,
+    Size,
+    StoreUrl,
+    Url,
+)
 from cacheproxy.upstream.providers import PROVIDERS
 
 GUARDS: Final = tuple(r.value.removeprefix("guard-") for r in Reason if r.value.startswith("guard-"))
-_LATER_POLICIES: Final = ("certified", "vcache")
-_LATER_STORES: Final = ("redis", "rediss", "redis+cluster", "redis+sentinel")
 _MIB: Final = 1024 * 1024
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _RESERVED_NAMES: Final = ("v1", "livez", "readyz", "cacheproxy")
 
 
-def _regular_expression(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
-    return pattern
-
-
-def _base_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be a base URL such as https://llm.example/v1")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("must not hold a user or password; use upstreams.<name>.api_key_env")
-    if parts.query or parts.fragment:
-        raise ValueError("must not hold a query or fragment")
-    return url.rstrip("/")
-
-
-def _store_url(url: str) -> str:
-    scheme = url.partition(":")[0]
-    if scheme in _LATER_STORES:
-        raise ValueError(f"{scheme} stores are not available in this version; use sqlite:///PATH")
-    if not url.startswith("sqlite:///") or url == "sqlite:///":
-        raise ValueError("must be sqlite:///PATH (four slashes for an absolute path)")
-    return url
-
-
-def _lowered(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _mode_word(value: object) -> object:
-    return Mode.OFF.value if value is False else _lowered(value)  # YAML 1.1 reads the bare word off as false
-
-
-Listen = Annotated[
-    Address,
-    BeforeValidator(lambda value: value if isinstance(value, Address) else Address.parse(str(value))),
-    PlainSerializer(str),
-    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8090", "[::1]:8090", ":8090"]}),
-]
-Url = Annotated[str, AfterValidator(_base_url)]
-Pattern = Annotated[str, AfterValidator(_regular_expression)]
-Size = Annotated[ByteSize, Field(ge=0)]
-Price = Annotated[float, Field(ge=0)]
-Secret = Annotated[SecretStr, Field(min_length=1)]
-HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), AfterValidator(str.lower)]
-
-
 class Policy(StrEnum):
     """How a similar question's answer is accepted."""
 
+    CERTIFIED = "certified"
     THRESHOLD = "threshold"
+    VCACHE = "vcache"
 
 
-class Frozen(BaseModel):
-    """What all settings have in common."""
+class JudgeName(StrEnum):
+    """Who says whether a cached answer and a fresh one say the same."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    AUTO = "auto"
+    EQUALITY = "equality"
+    SEMANTIC = "semantic"
+    LLM = "llm"
 
 
 class UpstreamSettings(Frozen):
@@ -129,6 +79,8 @@ class GuardSettings(Frozen):
 
     disabled: tuple[str, ...] = ()
     """Guards that do not veto."""
+    final: bool = True
+    """Whether a veto stands whatever verdicts say; false lets the verdicts of a pool outweigh it, for more hits."""
 
     @field_validator("disabled")
     @classmethod
@@ -142,6 +94,28 @@ class GuardSettings(Frozen):
     def disabled_reasons(self) -> frozenset[Reason]:
         """The reasons that those guards would have given."""
         return frozenset(Reason(f"guard-{name}") for name in self.disabled)
+
+
+class DecisionSettings(Frozen):
+    """Finer points of how similar questions are decided on."""
+
+    aliases: Annotated[int, Field(ge=0)] = 32
+    """Further questions that one answer is found by, each judged to have that answer."""
+    certified_only: bool = False
+    """Serve nothing that is only estimated to keep the budget; the first questions still go by the bootstrap rule."""
+    bootstrap_similarity: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """The least similarity before there are verdicts enough for a rule; belongs to the embedding model."""
+    judge_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """What the judge model may cost, as a share of what was saved."""
+
+
+class NamespaceSettings(Frozen):
+    """What is different in one namespace."""
+
+    mode: CacheMode | None = None
+    """Its mode, in place of the general one."""
+    max_wrong_per_hit: Annotated[float, Field(gt=0, le=0.5)] | None = None
+    """Its error budget, in place of the general one."""
 
 
 class CacheSettings(Frozen):
@@ -169,6 +143,8 @@ class CacheSettings(Frozen):
     """A request header that names the tenant in place of the credential; only behind a gateway that sets it."""
     credential_proof_s: PositiveFloat = 3600
     """A credential reads the cache only while an upstream accepted it no longer ago than this."""
+    searching_models: tuple[str, ...] = ()
+    """Further models, by name or by a pattern such as my-agent-*, that look things up for each answer: never cached."""
     l1_bytes: Size = ByteSize(64 * _MIB)
     """Memory for the answers used most recently."""
 
@@ -187,10 +163,12 @@ class KeySettings(Frozen):
 
 
 class LimitSettings(Frozen):
-    """Bounds on what callers send."""
+    """Bounds on what callers send, and on what it sets off."""
 
     body_bytes: Size = ByteSize(32 * _MIB)
     """A longer request body to a cached API gets a 413."""
+    upstream_calls: PositiveInt = 1024
+    """Calls to upstreams at a time, those passed through included; a further one gets a 503 and when to come back."""
 
 
 class DeadlineSettings(Frozen):
@@ -206,10 +184,14 @@ class DeadlineSettings(Frozen):
     """The first byte of an upstream's answer."""
     between_bytes_s: PositiveFloat = 60
     """Each further byte of it."""
+    body_s: PositiveFloat = 60
+    """Each further byte of a caller's request; then it gets a 408."""
     abandon_s: Annotated[float, Field(ge=0)] = 2
     """After its last listener left, an upstream call is cancelled when this has passed."""
     drain_s: Annotated[float, Field(ge=0)] = 30
     """On SIGTERM, requests in flight may take this long to finish."""
+    unready_s: Annotated[float, Field(ge=0)] = 0
+    """Before that, /readyz says no and requests are still taken for this long: time for load balancers to see it."""
 
 
 class BatchingSettings(Frozen):
@@ -242,55 +224,12 @@ class PriceSettings(Frozen):
     """Input written to the provider's own prompt cache; the input price when absent."""
 
 
-class EmbedderSettings(Frozen):
-    """Where questions are embedded, if not in this process."""
-
-    url: Url | None = None
-    """Base URL with its /v1 of an embedding server: cacheproxy backend, text-embeddings-inference or another."""
-    api_key: Secret | None = None
-    """The key that it wants, if any."""
-    window_tokens: PositiveInt = 256
-    """Tokens that its model reads; a text that reaches them may have been cut, and is not compared."""
-
-
-class LocalSettings(Frozen):
-    """A server of one's own, which answers misses before the upstream is asked."""
-
-    url: Url | None = None
-    """Base URL with its /v1: cacheproxy backend, vLLM, SGLang ... Unset, there is none."""
-    model: str = ""
-    """What the local server calls its model; requests are sent with this name. Empty: with the one that they have."""
-    models: tuple[str, ...] = ("*",)
-    """The models, as callers name them, that it may answer for: names or patterns such as gpt-4o*."""
-    anyone: bool = False
-    """Serve callers whose credential no upstream has accepted lately. The local server asks for none."""
-    api_key: Secret | None = None
-    """The key that it wants, if any. Callers' own credentials are never sent to it."""
-    connect_s: PositiveFloat = 1
-    """Connecting to it; then the upstream is asked."""
-    first_byte_s: PositiveFloat = 60
-    """The first byte of its answer; then the upstream is asked."""
-    usd_per_gpu_hour: Price = 0
-    """What its machine costs, in USD per hour; with the speeds below it is the price of local tokens."""
-    input_tokens_per_s: PositiveFloat = 10_000
-    """Tokens of prompts that it reads per second when it is busy."""
-    output_tokens_per_s: PositiveFloat = 1_000
-    """Tokens that it generates per second, all answers together, when it is busy."""
-
-
-class DistillSettings(Frozen):
-    """Whose cached answers a model may be trained on."""
-
-    consenting_tenants: tuple[str, ...] = ()
-    """Tenants that agreed, as cacheproxy stats --by tenant names them; * is everybody. Unset, nothing is exported."""
-
-
 class LogSettings(Frozen):
     """The log, on standard error."""
 
-    level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowered)] = "info"
+    level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = "info"
     """The least serious messages that are shown."""
-    format: Annotated[Literal["text", "json"], BeforeValidator(_lowered)] = "text"
+    format: Annotated[Literal["text", "json"], AnyCase] = "text"
     """For people or for programs."""
 
 
@@ -305,26 +244,37 @@ class Settings(Frozen):
     """The bearer token of the admin listener; needed when it is not on loopback."""
     upstream_url: Url | None = None
     """Base URL with its /v1 of the LLM API behind the proxy; unset, the providers' own public ones."""
-    upstreams: dict[str, UpstreamSettings] = {}
+    upstreams: dict[str, UpstreamSettings] = Field(default={})
     """Named LLM APIs, each reached under /NAME/...; the names default and anthropic are those behind /v1."""
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Path("~/.local/share/cacheproxy")
     """Where entries, the ledger and the secret that keys are made with are kept."""
-    store: Annotated[str, AfterValidator(_store_url)] | None = None
+    store: StoreUrl | None = None
     """sqlite:///PATH; unset, a database in the data directory."""
-    mode: Annotated[Mode, BeforeValidator(_mode_word)] = Mode.SEMANTIC
+    mode: CacheMode = Mode.SEMANTIC
     """semantic; shadow (exact hits only; what similarity would have answered is counted); exact; off."""
-    policy: Policy = Policy.THRESHOLD
-    """How a similar question's answer is accepted."""
+    policy: Annotated[Policy, AnyCase] = Policy.CERTIFIED
+    """How a similar question's answer is accepted: certified (keeps an error budget), threshold or vcache."""
+    max_wrong_per_hit: Annotated[float, Field(gt=0, le=0.5)] = 0.01
+    """The error budget of certified: the share of hits on similar questions that may be wrong. For vcache its delta."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.95
-    """The least cosine similarity, 0 to 1, at which a similar question's answer is served."""
+    """With the policy threshold: the least cosine similarity, 0 to 1, at which an answer is served."""
+    audit_rate: Annotated[float, Field(ge=0.05, le=1)] = 0.05
+    """The least share of hits on similar questions that the upstream is asked again for, in the background."""
+    judge: Annotated[JudgeName, AnyCase] = JudgeName.AUTO
+    """Who compares a cached answer with a fresh one: equality, semantic, llm, or auto (each where it can tell)."""
+    judge_model: Annotated[str, Field(min_length=1)] | None = None
+    """The model that the llm judge asks at the default upstream; unset, there is none."""
+    decision: DecisionSettings = DecisionSettings()
+    namespaces: dict[str, NamespaceSettings] = Field(default={})
+    """What is different for requests of some namespaces, by name."""
     guards: GuardSettings = GuardSettings()
     embedding_model: Annotated[str, Field(min_length=1)] = "sentence-transformers/all-MiniLM-L6-v2"
     """The sentence-transformers model that compares questions."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$"), BeforeValidator(_lowered)] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$"), AnyCase] = "auto"
     """Where the model runs: auto, cpu, cuda, cuda:1, mps ..."""
     expose_headers: bool = True
     """Whether responses carry the cache's own headers."""
-    hit_usage: Annotated[Literal["original", "zero"], BeforeValidator(_lowered)] = "original"
+    hit_usage: Annotated[Literal["original", "zero"], AnyCase] = "original"
     """The token counts that a hit reports: those of the stored answer, or zero."""
     allow_open: bool = False
     """Accept that anyone who reaches the listener spends a key of ours."""
@@ -351,13 +301,6 @@ class Settings(Frozen):
             return self.data_dir / "cacheproxy.sqlite3"
         return Path(self.store.removeprefix("sqlite:///")).expanduser()
 
-    @field_validator("policy", mode="before")
-    @classmethod
-    def _available(cls, value: object) -> object:
-        if value in _LATER_POLICIES:
-            raise ValueError(f"{value} is not available in this version; use {Policy.THRESHOLD}")
-        return value
-
     @field_validator("workers")
     @classmethod
     def _one_worker(cls, workers: int) -> int:
@@ -374,6 +317,12 @@ class Settings(Frozen):
             if not _NAME.fullmatch(name) or name in _RESERVED_NAMES:
                 raise ValueError(f"{name!r} cannot be a path's first segment: lower-case letters, digits, - and _ only")
         return upstreams
+
+    @model_validator(mode="after")
+    def _judged(self) -> Self:
+        if self.judge is JudgeName.LLM and self.judge_model is None:
+            raise ValueError("judge llm needs judge_model: the model that is asked at the default upstream")
+        return self
 
     @model_validator(mode="after")
     def _not_open(self) -> Self:

@@ -1,7 +1,8 @@
 """Entries out of a store, into another, and under another embedding model. Off line, over the ports alone.
 
 The file is JSON lines: a head, then one entry a line with every field, hashes as hexadecimal digits and the answer
-as text. Vectors stay behind: they belong to one embedding model, and are made anew from the prompts.
+as text. Vectors stay behind: they belong to one embedding model, and are made anew from the prompts. Roots, which tell
+whose answer an entry shares, come along: a line has its ``root`` where that is another entry.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from cacheproxy.model import Entry, Selection
 from cacheproxy.ports import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from cacheproxy.model import Vector
     from cacheproxy.ports import Embedder
@@ -27,14 +28,22 @@ FORMAT: Final = 1
 _HEAD: Final = {"cacheproxy_entries": FORMAT}
 _PAGE: Final = 256
 _ENTRY: Final = TypeAdapter(Entry)
+_ROOT: Final = TypeAdapter(str)
 _FIELDS: Final = frozenset(field.name for field in fields(Entry))
+
+
+class RootKeeper(Store, Protocol):
+    """A store that can keep roots for vectors which are still to be made."""
+
+    async def keep_roots(self, roots: Mapping[str, str]) -> None:
+        """Keep these entries' roots, by id."""
 
 
 class Reembeddable(Store, Protocol):
     """A store whose vectors can be replaced by those of another model."""
 
     async def drop_vectors(self) -> None:
-        """Delete every vector."""
+        """Delete every vector, and keep the roots."""
 
     async def claim_embedding(self, model: str, dimension: int) -> None:
         """Say which vectors come next."""
@@ -74,11 +83,13 @@ async def export_entries(store: Store) -> AsyncIterator[bytes]:
     """Every entry as the lines of a file, head first."""
     yield jsontext.dump(_HEAD) + b"\n"
     async for page in pages(store, Selection()):
+        roots = await store.roots([entry.id for entry in page])
         for entry in page:
-            yield jsontext.dump(record(entry)) + b"\n"
+            root = roots.get(entry.id, entry.id)
+            yield jsontext.dump(record(entry) | ({} if root == entry.id else {"root": root})) + b"\n"
 
 
-async def import_entries(store: Store, lines: Iterable[bytes], *, now: float, samples: int = 1) -> Imported:
+async def import_entries(store: RootKeeper, lines: Iterable[bytes], *, now: float, samples: int = 1) -> Imported:
     """Store the entries of a file that have not expired.
 
     Raises ``BadRequest``, naming the line, for a file that is no export; the entries above that line are stored.
@@ -88,11 +99,13 @@ async def import_entries(store: Store, lines: Iterable[bytes], *, now: float, sa
         raise BadRequest("line 1: this is no file that `cacheproxy cache export` of this version wrote")
     stored = expired = to_embed = 0
     for number, line in numbered:
-        entry = _entry(line, number)
+        entry, root = _entry(line, number)
         if entry.expires_at <= now:
             expired += 1
             continue
         await store.put(entry, samples=samples)
+        if root != entry.id:
+            await store.keep_roots({entry.id: root})
         stored += 1
         to_embed += entry.semantic
     return Imported(stored, expired, to_embed)
@@ -107,12 +120,13 @@ async def embed_anew(
     entries = too_long = 0
     async for page in pages(store, Selection()):
         semantic = [entry for entry in page if entry.semantic]
+        roots = await store.roots([entry.id for entry in semantic])
         vectors = await asyncio.gather(*(_embed(embedder, entry.prompt) for entry in semantic))
         for entry, vector in zip(semantic, vectors, strict=True):
             if vector is None:
                 too_long += 1
             else:
-                await store.set_vector(entry.id, vector)
+                await store.set_vector(entry.id, vector, roots.get(entry.id, entry.id))
                 entries += 1
         progress(len(page))
     return Embedded(entries, too_long)
@@ -124,14 +138,16 @@ def record(entry: Entry) -> dict[str, Any]:
     return asdict(entry) | {"key": entry.key.hex(), "scope": entry.scope.hex(), "answer": answer}
 
 
-def _entry(line: bytes, number: int) -> Entry:
+def _entry(line: bytes, number: int) -> tuple[Entry, str]:
+    """The entry on a line, and its root."""
     values = _object(line, number)
+    root = values.pop("root", values.get("id"))
     if values.keys() != _FIELDS:
         raise BadRequest(f"line {number}: missing or unknown: {', '.join(sorted(values.keys() ^ _FIELDS))}")
     try:
         values["key"], values["scope"] = bytes.fromhex(values["key"]), bytes.fromhex(values["scope"])
         values["answer"] = values["answer"].encode("utf-8", "surrogatepass")
-        return _ENTRY.validate_python(values)
+        return _ENTRY.validate_python(values), _ROOT.validate_python(root)
     except ValidationError as error:
         first = error.errors()[0]
         raise BadRequest(f"line {number}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -21,37 +21,29 @@ from typing import TYPE_CHECKING, Final
 import uvloop
 
 from cacheproxy import derive
+from cacheproxy.assembly import World, assemble
 from cacheproxy.core.pricing import GenaiPrices
+from cacheproxy.core.prior import shipped_prior
 from cacheproxy.errors import PortUnavailable
-from cacheproxy.flow.asked import Reader
-from cacheproxy.flow.churn import ScopeChurn
-from cacheproxy.flow.coalesce import Flights
-from cacheproxy.flow.credentials import Proofs
-from cacheproxy.flow.embeddings import CachedEmbeddings
-from cacheproxy.flow.exact import Exact
-from cacheproxy.flow.forward import Forwarder
-from cacheproxy.flow.l1 import L1
-from cacheproxy.flow.learn import KeepRules, Learner
-from cacheproxy.flow.local import LocalFirst
-from cacheproxy.flow.passthrough import PassThrough
-from cacheproxy.flow.proxy import Proxy
-from cacheproxy.flow.recall import Recall
-from cacheproxy.flow.render import RenderRules
 from cacheproxy.flow.routing import DEFAULT, Routes
-from cacheproxy.flow.shelter import Shelter
-from cacheproxy.flow.told import Teller
-from cacheproxy.flow.upkeep import HitCounts, Upkeep
-from cacheproxy.model import Mode, Selection
+from cacheproxy.flow.spending import Spending
+from cacheproxy.judge.chain import JudgeChain, automatic
+from cacheproxy.judge.equality import EqualityJudge
+from cacheproxy.judge.llm import LlmJudge
 from cacheproxy.server.admin import build_admin
 from cacheproxy.server.data_plane import DataPlane
+from cacheproxy.server.decisions import Decisions
 from cacheproxy.server.listen import admin_listener, data_listener
 from cacheproxy.server.metrics import Metrics
+from cacheproxy.server.readiness import Readiness
+from cacheproxy.settings import JudgeName
 from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.secret import server_secret
 from cacheproxy.store.sqlite import open_sqlite
+from cacheproxy.store.sqlite_labels import SqliteLabels
 from cacheproxy.store.sqlite_ledger import SqliteLedger
 from cacheproxy.tasks import TaskSet
-from cacheproxy.upstream.http import Deadlines, HttpUpstream
+from cacheproxy.upstream.http import HttpUpstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -59,18 +51,18 @@ if TYPE_CHECKING:
     from cacheproxy.address import Address
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.embed.remote import RemoteEmbedder
-    from cacheproxy.ports import Embedder, Ledger, Store, Upstream, VectorIndex
+    from cacheproxy.flow.shelter import Shelter
+    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Prices, Store, Upstream, VectorIndex
     from cacheproxy.settings import Settings
     from cacheproxy.store.sqlite import SqliteStore
 
 log = logging.getLogger(__name__)
 
-WRITE_DEADLINE_S: Final = 10.0
-"""For what happens off the request's path: storing, counting, sweeping."""
 GC_THRESHOLDS: Final = (50_000, 20, 50)
 """Python's own (700, 10, 10) cost a tenth of the requests per second on misses."""
 SETTLE_S: Final = 2.0
 """At the end, for what was answered and is not stored yet."""
+_FENCE_BYTES: Final = 8
 _now: Final = time.time  # noqa: TID251 - the clock's one home
 _clock: Final = time.monotonic
 
@@ -88,6 +80,8 @@ class Running:
     no_model: str
     """Why there is none; empty with one."""
     settings: Settings
+    leave: Callable[[], None]
+    """Tell load balancers that it is about to end."""
 
 
 def run_proxy(settings: Settings, on_ready: Callable[[Running], None] = lambda _: None) -> None:
@@ -104,10 +98,10 @@ async def open_store(settings: Settings) -> AsyncIterator[SqliteStore]:
 
 
 @asynccontextmanager
-async def open_ledger(settings: Settings) -> AsyncIterator[Ledger]:
-    """The ledger beside the store."""
+async def open_books(settings: Settings) -> AsyncIterator[tuple[Store, Ledger, Labels]]:
+    """The store, and the ledger and the verdicts beside it."""
     async with open_store(settings) as store:
-        yield SqliteLedger(store.database)
+        yield store, SqliteLedger(store.database), SqliteLabels(store.database)
 
 
 @asynccontextmanager
@@ -151,30 +145,42 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
     """Build everything and serve; leaving the block drains and closes it. Raises ``ConfigError``."""
     async with AsyncExitStack() as stack:
         metrics = Metrics()
+        store = await stack.enter_async_context(open_store(settings))  # before the model, which takes its time
         embedder, no_model = await _embedder(settings, stack, metrics)
-        store = await stack.enter_async_context(open_store(settings))
         ledger = SqliteLedger(store.database)
+        labels = SqliteLabels(store.database)
         index = _index()
         if embedder is not None:
             await store.claim_embedding(embedder.model, embedder.dimension)
             await _fill(index, store)
-        upstream = await stack.enter_async_context(HttpUpstream(derive.deadlines(settings)))
-        here = settings.local
-        local = await stack.enter_async_context(HttpUpstream(Deadlines(here.connect_s, here.first_byte_s)))
+        most_calls = settings.limits.upstream_calls
+        upstream = await stack.enter_async_context(HttpUpstream(derive.deadlines(settings), most_calls=most_calls))
+        local = await stack.enter_async_context(HttpUpstream(derive.local_deadlines(settings), most_calls=most_calls))
         tasks = await stack.enter_async_context(TaskSet("flow"))
         routes = Routes(derive.targets(settings))
-        flow = _assemble(
+        prices = GenaiPrices(clock=_now, overrides=derive.prices(settings))
+        spending = Spending(settings.decision.judge_share)
+        flow = assemble(
             settings,
             store=store,
             ledger=ledger,
+            labels=labels,
             index=index,
             embedder=embedder,
+            judge=_judge(settings, embedder, upstream=upstream, prices=prices, spending=spending),
+            prices=prices,
+            spending=spending,
             upstream=upstream,
             local=local,
             metrics=metrics,
             tasks=tasks,
             routes=routes,
+            prior=shipped_prior(embedding_model=embedder.model) if embedder else None,
+            secret=server_secret(settings.data_dir),
+            world=World(_now, _clock, _dice()),
         )
+        await flow.pools.load()
+        await flow.withdrawn.load(labels)
         rounds = await stack.enter_async_context(TaskSet("upkeep"))
         stack.push_async_callback(flow.upkeep.flush)
         stack.push_async_callback(tasks.settle, SETTLE_S)
@@ -185,9 +191,16 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         flow.upkeep.start(rounds)
-        plane = DataPlane(flow.proxy, _readiness(embedder, no_model, flow.shelters), now=_now)
+        metrics.watch_calls(lambda: upstream.calls)
+        readiness = Readiness(partial(_state, embedder, no_model, flow.shelters))
+        plane = DataPlane(flow.proxy, readiness, now=_now, body_s=settings.deadlines.body_s)
         token = settings.admin_token.get_secret_value() if settings.admin_token else None
-        admin = build_admin(metrics=metrics, ledger=ledger, token=token)
+        admin = build_admin(
+            metrics=metrics,
+            ledger=ledger,
+            decisions=Decisions(flow.pools, flow.explanations, flow.feedback),
+            token=token,
+        )
         admin_address = await stack.enter_async_context(admin_listener(admin, settings.admin_listen))
         data_address = await stack.enter_async_context(
             data_listener(plane, settings.listen, drain_s=settings.deadlines.drain_s)
@@ -200,141 +213,8 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             model=f"{embedder.model} on {embedder.device}" if embedder else "",
             no_model=no_model,
             settings=settings,
+            leave=readiness.leave,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Flow:
-    proxy: Proxy
-    upkeep: Upkeep
-    shelters: Sequence[Shelter]
-
-
-def _assemble(
-    settings: Settings,
-    *,
-    store: Store,
-    ledger: Ledger,
-    index: VectorIndex,
-    embedder: Embedder | None,
-    upstream: Upstream,
-    local: Upstream,
-    metrics: Metrics,
-    tasks: TaskSet,
-    routes: Routes,
-) -> _Flow:
-    """The flow, over any adapters."""
-    dice = _dice()
-
-    def token() -> str:
-        return f"{dice.getrandbits(96):024x}"
-
-    def new_id(now: float) -> str:
-        """Later ones sort behind earlier ones."""
-        return f"{int(now * 1000):011x}{dice.getrandbits(48):012x}"
-
-    cache, deadlines = settings.cache, settings.deadlines
-    store_s, embedder_s = deadlines.store_ms / 1000, deadlines.embedder_ms / 1000
-
-    def shelter(port: str, deadline_s: float) -> Shelter:
-        return Shelter(port, deadline_s=deadline_s, clock=_clock, watch=metrics)
-
-    reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
-    searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
-    rules = derive.rules(settings, secret=server_secret(settings.data_dir))
-    render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
-    prices = GenaiPrices(clock=_now, overrides=derive.prices(settings))
-    hits = HitCounts()
-    teller = Teller([ledger, metrics, hits], price_version=prices.version, now=_now, clock=_clock)
-    l1, churn = L1(cache.l1_bytes), ScopeChurn()
-    proofs = Proofs(store=store, reads=reads, writes=writes, tasks=tasks, life_s=cache.credential_proof_s, now=_now)
-    exact = Exact(store=store, reads=reads, l1=l1, samples=cache.samples, now=_now, draw=dice.random)
-    recall = Recall(
-        embedder=embedder,
-        index=index,
-        store=store,
-        l1=l1,
-        policy=derive.policy(settings),
-        embedding=embedding,
-        searching=searching,
-        loading=reads,
-        now=_now,
-        draw=dice.random,
-    )
-    learner = Learner(
-        store=store,
-        writes=writes,
-        l1=l1,
-        recall=recall,
-        prices=prices,
-        rules=KeepRules(cache.max_answer_bytes, cache.samples),
-        tasks=tasks,
-        now=_now,
-        new_id=new_id,
-    )
-    upkeep = Upkeep(
-        store=store,
-        index=index,
-        l1=l1,
-        ledger=ledger,
-        hits=hits,
-        shelter=writes,
-        written=learner.written,
-        now=_now,
-    )
-    flights = Flights(
-        tasks,
-        abandon_s=deadlines.abandon_s,
-        finish_abandoned=settings.finish_abandoned,
-        limit_bytes=cache.max_answer_bytes,
-    )
-    local_rules = derive.local_rules(settings)
-    forwarder = Forwarder(
-        upstream=upstream,
-        proofs=proofs,
-        clock=_clock,
-        limit_bytes=cache.max_answer_bytes,
-        local=LocalFirst(local_rules, upstream=local, proofs=proofs, clock=_clock) if local_rules else None,
-    )
-    proxy = Proxy(
-        routes=routes,
-        reader=Reader(rules),
-        render_rules=render_rules,
-        exact=exact,
-        recall=recall,
-        embeddings=CachedEmbeddings(
-            exact=exact,
-            flights=flights,
-            forwarder=forwarder,
-            learner=learner,
-            proofs=proofs,
-            teller=teller,
-            keys=rules.keys,
-            render_rules=render_rules,
-            now=_now,
-            token=token,
-        ),
-        flights=flights,
-        forwarder=forwarder,
-        learner=learner,
-        passthrough=PassThrough(
-            upstream=upstream,
-            proofs=proofs,
-            secret=rules.keys.secret,
-            evict=lambda tag: upkeep.evict(Selection(tag=tag)),
-        ),
-        proofs=proofs,
-        teller=teller,
-        churn=churn,
-        now=_now,
-        clock=_clock,
-        token=token,
-    )
-    shelters = (reads, writes, searching, embedding)
-    metrics.watch_entries(lambda: upkeep.entries)
-    metrics.watch_churn(lambda: churn.share)
-    metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})
-    return _Flow(proxy, upkeep, shelters)
 
 
 async def _serve(settings: Settings, on_ready: Callable[[Running], None]) -> None:
@@ -343,21 +223,49 @@ async def _serve(settings: Settings, on_ready: Callable[[Running], None]) -> Non
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with open_proxy(settings) as running:
+
+        def leave() -> None:
+            running.leave()
+            loop.call_later(settings.deadlines.unready_s, stop.set)
+
+        loop.add_signal_handler(signal.SIGTERM, leave)
         on_ready(running)
         await stop.wait()
+        running.leave()
 
 
 async def _embedder(
     settings: Settings, stack: AsyncExitStack, metrics: Metrics
 ) -> tuple[LocalEmbedder | RemoteEmbedder | None, str]:
     """The model, or why there is none: then the exact layer serves alone."""
-    if settings.mode in {Mode.EXACT, Mode.OFF}:
+    if not derive.needs_model(settings):
         return None, f"mode {settings.mode} needs none"
     try:
         return await stack.enter_async_context(open_embedder(settings, metrics.batched)), ""
     except PortUnavailable as error:
         log.warning("no embedding model, so only identical requests are answered from the cache: %s", error)
         return None, error.message
+
+
+def _judge(
+    settings: Settings, embedder: Embedder | None, *, upstream: Upstream, prices: Prices, spending: Spending
+) -> Judge:
+    """Who compares cached answers with fresh ones."""
+    model = derive.judge_model(settings)
+    llm: Judge | None = None
+    if model is not None:
+        llm = LlmJudge(
+            model, upstream=upstream, prices=prices, budget=spending, fence=partial(secrets.token_hex, _FENCE_BYTES)
+        )
+    match settings.judge:
+        case JudgeName.AUTO:
+            return automatic(embedder, llm)
+        case JudgeName.EQUALITY:
+            return EqualityJudge()
+        case JudgeName.SEMANTIC:
+            return automatic(embedder, None)
+        case JudgeName.LLM:
+            return JudgeChain([EqualityJudge()] if llm is None else [EqualityJudge(), llm])
 
 
 def _index() -> VectorIndex:
@@ -373,21 +281,12 @@ async def _fill(index: VectorIndex, store: Store) -> None:
             await index.add(row)
 
 
-def _readiness(
-    embedder: Embedder | None, no_model: str, shelters: Sequence[Shelter]
-) -> Callable[[], tuple[bool, Mapping[str, object]]]:
-    def ready() -> tuple[bool, Mapping[str, object]]:
-        semantic = {"semantic": "on", "model": embedder.model} if embedder else {"semantic": "off", "why": no_model}
-        ports = {shelter.port: shelter.state.name.lower() for shelter in shelters}
-        return True, {**semantic, "breakers": ports}
-
-    return ready
+def _state(embedder: Embedder | None, no_model: str, shelters: Sequence[Shelter]) -> Mapping[str, object]:
+    semantic = {"semantic": "on", "model": embedder.model} if embedder else {"semantic": "off", "why": no_model}
+    ports = {shelter.port: shelter.state.name.lower() for shelter in shelters}
+    return {**semantic, "breakers": ports}
 
 
 def _dice() -> random.Random:
     """Chance without a system call each time. It names answers and chooses samples; it guards nothing."""
     return random.Random(secrets.token_bytes(32))  # noqa: S311 - as said
-
-
-def _state_of(shelter: Shelter) -> float:
-    return float(shelter.state)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cacheproxy.config import KNOWN, effective, load, load_settings, settings_schema
+from cacheproxy.config import KNOWN, effective, load, settings_schema
 from cacheproxy.errors import ConfigError
 from cacheproxy.model import Mode
 
@@ -58,7 +58,7 @@ def test_the_file_can_be_named(tmp_path, named_by):
     flags = {"config": "other.yaml"} if named_by == "flag" else {"config": None}
     environ = {"CACHEPROXY_CONFIG": "other.yaml"} if named_by == "environment" else {}
 
-    assert load_settings(flags=flags, environ=environ, cwd=tmp_path).threshold == 0.6
+    assert load(flags=flags, environ=environ, cwd=tmp_path).settings.threshold == 0.6
 
 
 def test_a_named_file_that_is_missing_is_an_error(tmp_path):
@@ -86,11 +86,11 @@ def test_variables_are_read(tmp_path, variable, value, name, expected):
 
 def test_variables_of_others_are_not_read(tmp_path):
     others = {"CACHEPROXY_TEST_DATA": "/x", "LISTEN": ":1", "OPENAI_API_KEY": "sk-1", "cacheproxy_listen": ":1"}
-    assert load_settings(flags={}, environ=others, cwd=tmp_path) == load_settings(flags={}, environ={}, cwd=tmp_path)
+    assert load(flags={}, environ=others, cwd=tmp_path).settings == load(flags={}, environ={}, cwd=tmp_path).settings
 
 
 def test_null_sets_nothing(tmp_path):
-    assert load_settings(flags={}, environ={}, cwd=tmp_path).mode is Mode.SEMANTIC
+    assert load(flags={}, environ={}, cwd=tmp_path).settings.mode is Mode.SEMANTIC
     assert reading(tmp_path, yaml="mode: null\ncache: null\n")["mode"] == ("semantic", "default")
 
 
@@ -124,9 +124,7 @@ def test_an_unknown_setting_is_an_error_that_names_the_nearest(tmp_path, sources
     [
         pytest.param({"threshold": "high"}, "--threshold: must be a valid number", id="flag"),
         pytest.param({"yaml": "cache: {samples: 0}"}, "must be greater than 0 (got '0')", id="file"),
-        pytest.param(
-            {"environ": {"CACHEPROXY_POLICY": "vcache"}}, "vcache is not available in this version", id="policy"
-        ),
+        pytest.param({"environ": {"CACHEPROXY_POLICY": "static"}}, "'certified', 'threshold' or 'vcache'", id="policy"),
         pytest.param({"yaml": "cache: 5"}, "must hold settings of its own", id="section"),
         pytest.param({"yaml": "prices: [{model: m}]"}, "prices.0.input_per_mtok in prices", id="missing-member"),
         pytest.param({"yaml": "- a"}, "must hold settings, each as NAME: VALUE", id="no-mapping"),
@@ -151,7 +149,7 @@ def test_a_key_in_the_environment_is_used_only_where_an_upstream_names_it(tmp_pa
     (tmp_path / "cacheproxy.yaml").write_text(
         "upstreams: {default: {api_key_env: OPENAI_API_KEY}, anthropic: {url: 'https://llm.example/v1'}}"
     )
-    upstreams = load_settings(flags={}, environ=environ, cwd=tmp_path).upstreams
+    upstreams = load(flags={}, environ=environ, cwd=tmp_path).settings.upstreams
 
     assert upstreams["default"].api_key is not None
     assert upstreams["default"].api_key.get_secret_value() == "sk-1"

@@ -164,7 +164,7 @@ def test_every_response_header_is_documented():
     told = [
         *render.hit_headers(Hit(entry, Layer.SEMANTIC, 0.9), now=0.5),
         *render.miss_headers(Miss(CacheStatus.MISS, Reason.EXPIRED, 0.9), cost_usd=1.0),
-        *render.coalesced_headers(entry),
+        *render.coalesced_headers(),
     ]
     assert {name for name, _ in told} <= first_cells("README.md")
 

@@ -12,6 +12,7 @@ import pytest
 ROOT: Final = Path(__file__).parent.parent
 PACKAGE: Final = ROOT / "cacheproxy"
 MODULES: Final = sorted(PACKAGE.rglob("*.py"))
+TESTS: Final = sorted((ROOT / "tests").rglob("*.py"))
 MAX_LINES: Final = 400
 MAX_DEPTH: Final = 2
 
@@ -57,6 +58,11 @@ def test_each_module_has_its_test_file(module):
 def test_only_existing_modules_are_excused():
     names = {name_of(module) for module in MODULES}
     assert TESTED_ELSEWHERE.keys() | LONGER.keys() <= names
+
+
+@pytest.mark.parametrize("file", TESTS, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_no_test_file_is_too_long_to_read(file):
+    assert file.read_text(encoding="utf-8").count("\n") <= MAX_LINES
 
 
 @pytest.mark.parametrize("module", MODULES, ids=name_of)

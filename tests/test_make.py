@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -55,8 +57,28 @@ def test_the_simulated_llm_is_announced_and_behind_the_proxy():
     commands = dry_run("run", "SIMULATE=1")
 
     assert "SIMULATED UPSTREAM" in commands
-    assert re.search(r"simulate --listen (\S+) .*\n.*serve --upstream-url http://\1/v1", commands)
+    assert re.search(r"simulate --listen (\S+) .*\n.*\n.*serve --upstream-url http://\1/v1", commands)
     assert "simulate" not in dry_run("run")
+
+
+def test_the_proxy_was_put_in_front_of_whatever_had_the_simulated_llms_port():
+    if sys.prefix != str(ROOT / ".venv"):
+        pytest.skip("the tests run in another environment than make's")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        host, port = taken.getsockname()
+        done = subprocess.run(
+            [MAKE, "run", "SIMULATE=1", f"SIMULATED={host}:{port}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode != 0
+    assert f"cannot listen on {host}:{port}" in done.stderr
+    assert "data plane" not in done.stdout
 
 
 def test_every_requirement_is_pinned():

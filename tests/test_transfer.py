@@ -79,6 +79,24 @@ async def test_what_was_exported_is_imported_the_same(tmp_path):
         assert list(await target.load(["e0007"])) == [entries[7]]
 
 
+async def test_an_alias_is_moved_with_its_root_and_embedded_under_it(tmp_path):
+    async with opened(tmp_path / "a.db") as source, opened(tmp_path / "b.db") as target:
+        await source.claim_embedding("old", 2)
+        for name in "abc":
+            await source.put(entry(name))
+        for name, root in {"a": "a", "b": "a", "c": "gone"}.items():
+            await source.set_vector(name, np.array([1, 0], dtype=np.float32), root)
+        lines = await exported(source)
+        assert ["root" in jsontext.parse(line) for line in lines[1:]] == [False, True, True]
+
+        await transfer.import_entries(target, lines, now=NOW)
+        assert await exported(target) == lines
+
+        await transfer.embed_anew(target, Letters())
+        rows = [row async for block in target.vectors() for row in block]
+        assert {row.entry_id: row.root for row in rows} == {"a": "a", "b": "a", "c": "gone"}
+
+
 async def test_importing_twice_changes_nothing(tmp_path):
     async with opened(tmp_path / "a.db") as store:
         await store.put(entry("e"))
@@ -100,7 +118,7 @@ async def test_expired_entries_stay_out(tmp_path):
 @given(prompt=st.text(), answer=st.text(st.characters(exclude_categories=())))
 def test_any_text_survives_its_line(prompt, answer):
     one = entry("e", prompt=prompt, answer=answer.encode("utf-8", "surrogatepass"))
-    assert transfer._entry(jsontext.dump(transfer.record(one)), 2) == one
+    assert transfer._entry(jsontext.dump(transfer.record(one)), 2) == (one, "e")
 
 
 @pytest.mark.parametrize(
@@ -113,6 +131,7 @@ def test_any_text_survives_its_line(prompt, answer):
         pytest.param(jsontext.dump(transfer.record(entry("e")) | {"key": "xy"}), "line 2: non-hex", id="no-hash"),
         pytest.param(jsontext.dump(transfer.record(entry("e")) | {"expires_at": "soon"}), "expires_at", id="no-number"),
         pytest.param(jsontext.dump(transfer.record(entry("e")) | {"answer": None}), "line 2", id="no-answer"),
+        pytest.param(jsontext.dump(transfer.record(entry("e")) | {"root": 7}), "line 2", id="no-root"),
     ],
 )
 async def test_a_damaged_line_is_named(tmp_path, line, said):
@@ -137,13 +156,27 @@ async def test_counting_counts_the_selected_over_all_pages(tmp_path):
         assert await transfer.count(store, Selection(tag="odd")) == 150
 
 
+async def test_embedding_anew_keeps_roots_even_where_the_model_cannot_read_the_prompt(tmp_path):
+    async with opened(tmp_path / "a.db") as store:
+        await store.claim_embedding("old", 2)
+        for one in [entry("a"), entry("b"), entry("c", prompt="x" * 41)]:
+            await store.put(one)
+            await store.set_vector(one.id, np.array([1, 0], dtype=np.float32), "a")
+
+        await transfer.embed_anew(store, Letters())
+
+        assert await store.roots(["a", "b", "c"]) == {"a": "a", "b": "a", "c": "a"}
+        rows = [row async for block in store.vectors() for row in block]
+        assert {row.entry_id: row.root for row in rows} == {"a": "a", "b": "a"}
+
+
 async def test_embedding_anew_replaces_every_vector(tmp_path):
     seen: list[int] = []
     async with opened(tmp_path / "a.db") as store:
         await store.claim_embedding("old", 2)
         for one in [entry("a"), entry("b", semantic=False), entry("c", prompt="x" * 41)]:
             await store.put(one)
-        await store.set_vector("c", np.array([1, 0], dtype=np.float32))
+        await store.set_vector("c", np.array([1, 0], dtype=np.float32), "c")
 
         assert await transfer.embed_anew(store, Letters(), seen.append) == transfer.Embedded(entries=1, too_long=1)
 

@@ -15,7 +15,7 @@ from cacheproxy.errors import ConfigError
 from cacheproxy.lab.simulate import SimulateOptions, serving
 from cacheproxy.settings import Settings
 from cacheproxy.store.sqlite import open_sqlite
-from cacheproxy.wiring import open_ledger, open_proxy, open_store
+from cacheproxy.wiring import open_books, open_proxy, open_store
 
 HELLO = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello?"}]}
 
@@ -66,7 +66,7 @@ async def test_it_serves_on_both_addresses_and_tells_what_it_is(session, setting
     assert str(tmp_path / "data") in running.store
     assert (running.model, running.no_model) == ("", "mode exact needs none")
     assert state["semantic"] == "off"
-    assert state["breakers"].keys() == {"store", "store-writes", "index", "embedder"}
+    assert state["breakers"].keys() == {"store", "store-writes", "index", "embedder", "judge"}
 
 
 async def test_answers_the_ledger_and_the_secret_outlive_it(session, settings):
@@ -77,7 +77,7 @@ async def test_answers_the_ledger_and_the_secret_outlive_it(session, settings):
             assert await status_of(session, running) == "Hit"  # at once: the credential's proof was kept too
     async with open_store(settings()) as store:
         assert await store.count() == 1
-    async with open_ledger(settings()) as ledger:
+    async with open_books(settings()) as (_, ledger, _):
         tallies = await ledger.tallies(["status"])
     assert {tally.group["status"]: tally.requests for tally in tallies} == {"Hit": 2, "Miss": 1}
 

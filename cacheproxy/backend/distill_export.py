@@ -3,6 +3,9 @@
 An entry holds the last question and its answer, and of what stood in front only a hash, its scope. A system prompt that
 many requests share makes one scope with many entries; a conversation's history makes a scope of its own. So only scopes
 with several entries are taken, and the system prompt that they share is to be said by whoever exports.
+
+An answer that was called wrong is suspended, and no lesson. Labels do not count here: a wrong one says that an answer
+does not fit another question than its own, and look-alikes are what a student has to tell apart.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
     from cacheproxy.jsontext import JsonObject
     from cacheproxy.model import Entry, Selection
-    from cacheproxy.ports import Store
+    from cacheproxy.ports import Labels, Store
 
 _PAGE: Final = 256
 _DIALECTS: Final = {dialect.name: dialect for dialect in DIALECTS.values()}
@@ -51,16 +54,18 @@ class Exported:
     """How many entries were left out, and why."""
 
 
-async def export(store: Store, rules: LessonRules, write: Callable[[bytes], object], *, now: float) -> Exported:
+async def export(
+    store: Store, labels: Labels, rules: LessonRules, write: Callable[[bytes], object], *, now: float
+) -> Exported:
     """Write a lesson for each entry that may be one, a line each; of equal questions in a scope the newest answer."""
-    done = Exported()
+    done, suspended = Exported(), await labels.suspended()
     scopes: Counter[bytes] = Counter()
     found: dict[tuple[bytes, str], tuple[float, str]] = {}
     after = ""
     while page := await store.browse(rules.selection, limit=_PAGE, after=after):
         after = page[-1].id
         for entry in page:
-            why = _unfit(entry, rules, now)
+            why = "called-wrong" if entry.id in suspended else _unfit(entry, rules, now)
             answer = "" if why else _answer(entry)
             why = (
                 why

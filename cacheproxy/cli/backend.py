@@ -6,6 +6,7 @@ import typer
 
 from cacheproxy.cli.common import Misuse, address_from, one_of, print_json, say, wall_clock
 from cacheproxy.cli.logs import set_up_log
+from cacheproxy.config import calm_threads
 from cacheproxy.settings import LogSettings
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def backend(
     """Serve a local language model with OpenAI's and Anthropic's APIs until it is interrupted."""
     address = address_from(listen)
     set_up_log(LogSettings())
+    calm_threads()
     from cacheproxy.backend.batched import BatchOptions  # noqa: PLC0415 - torch takes seconds, and --help needs none of it
     from cacheproxy.backend.loading import Dtype, ModelOptions, Quantize  # noqa: PLC0415
     from cacheproxy.backend.running import BackendOptions, run_backend  # noqa: PLC0415

@@ -22,6 +22,7 @@ from cacheproxy.cli.common import (
     StoreOption,
     ago,
     console,
+    existing,
     is_interactive,
     print_json,
     say,
@@ -31,7 +32,6 @@ from cacheproxy.cli.common import (
 )
 from cacheproxy.errors import BadRequest
 from cacheproxy.model import Entry, Selection
-from cacheproxy.ports import Store
 from cacheproxy.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Look at, remove and move what is stored.")
@@ -61,7 +61,7 @@ def list_entries(
     """List entries."""
     now = wall_clock()
     selection = _selection(scope, tag, namespace, older_than, now)
-    settings = _settings(config, data_dir, store)
+    settings = existing(_settings(config, data_dir, store))
 
     async def browse() -> tuple[Sequence[Entry], int]:
         async with _opened(settings) as opened:
@@ -95,15 +95,16 @@ def show(
     data_dir: DataDirOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Show one entry with its answer."""
-    settings = _settings(config, data_dir, store)
+    """Show one entry with its answer, and its root: the entry whose answer similar questions share with it."""
+    settings = existing(_settings(config, data_dir, store))
 
-    async def load() -> Sequence[Entry]:
+    async def load() -> tuple[Sequence[Entry], str | None]:
         async with _opened(settings) as opened:
-            return await opened.load([entry_id])
+            return await opened.load([entry_id]), (await opened.roots([entry_id])).get(entry_id)
 
-    for entry in _found(asyncio.run(load()), entry_id):
-        described = _described(entry) | {"answer": jsontext.parse(entry.answer)}
+    loaded, root = asyncio.run(load())
+    for entry in _found(loaded, entry_id):
+        described = _described(entry) | {"root": root, "answer": jsontext.parse(entry.answer)}
         if json:
             print_json(described)
         else:
@@ -119,7 +120,7 @@ def remove(
     store: StoreOption = None,
 ) -> None:
     """Remove one entry."""
-    settings = _settings(config, data_dir, store)
+    settings = existing(_settings(config, data_dir, store))
 
     async def delete() -> int:
         async with _opened(settings) as opened:
@@ -145,7 +146,7 @@ def purge(
 ) -> None:
     """Remove every entry that meets all conditions; without conditions, every entry."""
     selection = _selection(scope, tag, namespace, older_than, wall_clock())
-    settings = _settings(config, data_dir, store)
+    settings = existing(_settings(config, data_dir, store))
 
     async def count() -> int:
         async with _opened(settings) as opened:
@@ -176,7 +177,7 @@ def export_file(
     store: StoreOption = None,
 ) -> None:
     """Write every entry to a file. Its keys hold under the same data directory's secret only."""
-    settings = _settings(config, data_dir, store)
+    settings = existing(_settings(config, data_dir, store))
 
     async def export() -> int:
         written = -1  # the head is no entry
@@ -229,7 +230,7 @@ def re_embed(
     store: StoreOption = None,
 ) -> None:
     """Embed every stored question with the configured model. Stop the proxy before, start it after."""
-    settings = _settings(config, data_dir, store, embedding_model=embedding_model)
+    settings = existing(_settings(config, data_dir, store, embedding_model=embedding_model))
     from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
 
     async def embed_all(progress: Progress) -> transfer.Embedded:
@@ -250,7 +251,7 @@ def _settings(config: Path | None, data_dir: Path | None, store: str | None, **m
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Store]:
+async def _opened(settings: Settings) -> AsyncIterator[transfer.RootKeeper]:
     from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
 
     async with wiring.open_store(settings) as store:

@@ -16,6 +16,7 @@ from cacheproxy import jsontext
 from cacheproxy.address import Address
 from cacheproxy.config import Loaded, load
 from cacheproxy.errors import ConfigError
+from cacheproxy.settings import Settings
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -56,6 +57,15 @@ def settings_from(flags: Mapping[str, Any]) -> Loaded:
         return load(flags=flags)
     except ConfigError as error:
         raise Misuse(error.message) from None
+
+
+def existing(settings: Settings) -> Settings:
+    """These settings, if their store is there. Raises ``ConfigError``: an empty answer would hide a wrong directory."""
+    if not settings.database.is_file():
+        raise ConfigError(
+            f"there is no store at {settings.database}: name its --data-dir or --store, or run `cacheproxy serve` first"
+        )
+    return settings
 
 
 def seconds(text: str) -> float:

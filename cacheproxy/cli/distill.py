@@ -21,6 +21,7 @@ from cacheproxy.cli.common import (
     settings_from,
     wall_clock,
 )
+from cacheproxy.config import calm_threads
 from cacheproxy.model import Selection
 
 app = typer.Typer(no_args_is_help=True, help="Train a small model on the cache's answers.")
@@ -73,9 +74,9 @@ def export_lessons(
     )
 
     async def run() -> None:
-        async with wiring.open_store(settings) as opened:
+        async with wiring.open_books(settings) as (opened, _, labels):
             with file.open("wb") as out:
-                done = await export(opened, rules, out.write, now=now)
+                done = await export(opened, labels, rules, out.write, now=now)
         if json:
             print_json({"lessons": done.lessons, "left_out": done.left_out})
             return
@@ -107,6 +108,7 @@ def train_student(
     json: JsonOption = False,
 ) -> None:
     """Teach a small model these answers; serve it with `cacheproxy backend DIR`."""
+    calm_threads()
     from cacheproxy.backend.distill_train import Method, TrainOptions, train  # noqa: PLC0415 - see export
     from cacheproxy.backend.loading import ModelOptions  # noqa: PLC0415
 

@@ -23,16 +23,29 @@ def simulate(
         Path | None,
         typer.Option(help="JSON lines of questions with their classes, which its answers will name.", metavar="FILE"),
     ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            help="The same file, but its answers are worded anew for each question and call; a class keeps its facts.",
+            metavar="FILE",
+        ),
+    ] = None,
     error_rate: Annotated[float, typer.Option(help="Share of requests answered with 500.", min=0, max=1)] = 0.0,
     rate_limit_rate: Annotated[float, typer.Option(help="Share answered with 429.", min=0, max=1)] = 0.0,
     reset_rate: Annotated[float, typer.Option(help="Share cut off in the middle.", min=0, max=1)] = 0.0,
-    seed: Annotated[int | None, typer.Option(help="Makes the failures repeatable.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Repeats the failures, and the words of --answers.")] = None,
 ) -> None:
     """Run a simulated LLM with OpenAI's and Anthropic's APIs until it is interrupted."""
     address = address_from(listen)
     from cacheproxy.lab.questions import classes_of, read_questions  # noqa: PLC0415 - only this command needs it
     from cacheproxy.lab.simulate import SimulateOptions, run_simulate  # noqa: PLC0415 - only this command needs it
     from cacheproxy.upstream.simulated import knowledge_of  # noqa: PLC0415 - only this command needs it
+
+    if questions is not None and answers is not None:
+        raise Misuse("--questions and --answers are two ways to answer: give one of them")
+
+    def classes(file: Path) -> dict[str, str]:
+        return knowledge_of(classes_of(read_questions(file)))
 
     options = SimulateOptions(
         host=address.host,
@@ -43,7 +56,8 @@ def simulate(
         rate_limit_rate=rate_limit_rate,
         reset_rate=reset_rate,
         seed=seed,
-        knowledge={} if questions is None else knowledge_of(classes_of(read_questions(questions))),
+        knowledge={} if questions is None else classes(questions),
+        answers=None if answers is None else classes(answers),
     )
     asyncio.run(run_simulate(options, started=lambda url: say(f"simulated LLM on {url}")))
 

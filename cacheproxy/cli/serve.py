@@ -8,8 +8,11 @@ from cacheproxy import __version__
 from cacheproxy.address import Address
 from cacheproxy.cli.common import ConfigOption, DataDirOption, StoreOption, say, settings_from
 from cacheproxy.cli.logs import set_up_log
+from cacheproxy.config import calm_threads
+from cacheproxy.settings import Policy
 
 if TYPE_CHECKING:
+    from cacheproxy.settings import Settings
     from cacheproxy.wiring import Running
 
 
@@ -32,9 +35,18 @@ def serve(
     mode: Annotated[
         str | None, typer.Option(help="semantic, exact, shadow or off.", metavar="MODE", show_default="semantic")
     ] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="certified, threshold or vcache.", metavar="POLICY", show_default="certified")
+    ] = None,
+    max_wrong_per_hit: Annotated[
+        float | None,
+        typer.Option(help="The share of similar hits that may be wrong.", metavar="0..0.5", show_default="0.01"),
+    ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="The least similarity, 0 to 1, that is served.", metavar="0..1", show_default="0.95"),
+        typer.Option(
+            help="With the policy threshold: the least similarity that is served.", metavar="0..1", show_default="0.95"
+        ),
     ] = None,
     embedding_model: Annotated[
         str | None,
@@ -61,6 +73,8 @@ def serve(
         "store": store,
         "config": config,
         "mode": mode,
+        "policy": policy,
+        "max_wrong_per_hit": max_wrong_per_hit,
         "threshold": threshold,
         "embedding_model": embedding_model,
         "device": device,
@@ -68,6 +82,7 @@ def serve(
         "allow_open": allow_open,
     }
     loaded = settings_from(flags)
+    calm_threads()
     from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
 
     set_up_log(loaded.settings.log)
@@ -83,7 +98,7 @@ def banner(running: "Running") -> str:
         "upstream": running.upstream_url,
         "store": running.store,
         "model": running.model or f"none, exact only: {running.no_model}",
-        "policy": f"mode {settings.mode}, {settings.policy} {settings.threshold:g}",
+        "policy": f"mode {settings.mode}, {_promise(settings)}",
     }
     described = "\n".join(f"  {name:<12} {value}" for name, value in rows.items())
     return f"""cacheproxy {__version__} serves
@@ -93,6 +108,16 @@ def banner(running: "Running") -> str:
   export OPENAI_BASE_URL=http://{running.data}/v1 ANTHROPIC_BASE_URL=http://{running.data}
   {_example(running.data)}
 """
+
+
+def _promise(settings: "Settings") -> str:
+    match settings.policy:
+        case Policy.CERTIFIED:
+            return f"certified: at most {settings.max_wrong_per_hit * 100:g}% of similar hits wrong"
+        case Policy.THRESHOLD:
+            return f"threshold {settings.threshold:g}"
+        case Policy.VCACHE:
+            return f"vcache, delta {settings.max_wrong_per_hit:g}"
 
 
 def _example(address: Address) -> str:

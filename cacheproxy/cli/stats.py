@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Final
 
 import typer
@@ -15,15 +15,20 @@ from cacheproxy.cli.common import (
     Misuse,
     StoreOption,
     console,
+    existing,
     print_json,
+    say,
     seconds,
     settings_from,
     wall_clock,
 )
-from cacheproxy.model import Layer, Tally
+from cacheproxy.core.certificate import proven
+from cacheproxy.core.pool import LABELS_KEPT, Label, Source
+from cacheproxy.model import GROUPINGS, Layer, Tally
 from cacheproxy.settings import Settings
 
-GROUPINGS: Final = ("day", "hour", "model", "tenant", "upstream", "dialect", "status")
+_HARDLY_ANYTHING_USD: Final = 0.01
+OFFERED: Final = tuple(name for name in GROUPINGS if name != "layer")  # which is a column of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,19 @@ class Row:
     saved_output_tokens: int = 0
     saved_s: float = 0.0
     estimated: int = 0
+    unpriced: int = 0
+    audit_usd: float = 0.0
+    judge_usd: float = 0.0
+
+    @property
+    def checks_usd(self) -> float:
+        """What it cost to find out whether the cache's answers are right."""
+        return self.audit_usd + self.judge_usd
+
+    @property
+    def net_saved_usd(self) -> float:
+        """What hits saved, less what checking them cost."""
+        return self.saved_usd - self.checks_usd
 
     @property
     def hit_rate(self) -> float:
@@ -64,12 +82,32 @@ class Row:
             saved_output_tokens=self.saved_output_tokens + tally.saved_output_tokens,
             saved_s=self.saved_s + tally.saved_ms / 1000,
             estimated=self.estimated + tally.estimated,
+            unpriced=self.unpriced + tally.unpriced,
+            audit_usd=self.audit_usd + tally.audit_usd,
+            judge_usd=self.judge_usd + tally.judge_usd,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """How a pool keeps its error budget in service."""
+
+    pool: str
+    labels: int
+    audits: int
+    """Hits on similar questions that the upstream was asked again for, by a coin."""
+    wrong: int
+    bound: float
+    """Of wrong hits per hit, at 95% confidence, valid whenever one looks."""
+
+    def __str__(self) -> str:
+        measured = f"{self.wrong} of {self.audits} audited hits wrong, at most {self.bound:.2%}"
+        return f"pool {self.pool}: {self.labels} verdicts; {measured if self.audits else 'no hit audited yet'}"
 
 
 def stats(
     *,
-    by: Annotated[str, typer.Option(help=f"Group by any of {', '.join(GROUPINGS)}.", metavar="A,B")] = "model",
+    by: Annotated[str, typer.Option(help=f"Group by any of {', '.join(OFFERED)}.", metavar="A,B")] = "model",
     since: Annotated[str | None, typer.Option(help="Only this far back: 24h, 7d.", metavar="AGE")] = None,
     json: JsonOption = False,
     config: ConfigOption = None,
@@ -78,15 +116,24 @@ def stats(
 ) -> None:
     """Show hit rates and savings."""
     groups = [name.strip() for name in by.split(",") if name.strip()]
-    if unknown := [name for name in groups if name not in GROUPINGS]:
-        raise Misuse(f"cannot group by {unknown[0]!r}; there are {', '.join(GROUPINGS)}")
+    if unknown := [name for name in groups if name not in OFFERED]:
+        raise Misuse(f"cannot group by {unknown[0]!r}; there are {', '.join(OFFERED)}")
     start = 0.0 if since is None else wall_clock() - seconds(since)
-    settings = settings_from({"config": config, "data_dir": data_dir, "store": store}).settings
-    rows, total = report(asyncio.run(_tallies(settings, [*groups, "layer"], start)))
+    settings = existing(settings_from({"config": config, "data_dir": data_dir, "store": store}).settings)
+    tallies, promises = asyncio.run(_read(settings, [*groups, "layer"], start))
+    rows, total = report(tallies)
     if json:
-        print_json({"rows": [as_json(row) for row in rows], "total": as_json(total)})
+        print_json(
+            {
+                "rows": [as_json(row) for row in rows],
+                "total": as_json(total),
+                "promises": [asdict(promise) for promise in promises],
+            }
+        )
     else:
         console().print(_table(groups, rows, total), markup=False)
+        for promise in promises:
+            say(str(promise))
 
 
 def report(tallies: Sequence[Tally]) -> tuple[list[Row], Row]:
@@ -110,44 +157,67 @@ def as_json(row: Row) -> dict[str, Any]:
         "hits": {layer.value: row.hits.get(layer, 0) for layer in Layer},
         "cost_usd": row.cost_usd,
         "saved_usd": row.saved_usd,
+        "audit_usd": row.audit_usd,
+        "judge_usd": row.judge_usd,
+        "net_saved_usd": row.net_saved_usd,
         "input_tokens": row.input_tokens,
         "output_tokens": row.output_tokens,
         "saved_input_tokens": row.saved_input_tokens,
         "saved_output_tokens": row.saved_output_tokens,
         "saved_s": row.saved_s,
         "requests_with_estimated_tokens": row.estimated,
+        "requests_without_price": row.unpriced,
     }
 
 
-async def _tallies(settings: Settings, by: Sequence[str], since: float) -> Sequence[Tally]:
+async def _read(settings: Settings, by: Sequence[str], since: float) -> tuple[Sequence[Tally], Sequence[Promise]]:
     from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
 
-    async with wiring.open_ledger(settings) as ledger:
-        return await ledger.tallies(by, since=since)
+    async with wiring.open_books(settings) as (_, ledger, labels):
+        tallies = await ledger.tallies(by, since=since)
+        return tallies, [promise_of(name, await labels.recent(name, LABELS_KEPT)) for name in await labels.pools()]
+
+
+def promise_of(pool: str, labels: Sequence[Label]) -> Promise:
+    """What the audits of a pool's hits came to."""
+    audits = [label.right for label in labels if label.source is Source.AUDIT]
+    wrong = audits.count(False)
+    return Promise(pool, len(labels), len(audits), wrong, proven(wrong, len(audits)) if audits else 1.0)
 
 
 def _table(groups: Sequence[str], rows: Sequence[Row], total: Row) -> Table:
     table = Table(box=None, show_footer=len(rows) > 1)
     for index, name in enumerate(groups):
         table.add_column(name, footer="total" if index == 0 else "")
-    for name, footer in _figures(total).items():
+    for name, footer in _figures(total, total).items():
         table.add_column(name, footer=footer, justify="right")
     for row in rows:
-        table.add_row(*row.group.values(), *_figures(row).values())
+        table.add_row(*row.group.values(), *_figures(row, total).values())
     return table
 
 
-def _figures(row: Row) -> dict[str, str]:
+def _figures(row: Row, total: Row) -> dict[str, str]:
+    """What a row says, by column. What nothing of the total is told of has no column.
+
+    ``saved USD`` is what remains of the savings when checks are paid.
+    """
     rates = {f"{layer} hits": _percent(row.hits.get(layer, 0), row.requests) for layer in Layer}
     mark = "~" if row.estimated else ""
     return {
         "requests": f"{row.requests:,}",
         **rates,
-        "spent USD": f"{row.cost_usd:,.4f}",
-        "saved USD": f"{mark}{row.saved_usd:,.4f}",
+        "spent USD": _usd(row.cost_usd),
+        **({"checks USD": _usd(row.checks_usd)} if total.checks_usd else {}),
+        "saved USD": f"{mark}{_usd(row.net_saved_usd)}",
+        **({"without price": f"{row.unpriced:,}"} if total.unpriced else {}),
         "saved tokens": f"{mark}{row.saved_input_tokens + row.saved_output_tokens:,}",
         "saved seconds": f"{row.saved_s:,.1f}",
     }
+
+
+def _usd(amount: float) -> str:
+    """Four decimals; six for what would be nothing in four, as after the first few requests."""
+    return f"{amount:,.4f}" if abs(amount) >= _HARDLY_ANYTHING_USD or not amount else f"{amount:.6f}"
 
 
 def _percent(part: int, whole: int) -> str:

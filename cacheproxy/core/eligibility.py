@@ -5,20 +5,22 @@ The operator's settings, the caller's controls and the dialect's view come toget
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy.core.controls import tighter
+from cacheproxy.core.searching import SearchingModels
 from cacheproxy.core.volatile import is_volatile
 from cacheproxy.model import Mode, Reason
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cacheproxy.core.controls import Controls
     from cacheproxy.model import View
 
+SEARCHING_MODELS: Final = SearchingModels()
 _TIGHTNESS: Final = {mode: rank for rank, mode in enumerate(Mode)}
 
 
@@ -32,6 +34,16 @@ class CacheRules:
     retained_ttl_s: float = 29 * 86_400.0
     """For answers that the upstream keeps under their id; providers keep them for 30 days."""
     volatile_patterns: Sequence[re.Pattern[str]] = ()
+    modes: Mapping[str, Mode] = field(default_factory=dict)
+    """Of namespaces that have their own."""
+    keeps_budgets: bool = False
+    """Whether the policy knows what a caller's error budget means."""
+
+    def mode_of(self, namespace: str) -> Mode:
+        """What the operator allows in a namespace."""
+        return self.modes.get(namespace, self.mode)
+
+    searching_models: SearchingModels = SEARCHING_MODELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +61,15 @@ class Eligibility:
 
 def judge(view: View, controls: Controls, rules: CacheRules) -> Eligibility:
     """Decide what a request may use."""
-    mode = rules.mode if controls.mode is None else max(rules.mode, controls.mode, key=_TIGHTNESS.__getitem__)
+    allowed = rules.mode_of(controls.namespace)
+    mode = allowed if controls.mode is None else max(allowed, controls.mode, key=_TIGHTNESS.__getitem__)
     ttl_s = tighter(rules.ttl_s, controls.ttl_s) or 0.0
     if bypass := bypass_reason(view, controls, rules):
         return Eligibility(bypass, None, read=False, ttl_s=0.0)
     exact_only = view.exact_only
     if exact_only is None and mode is Mode.EXACT:
         exact_only = Reason.NO_ENTRY
-    if exact_only is None and controls.max_wrong is not None:
+    if exact_only is None and controls.max_wrong is not None and not rules.keeps_budgets:
         exact_only = Reason.UNCERTIFIED  # a plain threshold keeps no error budget, so it must not pretend to
     wording = "\n".join(view.texts) or view.wording
     if wording and is_volatile(wording, rules.volatile_patterns):
@@ -69,8 +82,10 @@ def judge(view: View, controls: Controls, rules: CacheRules) -> Eligibility:
 
 def bypass_reason(view: View, controls: Controls, rules: CacheRules) -> Reason | None:
     """Why a request must not touch the cache at all; the part of the verdict that even an exact hit needs."""
-    if Mode.OFF in {rules.mode, controls.mode}:
+    if Mode.OFF in {rules.mode_of(controls.namespace), controls.mode}:
         return Reason.MODE_OFF
     if controls.no_store:
         return Reason.NO_STORE
+    if view.bypass is None and view.model in rules.searching_models:
+        return Reason.SERVER_TOOLS
     return view.bypass

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from cacheproxy.model import Reason
 
-if TYPE_CHECKING:
-    from cacheproxy.model import Entry
+
+class Aging(Protocol):
+    """What has an age: an entry, or what is known of one."""
+
+    @property
+    def created_at(self) -> float:
+        """Seconds since the epoch."""
+
+    @property
+    def expires_at(self) -> float:
+        """The first moment at which it may not be served."""
 
 
-def staleness(entry: Entry, *, now: float, max_age_s: float | None) -> Reason | None:
+def staleness(entry: Aging, *, now: float, max_age_s: float | None) -> Reason | None:
     """Why an entry must not be served any more; None when it may. ``max_age_s`` is the caller's own limit."""
     if now >= entry.expires_at:
         return Reason.EXPIRED

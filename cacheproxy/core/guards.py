@@ -150,11 +150,11 @@ def _entities(a: Profile, b: Profile) -> bool:
         return True
     if conflicts(NAMES_LEXICON.columns(a.words), NAMES_LEXICON.columns(b.words)):
         return True
-    mine, theirs = _missing(a.names, b), _missing(b.names, a)
+    mine, theirs = missing_names(a.names, b), missing_names(b.names, a)
     return bool((mine and theirs) or _essential(mine, b) or _essential(theirs, a))
 
 
-def _missing(names: Iterable[tuple[str, ...]], other: Profile) -> list[tuple[str, ...]]:
+def missing_names(names: Iterable[tuple[str, ...]], other: Profile) -> list[tuple[str, ...]]:
     """The names of which a part is missing, unless their initials are there."""
     return [
         name

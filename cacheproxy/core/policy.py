@@ -1,33 +1,89 @@
 """May one of the entries near a prompt answer it? Pure: what was found goes in, a decision comes out.
 
-``Policy`` is the seat for every rule that decides this. ``ThresholdPolicy`` is the plain one: similar enough, and no
-lexical guard objects. Similarity is cosine in 0..1, never a distance.
+``Policy`` is the seat for every rule that decides this:
+
+- ``CertifiedPolicy`` keeps an error budget: it serves where the pool's rule says that few enough such hits are wrong.
+- ``ThresholdPolicy`` is the plain one: similar enough, and no lexical guard objects.
+- ``vcache.VCachePolicy`` is the published one, to compare with.
+
+Similarity is cosine in 0..1, never a distance. Time and chance are arguments.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from cacheproxy.core.guards import first_objection, profile
+from cacheproxy.core.features import describe, matrix
+from cacheproxy.core.guards import first_objection
+from cacheproxy.core.pool import Stage
 from cacheproxy.model import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
-    from cacheproxy.model import Candidate
+    from cacheproxy.core.features import Group, Key, Record
+    from cacheproxy.core.pool import Rule
+    from cacheproxy.core.profile import Profile
+
+BOOTSTRAP_AUDITS: Final = 0.2
+"""Share of hits that are audited while there is no rule yet ..."""
+BOOTSTRAP_HITS: Final = 200
+"""... for so many of them."""
+UNPROVEN_AUDITS: Final = 0.12
+"""The share while the budget is estimated to be kept and not proven to: a proof needs verdicts on what is served."""
+LEAST_AUDITS: Final = 0.05
+"""Share of hits that are audited whatever the operator says: what is promised has to be watched."""
 
 
-_known_profile: Final = lru_cache(maxsize=4096)(profile)
-"""The same entries are candidates again and again, and reading a prompt takes most of a guard's time."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found near a prompt, and what is known about it."""
+
+    asked: Profile
+    keys: Sequence[Key]
+    """In the prompt's scope, most similar first; nothing stale or suspended."""
+    records: Mapping[str, Record] = field(default_factory=dict)
+    """By root, of the roots among the keys."""
+    observed: Mapping[str, Sequence[tuple[float, bool]]] = field(default_factory=dict)
+    """By root, the similarities at which it was judged and what came of it."""
+    rule: Rule | None = None
+    """The pool's, None before its first fit."""
+    tripped: bool = False
+    """The pool's promise was broken: nothing similar is served."""
+    budget: float | None = None
+    """The pool's, where that is not the policy's own."""
+    asked_budget: float | None = None
+    """The caller's, which may only tighten it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assessed:
+    """A candidate as it was judged, to label it and to explain it by."""
+
+    group: Group
+    logit: float
+    """Log odds of being right; 0 where the policy computes none."""
+    threshold: float
+    """The log odds that it had to reach; 0 likewise."""
+    others: tuple[Group, ...] = ()
+    """Further answers, the more likely first."""
+
+    @property
+    def chance(self) -> float:
+        """The probability of being right."""
+        return 1 / (1 + math.exp(-min(max(self.logit, -35.0), 35.0)))
 
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    """Answer with this entry."""
+    """Answer with the entry of this key."""
 
-    chosen: Candidate
+    key: Key
+    stage: Stage | None = None
+    """What is promised of it; None by policies that promise nothing."""
+    assessed: Assessed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +92,7 @@ class Forward:
 
     reason: Reason
     nearest: float | None = None
+    assessed: Assessed | None = None
 
 
 Decision: TypeAlias = Serve | Forward
@@ -45,11 +102,15 @@ class Policy(Protocol):
     """A rule that decides."""
 
     @property
-    def floor(self) -> float:
-        """The similarity under which no candidate can be served, so that none needs to be loaded."""
+    def keeps_budgets(self) -> bool:
+        """Whether a caller's own error budget means something to it."""
 
-    def decide(self, prompt: str, found: Sequence[Candidate], *, draw: float) -> Decision:
-        """Decide on candidates, most similar first. ``draw`` is uniform in 0..1, for rules that need chance."""
+    @property
+    def learns(self) -> bool:
+        """Whether verdicts change what it does."""
+
+    def decide(self, found: Found, *, draw: float) -> Decision:
+        """Decide. ``draw`` is uniform in 0..1, for rules that need chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +119,106 @@ class ThresholdPolicy:
 
     threshold: float
     disabled_guards: Container[Reason] = frozenset()
+    keeps_budgets: bool = False
+    learns: bool = False
 
-    @property
-    def floor(self) -> float:
-        """The threshold itself."""
-        return self.threshold
-
-    def decide(self, prompt: str, found: Sequence[Candidate], *, draw: float) -> Decision:  # noqa: ARG002 - no chance here
-        """Walk the candidates down to the threshold; the reason of a miss is that of the nearest candidate."""
-        if not found:
+    def decide(self, found: Found, *, draw: float) -> Decision:  # noqa: ARG002 - no chance here
+        """Walk the keys down to the threshold; the reason of a miss is that of the nearest."""
+        if not found.keys:
             return Forward(Reason.NO_NEIGHBOR)
-        nearest = found[0].similarity
-        asked = profile(prompt)
         reason: Reason | None = None
-        for candidate in found:
-            if candidate.similarity < self.threshold:
+        for key in found.keys:
+            if key.similarity < self.threshold:
                 break
-            objection = first_objection(asked, _known_profile(candidate.entry.prompt), self.disabled_guards)
+            objection = first_objection(found.asked, key.profile, self.disabled_guards)
             if objection is None:
-                return Serve(candidate)
+                return Serve(key)
             reason = reason or objection
-        return Forward(reason or Reason.BELOW_THRESHOLD, nearest)
+        return Forward(reason or Reason.BELOW_THRESHOLD, found.keys[0].similarity)
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """What serves before verdicts do."""
+
+    similarity: float = 0.9
+    """Of the nearest key, at least. It belongs to the embedding model."""
+    logit: float = 3.7
+    """Log odds by the prior, at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertifiedPolicy:
+    """Serve the likeliest answer where the pool's rule covers it.
+
+    A guard's veto stands. With ``guards_final`` False it does so only until verdicts lead to a rule; from then on it is
+    evidence that the pool's own verdicts may outweigh, since guards err in some places (two dates, one answer) and not
+    in others. ``certified_only`` leaves out what is not proven to keep the budget: bootstrap hits, and those that are
+    estimated to.
+    """
+
+    budget: float
+    disabled_guards: Container[Reason] = frozenset()
+    bootstrap: Bootstrap = Bootstrap()
+    prior: Rule | None = None
+    certified_only: bool = False
+    guards_final: bool = True
+    keeps_budgets: bool = True
+    learns: bool = True
+
+    def decide(self, found: Found, *, draw: float) -> Decision:  # noqa: ARG002 - no chance here
+        """Group the keys by answer, take the likeliest, and hold it against the threshold of the budget."""
+        groups = describe(found.asked, found.keys, found.records, disabled_guards=self.disabled_guards)
+        if not groups:
+            return Forward(Reason.NO_NEIGHBOR)
+        nearest = found.keys[0].similarity
+        allowed = self.budget if found.budget is None else found.budget
+        budget = allowed if found.asked_budget is None else min(allowed, found.asked_budget)
+        rule = found.rule or self.prior
+        rows = matrix([group.features for group in groups])
+        logits = [0.0] * len(groups) if rule is None else rule.model.logits(rows).tolist()
+        ranked = sorted(range(len(groups)), key=lambda place: -logits[place])
+        best, logit = groups[ranked[0]], logits[ranked[0]]
+        stage = Stage.BOOTSTRAP if found.rule is None else found.rule.stage(budget)
+        threshold = self._threshold(found.rule, stage, budget)
+        assessed = Assessed(best, logit, threshold, tuple(groups[place] for place in ranked[1:]))
+        hopeless = found.rule is not None and found.rule.hopeless(budget)
+        refusal = self._refusal(assessed, stage, tripped=found.tripped, barred=budget < allowed or hopeless)
+        if refusal is not None:
+            return Forward(refusal, nearest, assessed)
+        if found.rule is not None and logit >= found.rule.threshold(budget).certified:
+            stage = Stage.CERTIFIED
+        return Serve(best.keys[0], stage, assessed)
+
+    def _refusal(self, assessed: Assessed, stage: Stage, *, tripped: bool, barred: bool) -> Reason | None:
+        """Why a candidate is not served; None where it is."""
+        bootstrapped = stage is Stage.BOOTSTRAP
+        unlikely = assessed.logit < assessed.threshold
+        if tripped:
+            return Reason.TRIPPED
+        if assessed.group.objection is not None and (self.guards_final or bootstrapped or unlikely):
+            return assessed.group.objection
+        if bootstrapped and (unlikely or barred or self.certified_only):
+            return Reason.UNCERTIFIED
+        if unlikely or (bootstrapped and assessed.group.similarity < self.bootstrap.similarity):
+            return Reason.BELOW_THRESHOLD
+        return None
+
+    def _threshold(self, rule: Rule | None, stage: Stage, budget: float) -> float:
+        if stage is Stage.BOOTSTRAP or rule is None:
+            return self.bootstrap.logit
+        known = rule.threshold(budget)
+        return known.certified if self.certified_only else min(known)
+
+
+def audit_rate(stage: Stage | None, hits: int, rate: float) -> float:
+    """The share of hits to audit: more of the first, never less than a twentieth, none where nothing is promised."""
+    match stage:
+        case None:
+            return 0.0
+        case Stage.BOOTSTRAP if hits < BOOTSTRAP_HITS:
+            return max(BOOTSTRAP_AUDITS, rate)
+        case Stage.ESTIMATED:
+            return max(UNPROVEN_AUDITS, rate)
+        case _:
+            return max(LEAST_AUDITS, rate)

@@ -6,6 +6,7 @@ Nothing is fetched: the table is the one that the installed package carries, and
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
@@ -21,13 +22,14 @@ from genai_prices.types import TieredPrices
 from cacheproxy import jsontext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from decimal import Decimal
 
     from genai_prices.types import ModelPrice
 
     from cacheproxy.model import Usage
 
+log = logging.getLogger(__name__)
 _PER_MILLION: Final = 1e-6
 _PER_THOUSAND: Final = 1e-3
 _KEPT_S: Final = 60.0
@@ -93,6 +95,8 @@ class GenaiPrices:
         self._clock = clock
         self._overrides = tuple(overrides)
         self._kept: dict[tuple[str, str], tuple[float, tuple[_Rates, ...]]] = {}
+        self._unknown: set[tuple[str, str]] = set()
+        """The models that the log was told of."""
         self._table = _fresh_table()
 
     def usd(self, *, model: str, upstream: str, usage: Usage) -> float | None:
@@ -116,8 +120,30 @@ class GenaiPrices:
         else:
             price = _find(self._table, model, upstream, datetime.fromtimestamp(now, UTC))
             rates = () if price is None else _steps(price)
+        if not rates:
+            self._tell(model, upstream)
         self._kept[model, upstream] = now + _KEPT_S, rates
         return rates
+
+    def _tell(self, model: str, upstream: str) -> None:
+        """Log a model without a price, once."""
+        if (model, upstream) not in self._unknown and len(self._unknown) < _MAX_KEPT:
+            self._unknown.add((model, upstream))
+            log.warning(
+                "no price is known for %.200r at upstream %s: what it costs and saves is not counted; set prices",
+                model,
+                upstream,
+            )
+
+
+def total_usd(amounts: Iterable[float | None]) -> float | None:
+    """The sum, not known as soon as one of the amounts is not."""
+    known: list[float] = []
+    for amount in amounts:
+        if amount is None:
+            return None
+        known.append(amount)
+    return math.fsum(known)
 
 
 def estimate_tokens(text: str) -> int:

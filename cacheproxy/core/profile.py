@@ -159,7 +159,7 @@ class Profile:
         """Formulas such as ``2+2``, without spaces."""
         return frozenset(
             re.sub(r"\s", "", found)
-            for found in _EXPRESSION.findall(self.text)
+            for found in (expression.rstrip(".") for expression in _EXPRESSION.findall(self.text))
             if _ARITHMETIC.search(found) and not _SERIAL.fullmatch(found)
         )
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
@@ -114,13 +115,17 @@ def credential(headers: Mapping[str, str], query: str) -> str:
     return "\n".join(parts)
 
 
-def credential_name(upstream: str, credential: str, *, secret: bytes) -> str:
-    """How a credential for an upstream is called in the store, where the credential itself never is."""
-    return keyed_hash("credential", upstream, credential, secret=secret)
+def credential_name(base_url: str, credential: str, *, secret: bytes) -> str:
+    """How a credential is called in the store, where it itself never is.
+
+    The upstream counts by its URL: what one server accepted says nothing about another that has taken over its name.
+    """
+    return keyed_hash("credential", base_url, credential, secret=secret)
 
 
+@lru_cache(maxsize=1024)
 def keyed_hash(kind: str, *parts: str, secret: bytes) -> str:
-    """A name for something secret, for instance a credential: 32 hexadecimal digits."""
+    """A name for something secret, for instance a credential: 32 hexadecimal digits. The same few come all the time."""
     text = jsontext.dump(parts)
     return blake2b(text, digest_size=16, key=secret, person=kind.encode()[:16]).hexdigest()
 

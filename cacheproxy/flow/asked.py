@@ -84,7 +84,7 @@ class Asked:
     keys: Keys
     tenant: str
     credential: str
-    """A keyed hash of the caller's credential and the upstream it is for."""
+    """A keyed hash of the caller's credential and the base URL that it is sent to."""
     started: float
     """When the request came in, on the monotonic clock."""
     known: bool = False
@@ -158,7 +158,7 @@ def understand(
     view = dialect.view(body)
     credential = scope.credential(headers, route.query)
     secret = rules.keys.secret
-    tenant = _tenant(incoming, credential, rules)
+    tenant = tenant_of(headers, credential, rules)
     place = scope.Place(
         dialect=dialect.name,
         upstream=route.url,
@@ -187,7 +187,7 @@ def understand(
         place=place,
         keys=keys,
         tenant=tenant,
-        credential=scope.credential_name(route.target.name, credential, secret=secret),
+        credential=scope.credential_name(route.target.base_url, credential, secret=secret),
         started=started,
     )
 
@@ -210,11 +210,12 @@ def _parse(raw: bytes) -> JsonObject:
     return body
 
 
-def _tenant(incoming: Incoming, credential: str, rules: Rules) -> str:
+def tenant_of(headers: Mapping[str, str], credential: str, rules: Rules) -> str:
+    """Whose entries a caller shares. Raises ``BadRequest`` where a header should say so and does not."""
     if rules.tenants.shared:
         return "shared"
     if rules.tenants.header:
-        named = incoming.headers.get(rules.tenants.header)
+        named = headers.get(rules.tenants.header)
         if named is None:
             raise BadRequest(f"the header {rules.tenants.header} must name the tenant")
         return scope.keyed_hash("tenant-name", named, secret=rules.keys.secret)[:16]

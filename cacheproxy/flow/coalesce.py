@@ -5,7 +5,8 @@ live pieces. The flight belongs to nobody: whoever started it may leave and it g
 listener has left, it is cancelled after a while, unless flights are to be finished.
 
 While a flight can be joined its pieces are kept, up to a limit. A flight that outgrew the limit takes no more
-listeners, keeps only what its slowest listener has yet to read, and waits for that listener.
+listeners and keeps only what somebody has yet to read. It waits for its quickest listener; one that falls behind by
+more than the limit is cut off, so that nobody who reads slowly holds up the others.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cacheproxy.errors import Overloaded
 from cacheproxy.model import NO_USAGE, Usage
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from cacheproxy.tasks import TaskSet
 
 BACKLOG_BYTES: Final = 1024 * 1024
-"""How far the pump may run ahead of the slowest listener of a flight that can no longer be joined."""
+"""How far the pump may run ahead of the quickest listener of a flight that can no longer be joined."""
 
 
 class Piece(NamedTuple):
@@ -55,7 +57,8 @@ class Outcome:
     http_status: int
     entry: Entry | None = None
     usage: Usage = NO_USAGE
-    cost_usd: float = 0.0
+    cost_usd: float | None = 0.0
+    """None: no price is known."""
     upstream_ms: float = 0.0
 
 
@@ -73,6 +76,7 @@ class Flight:
         self._limit_bytes = limit_bytes
         self._pieces: deque[Piece] = deque()
         self._dropped = 0
+        self._pushed_bytes = 0
         self._held_bytes = 0
         self._listeners: set[Listener] = set()
         self._waiters: list[asyncio.Future[None]] = []
@@ -109,17 +113,18 @@ class Flight:
         self._wake()
 
     async def push(self, piece: Piece) -> None:
-        """Hand a piece to the listeners, waiting for the slowest one if the flight has outgrown its limit."""
+        """Hand a piece to the listeners, waiting for the quickest one if the flight has outgrown its limit."""
         self._pieces.append(piece)
+        self._pushed_bytes += len(piece.data)
         self._held_bytes += len(piece.data)
         self._wake()
         if self.joinable and self._held_bytes > self._limit_bytes:
             self.joinable = False
         if not self.joinable:
-            self._drop_read()
-            while self._held_bytes > BACKLOG_BYTES and self._listeners:
+            while self._listeners and self._pushed_bytes - self._quickest > BACKLOG_BYTES:
+                self._make_room()
                 await self._news()
-                self._drop_read()
+            self._make_room()
 
     def end(self, outcome: Outcome, error: ProxyError | None = None) -> None:
         """Nothing more will come."""
@@ -132,7 +137,17 @@ class Flight:
 
     # What its listeners do.
 
-    def _drop_read(self) -> None:
+    @property
+    def _quickest(self) -> int:
+        """How many bytes the quickest listener has taken."""
+        return max(listener.taken_bytes for listener in self._listeners)
+
+    def _make_room(self) -> None:
+        """Cut off who is too far behind the quickest, and drop what the others have read."""
+        for listener in [*self._listeners]:
+            if self._quickest - listener.taken_bytes > self._limit_bytes:
+                listener.cut_off = True
+                self._listeners.remove(listener)
         read = min((listener.position for listener in self._listeners), default=self._dropped + len(self._pieces))
         while self._dropped < read:
             self._held_bytes -= len(self._pieces.popleft().data)
@@ -141,6 +156,15 @@ class Flight:
     def _take(self, position: int) -> list[Piece]:
         start = position - self._dropped
         return [self._pieces[at] for at in range(start, len(self._pieces))]
+
+    def _take_all(self, listener: Listener) -> None:
+        position = self._dropped + len(self._pieces)
+        if position == listener.position:
+            return  # two who wake each other over nothing would never rest
+        listener.position = position
+        listener.taken_bytes = self._pushed_bytes
+        if not self.joinable:
+            self._wake()  # the pump may be waiting for this listener
 
     def _leave(self, listener: Listener) -> None:
         self._listeners.discard(listener)
@@ -166,6 +190,8 @@ class Listener:
     def __init__(self, flight: Flight) -> None:
         self.flight = flight
         self.position = 0
+        self.taken_bytes = 0
+        self.cut_off = False
 
     async def head(self) -> Head:
         """Wait for the head. Raises the flight's error when it ended without one."""
@@ -180,22 +206,24 @@ class Listener:
         """Wait for the end, passing over the pieces."""
         flight = self.flight
         while flight.outcome is None:
-            self.position = flight._dropped + len(flight._pieces)  # noqa: SLF001 - as above
-            flight._wake()  # noqa: SLF001 - as above
+            flight._take_all(self)  # noqa: SLF001 - as above
             await flight._news()  # noqa: SLF001 - as above
         return flight.outcome
 
     async def body(self, *, with_usage: bool) -> AsyncIterator[bytes]:
-        """The pieces as they come, several that wait joined to one. Raises the flight's error at its end."""
+        """The pieces as they come, several that wait joined to one.
+
+        Raises the flight's error at its end, or ``Overloaded`` for a listener that fell too far behind the others.
+        """
         flight = self.flight
         try:
             while True:
+                if self.cut_off:
+                    raise Overloaded("this answer was read too slowly, and others wait for it too: ask again")
                 pieces = flight._take(self.position)  # noqa: SLF001 - as above
                 if pieces:
-                    self.position += len(pieces)
+                    flight._take_all(self)  # noqa: SLF001 - as above
                     data = b"".join(piece.data for piece in pieces if with_usage or not piece.usage)
-                    if not flight.joinable:
-                        flight._wake()  # noqa: SLF001 - the pump may be waiting for this listener
                     if data:
                         yield data
                 elif flight.error is not None:

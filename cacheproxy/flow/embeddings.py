@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from cacheproxy import jsontext
 from cacheproxy.core import scope
+from cacheproxy.core.pricing import total_usd
 from cacheproxy.errors import NotCached
 from cacheproxy.flow import render
 from cacheproxy.flow.asked import plain_body
@@ -101,7 +102,7 @@ class CachedEmbeddings:
         whole = replace(
             entries[0],
             usage=saved,
-            cost_usd=sum(entry.cost_usd for entry in entries),
+            cost_usd=total_usd(entry.cost_usd for entry in entries),
             latency_ms=max(entry.latency_ms for entry in entries),
             created_at=min(entry.created_at for entry in entries),
             expires_at=min(entry.expires_at for entry in entries),
@@ -140,7 +141,7 @@ class CachedEmbeddings:
             learn = partial(self._learn, wanted, values)
             flight = self._flights.start(key, lambda flight: self._forwarder.fly(flight, part, learn), streaming=False)
             held = [entry for entry in found if isinstance(entry, Entry)]
-            saved = Saved(_sum([entry.usage for entry in held]), sum(entry.cost_usd for entry in held))
+            saved = Saved(_sum([entry.usage for entry in held]), total_usd(entry.cost_usd for entry in held))
             flight.when_ended(lambda outcome: self._teller.missed(asked, miss, outcome, saved))
         else:
             flight.when_ended(lambda outcome: self._teller.joined(asked, outcome))
@@ -165,11 +166,12 @@ class CachedEmbeddings:
         except ValueError:
             return Outcome(http_status=200, upstream_ms=upstream_ms)
         outcomes = [
-            self._learner.learn(single, one, None, vector=None, upstream_ms=upstream_ms, upstream=upstream)
+            self._learner.learn(single, one, None, recalled=None, upstream_ms=upstream_ms, upstream=upstream)
             for single, one in zip(wanted, answers, strict=True)
         ]
         usage = _sum([outcome.usage for outcome in outcomes])
-        return Outcome(200, outcomes[0].entry, usage, sum(outcome.cost_usd for outcome in outcomes), upstream_ms)
+        cost_usd = total_usd(outcome.cost_usd for outcome in outcomes)
+        return Outcome(200, outcomes[0].entry, usage, cost_usd, upstream_ms)
 
     async def _reply(
         self, flight: Flight, found: Sequence[Entry | Reason], values: Sequence[wire.Input], miss: Miss, *, joined: bool
@@ -198,7 +200,7 @@ class CachedEmbeddings:
         listener.leave()
         answered = outcome.entry is not None
         if joined and answered:
-            notes = render.coalesced_headers(None)
+            notes = render.coalesced_headers()
         else:
             notes = render.miss_headers(miss, cost_usd=outcome.cost_usd if answered else None)
         if not self._render_rules.expose_headers:

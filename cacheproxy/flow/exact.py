@@ -11,6 +11,7 @@ from cacheproxy.model import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cacheproxy.flow.feedback import Withdrawn
     from cacheproxy.flow.l1 import L1
     from cacheproxy.flow.shelter import Shelter
     from cacheproxy.model import Entry
@@ -27,12 +28,14 @@ class Exact:
         reads: Shelter,
         l1: L1,
         samples: int,
+        withdrawn: Withdrawn,
         now: Callable[[], float],
         draw: Callable[[], float],
     ) -> None:
         self._store = store
         self._reads = reads
         self._l1 = l1
+        self._withdrawn = withdrawn
         self._now = now
         self._draw = draw
         self.samples = samples
@@ -57,6 +60,8 @@ class Exact:
         fresh = []
         for entry in found:
             why = staleness(entry, now=now, max_age_s=max_age_s)
+            if why is None and self._withdrawn.holds(entry.id):
+                why = Reason.SUSPENDED
             if why is None:
                 fresh.append(entry)
             else:

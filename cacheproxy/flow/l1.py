@@ -49,11 +49,12 @@ class L1:
             return
         key = entries[0].key
         self.drop_key(key)
-        size = sum(entry.size for entry in entries)
+        size = sum([entry.size for entry in entries])
         if size > self._max_bytes:
             return
         self._by_key[key] = tuple(entries)
-        self._by_id.update((entry.id, entry) for entry in entries)
+        for entry in entries:
+            self._by_id[entry.id] = entry
         self._held += size
         while self._held > self._max_bytes:
             self.drop_key(next(iter(self._by_key)))
@@ -69,9 +70,3 @@ class L1:
         for entry_id in entry_ids:
             if (entry := self._by_id.get(entry_id)) is not None:
                 self.drop_key(entry.key)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._by_key.clear()
-        self._by_id.clear()
-        self._held = 0

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cacheproxy.flow.asked import Asked
+    from cacheproxy.flow.audit import Auditor
     from cacheproxy.flow.l1 import L1
-    from cacheproxy.flow.recall import Recall
+    from cacheproxy.flow.recall import Recall, Recalled
     from cacheproxy.flow.shelter import Shelter
     from cacheproxy.jsontext import JsonObject
     from cacheproxy.model import AnswerView, Vector
@@ -52,6 +53,7 @@ class Learner:
         writes: Shelter,
         l1: L1,
         recall: Recall,
+        auditor: Auditor,
         prices: Prices,
         rules: KeepRules,
         tasks: TaskSet,
@@ -62,6 +64,7 @@ class Learner:
         self._writes = writes
         self._l1 = l1
         self._recall = recall
+        self._auditor = auditor
         self._prices = prices
         self._rules = rules
         self._tasks = tasks
@@ -69,7 +72,7 @@ class Learner:
         self._new_id = new_id
         self._entries: list[Entry] = []
         self._waiting_bytes = 0
-        self._vectors: list[tuple[str, Vector]] = []
+        self._vectors: list[tuple[str, Vector, str]] = []
         self._written: list[asyncio.Future[None]] = []
         self._writing = False
 
@@ -79,13 +82,14 @@ class Learner:
         answer: JsonObject,
         text: bytes | None,
         *,
-        vector: Vector | None,
+        recalled: Recalled | None,
         upstream_ms: float,
         upstream: str,
     ) -> Outcome:
         """Read an answer, and keep it where that is allowed. An equal request finds it as soon as this returns.
 
-        ``text`` is the answer as JSON, where there is one already; ``upstream`` names who gave it.
+        ``text`` is the answer as JSON, where there is one already; ``recalled`` what similarity knew before it came;
+        ``upstream`` names who gave it.
         """
         try:
             read = asked.dialect.read(answer)
@@ -94,13 +98,13 @@ class Learner:
             return Outcome(http_status=200, upstream_ms=upstream_ms)
         usage = read.usage or _estimated(asked, read)
         model = read.model or asked.view.model
-        cost = self._prices.usd(model=model, upstream=upstream, usage=usage) or 0.0
+        cost = self._prices.usd(model=model, upstream=upstream, usage=usage)
         entry = self._entry(
             asked, answer, text, read, usage=usage, cost_usd=cost, upstream_ms=upstream_ms, upstream=upstream
         )
         if self._may_keep(asked, entry, read):
             self._l1.keep((*self._l1.find(entry.key), entry)[-self._rules.samples :])
-            self._keep(entry, vector)
+            self._keep(asked, entry, recalled)
         return Outcome(200, entry, usage, cost, upstream_ms)
 
     def _entry(
@@ -111,7 +115,7 @@ class Learner:
         read: AnswerView,
         *,
         usage: Usage,
-        cost_usd: float,
+        cost_usd: float | None,
         upstream_ms: float,
         upstream: str,
     ) -> Entry:
@@ -147,7 +151,7 @@ class Learner:
             and len(entry.answer) <= self._rules.max_answer_bytes
         )
 
-    def _keep(self, entry: Entry, vector: Vector | None) -> None:
+    def _keep(self, asked: Asked, entry: Entry, recalled: Recalled | None) -> None:
         if len(self._entries) >= MOST_WAITING or self._waiting_bytes > MOST_WAITING_BYTES:
             log.warning("the store is behind: an answer is kept in memory only")
         else:
@@ -155,7 +159,8 @@ class Learner:
             self._waiting_bytes += entry.size
             self._write_soon()
         if entry.semantic:
-            self._tasks.start(self._place(entry, vector), name="place")
+            self._recall.expect(entry.scope)
+            self._tasks.start(self._place(asked, entry, recalled), name="place")
 
     async def written(self) -> None:
         """Wait until the store has seen everything that was learnt before this call."""
@@ -164,10 +169,18 @@ class Learner:
             self._written.append(waiter)
             await waiter
 
-    async def _place(self, entry: Entry, vector: Vector | None) -> None:
-        placed = await self._recall.place(entry, vector)
+    async def _place(self, asked: Asked, entry: Entry, recalled: Recalled | None) -> None:
+        """Put an entry into the index, under the answer that it turns out to repeat or under its own."""
+        try:
+            placing = await self._auditor.place(asked, entry, recalled)
+            if placing.root is None:
+                return
+            vector = recalled.vector if recalled is not None else None
+            placed = await self._recall.place(entry, vector, placing.root)
+        finally:
+            self._recall.arrived(entry.scope)
         if placed is not None:
-            self._vectors.append((entry.id, placed))
+            self._vectors.append((entry.id, placed, placing.root))
             self._write_soon()
 
     def _write_soon(self) -> None:
@@ -193,8 +206,8 @@ class Learner:
         finally:
             self._writing = False
 
-    async def _set_vectors(self, vectors: Sequence[tuple[str, Vector]]) -> None:
-        await asyncio.gather(*(self._store.set_vector(entry_id, vector) for entry_id, vector in vectors))
+    async def _set_vectors(self, vectors: Sequence[tuple[str, Vector, str]]) -> None:
+        await asyncio.gather(*(self._store.set_vector(entry_id, vector, root) for entry_id, vector, root in vectors))
 
 
 def response_tag(response_id: str) -> str:

@@ -31,7 +31,10 @@ class Incoming(Protocol):
         """Whether a body follows, even an empty one."""
 
     async def read(self, limit: int) -> bytes:
-        """The whole body, still in its content coding. Raises ``TooLarge`` past ``limit`` bytes."""
+        """The whole body, still in its content coding. Raises ``TooLarge`` past ``limit`` bytes.
+
+        Both ways of reading raise ``RequestTimeout`` or ``BadRequest`` when the rest does not come, or cannot be read.
+        """
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes, for bodies of any size."""

@@ -48,7 +48,7 @@ class PassThrough:
             response = await stack.enter_async_context(self._upstream.send(request))
             if response.status in _REFUSED:
                 credential = scope.credential(incoming.headers, route.query)
-                self._proofs.refuse(scope.credential_name(route.target.name, credential, secret=self._secret))
+                self._proofs.refuse(scope.credential_name(route.target.base_url, credential, secret=self._secret))
             if incoming.method == "DELETE" and route.path.startswith(_RESPONSES) and response.status in _OK:
                 await self._evict(response_tag(route.path.removeprefix(_RESPONSES)))
             return Streamed(

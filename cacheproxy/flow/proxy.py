@@ -9,6 +9,7 @@ Everything that can fail on the way to a cached answer fails towards the upstrea
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from cacheproxy.core.policy import Forward, Serve
 from cacheproxy.errors import NotCached, ProxyError
 from cacheproxy.flow import render
+from cacheproxy.flow.feedback import PATH as FEEDBACK_PATH
 from cacheproxy.flow.messages import Streamed, Whole
 from cacheproxy.flow.told import Hit, Miss
 from cacheproxy.model import CacheStatus, Entry, Layer, Reason
@@ -32,17 +34,20 @@ if TYPE_CHECKING:
     from cacheproxy.flow.credentials import Proofs
     from cacheproxy.flow.embeddings import CachedEmbeddings
     from cacheproxy.flow.exact import Exact
+    from cacheproxy.flow.explain import Explanation, Explanations
+    from cacheproxy.flow.feedback import FeedbackDoor
     from cacheproxy.flow.forward import Forwarder
     from cacheproxy.flow.learn import Learner
     from cacheproxy.flow.messages import Headers, Incoming, Reply
     from cacheproxy.flow.passthrough import PassThrough
-    from cacheproxy.flow.recall import Recall
+    from cacheproxy.flow.recall import Recall, Recalled
     from cacheproxy.flow.render import RenderRules
     from cacheproxy.flow.routing import Routes
     from cacheproxy.flow.told import Teller
-    from cacheproxy.model import Vector
+    from cacheproxy.tasks import TaskSet
 
 _SUCCESS: Final = range(200, 300)
+log = logging.getLogger(__name__)
 
 
 class Proxy:
@@ -64,6 +69,9 @@ class Proxy:
         proofs: Proofs,
         teller: Teller,
         churn: ScopeChurn,
+        explanations: Explanations,
+        feedback: FeedbackDoor,
+        tasks: TaskSet,
         now: Callable[[], float],
         clock: Callable[[], float],
         token: Callable[[], str],
@@ -81,6 +89,9 @@ class Proxy:
         self._proofs = proofs
         self._teller = teller
         self._churn = churn
+        self._explanations = explanations
+        self._feedback = feedback
+        self._tasks = tasks
         self._now = now
         self._clock = clock
         self._token = token
@@ -90,6 +101,8 @@ class Proxy:
         started = self._clock()
         dialect = dialect_for_errors(incoming.headers)
         try:
+            if incoming.target.partition("?")[0] == FEEDBACK_PATH:
+                return await self._feedback.answer(incoming)
             route = self._routes.resolve(incoming.target, anthropic="anthropic-version" in incoming.headers)
             cached = DIALECTS.get(route.path) if incoming.method == "POST" else None
             if cached is None:
@@ -133,24 +146,52 @@ class Proxy:
 
     async def _look_near(self, asked: Asked, exact: Reason) -> Reply:
         recalled = await self._recall.decide(asked)
+        token = self._token()
+        explanation = self._explanations.keep(f"req_{token}", self._now(), asked, recalled)
         match recalled.decision:
-            case Serve(candidate):
-                return self._hit(asked, Hit(candidate.entry, Layer.SEMANTIC, candidate.similarity))
+            case Serve(key):
+                assert recalled.entry is not None  # noqa: S101 - what is served was loaded
+                if recalled.audit is not None:
+                    self._tasks.start(self._audit(asked, recalled), name="audit")
+                return self._hit(asked, Hit(recalled.entry, Layer.SEMANTIC, key.similarity), token)
             case Forward(reason, similarity):
                 miss = Miss(CacheStatus.MISS, reason if exact is Reason.NO_ENTRY else exact, similarity)
-                return await self._forward(asked, miss, key=asked.keys.key, vector=recalled.vector)
+                return await self._forward(asked, miss, key=asked.keys.key, recalled=recalled, explanation=explanation)
 
-    def _hit(self, asked: Asked, hit: Hit) -> Whole:
+    async def _audit(self, asked: Asked, recalled: Recalled) -> None:
+        """Ask the upstream what it would have answered. The learner has it judged, and keeps it as any answer."""
+        learn = partial(self._learner.learn, asked, recalled=recalled)
+        flight = self._flights.start(
+            None, lambda flight: self._forwarder.fly(flight, asked, learn), streaming=asked.view.stream
+        )
+        flight.when_ended(lambda outcome: self._teller.asked_again(asked, outcome))
+        listener = flight.listen()
+        try:
+            await listener.end()
+        except ProxyError as error:
+            log.info("an audit got no answer, which says nothing of the hit: %s", error)
+        finally:
+            listener.leave()
+
+    def _hit(self, asked: Asked, hit: Hit, token: str = "") -> Whole:
         self._teller.hit(asked, hit)
         now = self._now()
-        fresh = Fresh(self._token(), int(now), asked.body)
+        fresh = Fresh(token or self._token(), int(now), asked.body)
         return render.replay(asked, hit, fresh=fresh, now=now, rules=self._render_rules)
 
-    async def _forward(self, asked: Asked, miss: Miss, *, key: Hashable | None, vector: Vector | None = None) -> Reply:
+    async def _forward(
+        self,
+        asked: Asked,
+        miss: Miss,
+        *,
+        key: Hashable | None,
+        recalled: Recalled | None = None,
+        explanation: Explanation | None = None,
+    ) -> Reply:
         """Ask the upstream; equal requests find the flight under ``key``."""
         if asked.controls.only_if_cached:
             raise NotCached(f"nothing is cached for this request ({miss.reason}), and only-if-cached was asked")
-        learn = partial(self._learner.learn, asked, vector=vector)
+        learn = partial(self._learner.learn, asked, recalled=recalled)
         if key is not None and (flight := self._flights.find(key)) is not None:
             return await self._join(asked, flight)
         flight = self._flights.start(
@@ -160,6 +201,8 @@ class Proxy:
         listener = flight.listen()
         try:
             head = await listener.head()
+            if explanation is not None and (named := _named(head.headers, asked.dialect.request_id_header)):
+                self._explanations.rename(explanation, named)
             if head.whole is None:
                 return self._stream(asked, head, listener, self._notes(render.miss_headers(miss)))
             outcome = await listener.end()
@@ -179,7 +222,7 @@ class Proxy:
                 if head.whole is None:
                     flight.when_ended(lambda outcome: self._teller.joined(asked, outcome))
                     head = replace(head, headers=shared(head.headers))
-                    return self._stream(asked, head, listener, self._notes(render.coalesced_headers(None)))
+                    return self._stream(asked, head, listener, self._notes(render.coalesced_headers()))
             outcome = await listener.end()
             head = await listener.head()
             listener.leave()
@@ -213,3 +256,8 @@ class Proxy:
 
     def _notes(self, headers: Headers) -> Headers:
         return headers if self._render_rules.expose_headers else ()
+
+
+def _named(headers: Headers, name: str) -> str:
+    """The request's id as the upstream gave it."""
+    return next((value for header, value in headers if header.lower() == name.lower()), "")

@@ -8,23 +8,28 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
 
+from cacheproxy.core.features import Key
 from cacheproxy.core.freshness import staleness
-from cacheproxy.core.policy import Forward, Serve
+from cacheproxy.core.guards import profile
+from cacheproxy.core.policy import Forward
 from cacheproxy.errors import Overloaded, ProxyError, TurnTooLong
-from cacheproxy.model import Candidate, IndexRow, Reason
+from cacheproxy.model import IndexRow, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cacheproxy.core.policy import Decision, Policy
     from cacheproxy.flow.asked import Asked
+    from cacheproxy.flow.feedback import Withdrawn
     from cacheproxy.flow.l1 import L1
+    from cacheproxy.flow.pools import Pools
+    from cacheproxy.flow.prompts import Prompts
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.model import Entry, Neighbor, Vector
+    from cacheproxy.model import CheckVerdict, Entry, Neighbor, Vector
     from cacheproxy.ports import Embedder, Store, VectorIndex
 
 NEIGHBORS: Final = 8
@@ -32,13 +37,33 @@ PLACING_S: Final = 10.0
 """How long an embedding may take that no caller waits for."""
 log = logging.getLogger(__name__)
 
+_known_profile: Final = lru_cache(maxsize=4096)(profile)
+"""The same entries are candidates again and again, and reading a prompt takes most of a guard's time."""
+
+
+@dataclass(slots=True)
+class Finding:
+    """What a fresh answer said of the candidate; None while nobody has asked, or could."""
+
+    verdict: CheckVerdict | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """What the semantic layer says, and the vector that it computed on the way, if any."""
+    """What the semantic layer says of one request, and what it came to know on the way."""
 
     decision: Decision
     vector: Vector | None = None
+    entry: Entry | None = None
+    """What to serve."""
+    audit: float | None = None
+    """The chance with which this hit was chosen to be asked again; None when it was not chosen."""
+    keys: Sequence[Key] = ()
+    """What was near."""
+    shadowed: bool = False
+    """It would have been served, but for shadow mode."""
+    finding: Finding = field(default_factory=Finding)
+    """Filled in later, by whoever checks."""
 
 
 class Recall:
@@ -51,7 +76,10 @@ class Recall:
         index: VectorIndex,
         store: Store,
         l1: L1,
+        prompts: Prompts,
         policy: Policy,
+        pools: Pools,
+        withdrawn: Withdrawn,
         embedding: Shelter,
         searching: Shelter,
         loading: Shelter,
@@ -62,7 +90,10 @@ class Recall:
         self._index = index
         self._store = store
         self._l1 = l1
+        self._prompts = prompts
         self._policy = policy
+        self._pools = pools
+        self._withdrawn = withdrawn
         self._embedding = embedding
         self._searching = searching
         self._loading = loading
@@ -81,45 +112,69 @@ class Recall:
         vector = await self._embed(self._embedder, asked.prompt)
         if isinstance(vector, Reason):
             return Recalled(Forward(vector))
-        found = await self._searching.call("nearest", partial(self._index.nearest, scope, vector, NEIGHBORS))
-        if found is None:
+        near = await self._searching.call("nearest", partial(self._index.nearest, scope, vector, NEIGHBORS))
+        if near is None:
             return Recalled(Forward(Reason.INDEX_UNAVAILABLE), vector)
-        candidates = await self._candidates(found, asked)
-        if candidates is None:
+        keys = await self._keys(near, asked)
+        if keys is None:
             return Recalled(Forward(Reason.STORE_UNAVAILABLE), vector)
-        decision = self._policy.decide(asked.prompt, candidates, draw=self._draw())
-        if isinstance(decision, Forward) and decision.nearest is None and found:
-            decision = Forward(self._why_none(asked, found[0]), found[0].similarity)
-        if isinstance(decision, Serve) and asked.eligibility.shadow:
-            decision = Forward(Reason.SHADOW, decision.chosen.similarity)
-        return Recalled(decision, vector)
+        if near and not keys:
+            return Recalled(Forward(self._why_none(asked, near), near[0].similarity), vector)
+        return await self._decided(asked, keys, vector)
 
-    async def place(self, entry: Entry, vector: Vector | None) -> Vector | None:
+    async def _decided(self, asked: Asked, keys: Sequence[Key], vector: Vector) -> Recalled:
+        pool = self._pools.of(asked)
+        found = replace(pool.found(profile(asked.prompt), keys), asked_budget=asked.controls.max_wrong)
+        coin = self._draw()  # before deciding, so that what is audited is a fair sample of what is served
+        decision = self._policy.decide(found, draw=self._draw())
+        if decision.assessed is not None:
+            pool.saw(decision.assessed.group.features)
+        if isinstance(decision, Forward):
+            return Recalled(decision, vector, keys=keys)
+        similarity = decision.key.similarity
+        if asked.eligibility.shadow:
+            pool.shadowed += 1
+            return Recalled(Forward(Reason.SHADOW, similarity, decision.assessed), vector, keys=keys, shadowed=True)
+        entry = await self._entry(decision.key.entry_id)
+        if isinstance(entry, Reason):
+            return Recalled(Forward(entry, similarity), vector, keys=keys)
+        rate = self._pools.audit_rate(pool, decision)
+        pool.hits += 1
+        return Recalled(decision, vector, entry, audit=rate if coin < rate else None, keys=keys)
+
+    async def place(self, entry: Entry, vector: Vector | None, root: str) -> Vector | None:
         """Make an entry findable by similarity, embedding its prompt where that was not done yet.
 
         Returns its vector; None when it could not be placed, and so stays an exact entry.
         """
         if self._embedder is None:
             return None
-        self._coming[entry.scope] += 1
         try:
             if vector is None:
                 async with asyncio.timeout(PLACING_S):
                     vector = await self._embedder.embed(entry.prompt)
-            await self._index.add(IndexRow(entry.id, entry.scope, vector))
+            await self._index.add(IndexRow(entry.id, entry.scope, vector, root))
         except (ProxyError, TimeoutError) as error:
             log.debug("entry %s stays exact: %s", entry.id, error)
             return None
-        finally:
-            self._coming[entry.scope] -= 1
-            if not self._coming[entry.scope]:
-                del self._coming[entry.scope]
+        self._prompts.learn(entry)
         return vector
 
-    def _why_none(self, asked: Asked, nearest: Neighbor) -> Reason:
-        """Why no neighbour could be loaded for the policy to decide on."""
-        if nearest.similarity < self._policy.floor:
-            return Reason.BELOW_THRESHOLD
+    def expect(self, scope: bytes) -> None:
+        """An entry is on its way into a scope: it is not to be taken for empty."""
+        self._coming[scope] += 1
+
+    def arrived(self, scope: bytes) -> None:
+        """It came, or will not."""
+        self._coming[scope] -= 1
+        if not self._coming[scope]:
+            del self._coming[scope]
+
+    def _why_none(self, asked: Asked, near: Sequence[Neighbor]) -> Reason:
+        """Why nothing that is near may be considered."""
+        key = asked.keys.key
+        if any(self._withdrawn.holds(each.entry_id) or self._withdrawn.parts(key, each.root) for each in near):
+            return Reason.SUSPENDED
         return Reason.EXPIRED if asked.controls.max_age_s is None else Reason.TOO_OLD
 
     async def _embed(self, embedder: Embedder, prompt: str) -> Vector | Reason:
@@ -133,20 +188,26 @@ class Recall:
             vector = None
         return Reason.EMBEDDER_UNAVAILABLE if vector is None else vector
 
-    async def _candidates(self, found: Sequence[Neighbor], asked: Asked) -> Sequence[Candidate] | None:
-        """The neighbours that could be served, loaded; None when the store did not answer."""
-        similarity = {near.entry_id: near.similarity for near in found if near.similarity >= self._policy.floor}
-        here = {entry_id: entry for entry_id in similarity if (entry := self._l1.get(entry_id)) is not None}
-        missing = [entry_id for entry_id in similarity if entry_id not in here]
-        if missing:
-            loaded = await self._loading.call("load", partial(self._store.load, missing))
-            if loaded is None:
-                return None
-            here.update((entry.id, entry) for entry in loaded)
-        now = self._now()
+    async def _keys(self, near: Sequence[Neighbor], asked: Asked) -> Sequence[Key] | None:
+        """The neighbours that may be considered; None when the store did not answer."""
+        prompts = await self._prompts.of([neighbor.entry_id for neighbor in near])
+        if prompts is None:
+            return None
+        now, max_age_s = self._now(), asked.controls.max_age_s
         return [
-            Candidate(entry, similarity[entry_id])
-            for entry_id in similarity
-            if (entry := here.get(entry_id)) is not None
-            and staleness(entry, now=now, max_age_s=asked.controls.max_age_s) is None
+            Key(neighbor.entry_id, neighbor.root, neighbor.similarity, _known_profile(prompt.text))
+            for neighbor in near
+            if (prompt := prompts.get(neighbor.entry_id)) is not None
+            and staleness(prompt, now=now, max_age_s=max_age_s) is None
+            and not self._withdrawn.holds(neighbor.entry_id)
+            and not self._withdrawn.parts(asked.keys.key, neighbor.root)
         ]
+
+    async def _entry(self, entry_id: str) -> Entry | Reason:
+        entry = self._l1.get(entry_id)
+        if entry is not None:
+            return entry
+        loaded = await self._loading.call("load", partial(self._store.load, [entry_id]))
+        if loaded is None:
+            return Reason.STORE_UNAVAILABLE
+        return loaded[0] if loaded else Reason.EXPIRED

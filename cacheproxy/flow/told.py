@@ -1,4 +1,4 @@
-"""Tells every observer about each finished request, once."""
+"""Tells every observer about each finished request and each check, once."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cacheproxy.model import NO_USAGE, CacheStatus, Layer, Reason, Served, Usage
+from cacheproxy.model import NO_USAGE, Audited, CacheStatus, CheckKind, CheckVerdict, Layer, Reason, Served, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.coalesce import Outcome
-    from cacheproxy.model import Entry
+    from cacheproxy.model import Entry, Verdict
     from cacheproxy.ports import Observer
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Saved:
     """What the cache spared the caller."""
 
     usage: Usage = NO_USAGE
-    usd: float = 0.0
+    usd: float | None = 0.0
     ms: float = 0.0
 
 
@@ -77,7 +77,8 @@ class Teller:
             entry_id=entry.id,
             similarity=hit.similarity,
             saved_usage=entry.usage,
-            saved_usd=entry.cost_usd,
+            saved_usd=entry.cost_usd or 0.0,
+            unpriced=entry.cost_usd is None,
             saved_ms=entry.latency_ms,
         )
 
@@ -92,7 +93,8 @@ class Teller:
             reason=None if outcome.entry else Reason.NO_ENTRY,
             entry_id=outcome.entry.id if outcome.entry else "",
             saved_usage=outcome.usage,
-            saved_usd=outcome.cost_usd,
+            saved_usd=outcome.cost_usd or 0.0,
+            unpriced=outcome.cost_usd is None,
         )
 
     def missed(self, asked: Asked, miss: Miss, outcome: Outcome, saved: Saved = NOTHING_SAVED) -> None:
@@ -105,12 +107,46 @@ class Teller:
             reason=miss.reason,
             similarity=miss.similarity,
             usage=outcome.usage,
-            cost_usd=outcome.cost_usd,
+            cost_usd=outcome.cost_usd or 0.0,
             saved_usage=saved.usage,
-            saved_usd=saved.usd,
+            saved_usd=saved.usd or 0.0,
+            unpriced=outcome.cost_usd is None or saved.usd is None,
             upstream_ms=outcome.upstream_ms,
-            upstream=outcome.entry.upstream if outcome.entry else asked.route.target.name,
+            upstream=_answerer(asked, outcome),
         )
+
+    def asked_again(self, asked: Asked, outcome: Outcome) -> None:
+        """The upstream was asked for an audit: that costs what an answer costs. The verdict comes later, if at all."""
+        self._tell_check(
+            asked,
+            model=outcome.entry.model if outcome.entry else asked.view.model,
+            upstream=_answerer(asked, outcome),
+            kind=CheckKind.AUDIT,
+            verdict=None if outcome.entry else CheckVerdict.UNKNOWN,
+            usage=outcome.usage,
+            cost_usd=outcome.cost_usd or 0.0,
+            unpriced=outcome.entry is not None and outcome.cost_usd is None,
+        )
+
+    def judged(self, asked: Asked, verdict: Verdict) -> None:
+        """A judge compared a cached answer with a fresh one."""
+        self._tell_check(
+            asked,
+            model=asked.view.model,
+            upstream=asked.route.target.name,
+            kind=CheckKind.JUDGE,
+            verdict=verdict.check,
+            cost_usd=verdict.cost_usd,
+        )
+
+    def _tell_check(self, asked: Asked, **what: Any) -> None:
+        event = Audited(
+            at=self._now(),
+            tenant=asked.tenant,
+            price_version=self._price_version,
+            **what,
+        )
+        self._tell_each(lambda observer: observer.audited(event))
 
     def _tell(self, asked: Asked, **what: Any) -> None:
         what.setdefault("upstream", asked.route.target.name)
@@ -122,8 +158,16 @@ class Teller:
             price_version=self._price_version,
             **what,
         )
+        self._tell_each(lambda observer: observer.served(event))
+
+    def _tell_each(self, tell: Callable[[Observer], None]) -> None:
         for observer in self._observers:
             try:
-                observer.served(event)
+                tell(observer)
             except Exception:
                 log.exception("an observer failed")
+
+
+def _answerer(asked: Asked, outcome: Outcome) -> str:
+    """Who was paid: the local server may have answered in the upstream's place."""
+    return outcome.entry.upstream if outcome.entry else asked.route.target.name

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cacheproxy.flow.l1 import L1
+    from cacheproxy.flow.pools import Pools
+    from cacheproxy.flow.prompts import Prompts
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.model import Selection, Served
+    from cacheproxy.model import Audited, Selection, Served
     from cacheproxy.ports import Ledger, Store, VectorIndex
     from cacheproxy.tasks import TaskSet
 
@@ -40,6 +42,9 @@ class HitCounts:
         if event.entry_id:
             self._hits[event.entry_id] += 1
 
+    def audited(self, event: Audited) -> None:
+        """Nothing: being checked is no use."""
+
     def take(self) -> Counter[str]:
         """What was counted since the last time."""
         hits, self._hits = self._hits, Counter()
@@ -55,7 +60,9 @@ class Upkeep:
         store: Store,
         index: VectorIndex,
         l1: L1,
+        prompts: Prompts,
         ledger: Ledger,
+        pools: Pools,
         hits: HitCounts,
         shelter: Shelter,
         written: Callable[[], Awaitable[None]],
@@ -64,7 +71,9 @@ class Upkeep:
         self._store = store
         self._index = index
         self._l1 = l1
+        self._prompts = prompts
         self._ledger = ledger
+        self._pools = pools
         self._hits = hits
         self._shelter = shelter
         self._written = written
@@ -84,12 +93,14 @@ class Upkeep:
         for change in changes or ():
             if change.row is None:
                 self._l1.drop((change.entry_id,))
+                self._prompts.forget((change.entry_id,))
                 await self._reindex(self._index.remove(change.entry_id))
             else:
                 await self._reindex(self._index.add(change.row))
 
     async def flush(self) -> None:
-        """Write the ledger and the hit counts."""
+        """Write the ledger, the verdicts and the hit counts."""
+        await self._pools.flush()
         await self._shelter.call("flush", self._ledger.flush)
         if hits := self._hits.take():
             await self._shelter.call("touch", partial(self._store.touch, hits, self._now()))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cacheproxy.index.flat import Near
     from cacheproxy.model import IndexRow, Neighbor, Vector
 
 PLAIN_BELOW: Final = 2_000
@@ -45,7 +46,7 @@ class Snapshot:
     ids: Sequence[str]
     blocks: tuple[NDArray[np.float32], ...]
 
-    def nearest(self, query: Vector, k: int) -> list[Neighbor]:
+    def nearest(self, query: Vector, k: int) -> list[Near]:
         """The ``k`` most similar entries to a vector of unit length. Blocking."""
         if k >= len(self.ids):
             return self._nearest_of_all(query, k)
@@ -59,7 +60,7 @@ class Snapshot:
         close = positions[scores >= floor]
         return rank([self.ids[position] for position in close.tolist()], self._rows_at(close), query, k)
 
-    def _nearest_of_all(self, query: Vector, k: int) -> list[Neighbor]:
+    def _nearest_of_all(self, query: Vector, k: int) -> list[Near]:
         scores = np.concatenate([block @ query for block in self._used()])
         return settle(scores, self._rows_at, self.ids, query, k)
 
@@ -107,7 +108,7 @@ class Blocks:
         if end % _BLOCK == 0:
             del self._blocks[end // _BLOCK :]
 
-    def nearest(self, query: Vector, k: int) -> list[Neighbor]:
+    def nearest(self, query: Vector, k: int) -> list[Near]:
         """The ``k`` most similar entries to a vector of unit length. Blocking, and only between changes."""
         return Snapshot(self._ids, tuple(self._blocks)).nearest(query, k)
 
@@ -137,7 +138,7 @@ class FaissIndex(FlatIndex):
     """An index over many scopes, small and large. The first vector sets the dimension if none is given."""
 
     async def add(self, row: IndexRow) -> None:
-        """Add an entry, or replace its vector. Raises ``PortUnavailable`` for a vector that cannot be indexed."""
+        """See ``VectorIndex``. Raises ``PortUnavailable`` for a vector that cannot be indexed."""
         await super().add(row)
         scope = self._scopes[row.scope]
         if isinstance(scope, Rows) and len(scope) >= PLAIN_BELOW:
@@ -148,7 +149,8 @@ class FaissIndex(FlatIndex):
         found = self._scopes.get(scope)
         if self._dimension is None or k < 1 or not isinstance(found, Blocks) or len(found) < IN_THREAD_FROM:
             return await super().nearest(scope, vector, k)
-        return await asyncio.to_thread(found.snapshot().nearest, unit(vector, self._dimension), k)
+        near = await asyncio.to_thread(found.snapshot().nearest, unit(vector, self._dimension), k)
+        return self._with_roots(near)
 
 
 def search_on_one_thread() -> None:

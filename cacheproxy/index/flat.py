@@ -7,11 +7,12 @@ it: which vectors are refused (``unit``), and how neighbours are scored and orde
 from __future__ import annotations
 
 from heapq import nsmallest
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
 
 from cacheproxy.errors import PortUnavailable
+from cacheproxy.index.roots import Roots
 from cacheproxy.model import Neighbor
 
 if TYPE_CHECKING:
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
 
 SLACK: Final = 1e-5
 """How far a float32 score of two unit vectors may be off; scores nearer to each other are settled in float64."""
+
+
+class Near(NamedTuple):
+    """A neighbour as its scope knows it. Roots are kept beside the scopes (roots.py)."""
+
+    entry_id: str
+    similarity: float
 
 
 class Scope(Protocol):
@@ -39,7 +47,7 @@ class Scope(Protocol):
     def drop(self, entry_id: str) -> None:
         """Forget a vector that is here."""
 
-    def nearest(self, query: Vector, k: int) -> list[Neighbor]:
+    def nearest(self, query: Vector, k: int) -> list[Near]:
         """The ``k`` most similar entries, equals in the order of their ids."""
 
 
@@ -54,7 +62,7 @@ def unit(vector: Vector, dimension: int) -> Vector:
     return (exact / norm).astype(np.float32)
 
 
-def rank(ids: Iterable[str], vectors: NDArray[np.float32], query: Vector, k: int) -> list[Neighbor]:
+def rank(ids: Iterable[str], vectors: NDArray[np.float32], query: Vector, k: int) -> list[Near]:
     """The ``k`` most similar of these rows, equals in the order of their ids.
 
     Scored row by row in float64: equal vectors get equal similarities wherever they stand, which a blocked matrix
@@ -62,7 +70,7 @@ def rank(ids: Iterable[str], vectors: NDArray[np.float32], query: Vector, k: int
     """
     cosines = (vectors * query.astype(np.float64)).sum(axis=1)
     similarities = cosines.clip(0.0, 1.0).tolist()
-    found = [Neighbor(entry_id, similarity) for entry_id, similarity in zip(ids, similarities, strict=True)]
+    found = [Near(entry_id, similarity) for entry_id, similarity in zip(ids, similarities, strict=True)]
     return nsmallest(k, found, key=_in_order)
 
 
@@ -72,7 +80,7 @@ def settle(
     ids: Sequence[str],
     query: Vector,
     k: int,
-) -> list[Neighbor]:
+) -> list[Near]:
     """The ``k`` most similar of all rows of a scope, given each row's float32 score."""
     kth = np.partition(scores, len(scores) - k)[len(scores) - k] if len(scores) > k else -1.0
     # Everything below zero counts as zero, so a k-th score down there is shared by all of them.
@@ -81,7 +89,7 @@ def settle(
     if kth > SLACK:
         return found
     unlike = (ids[position] for position in np.flatnonzero(scores < -SLACK).tolist())
-    return nsmallest(k, [*found, *(Neighbor(entry_id, 0.0) for entry_id in nsmallest(k, unlike))], key=_in_order)
+    return nsmallest(k, [*found, *(Near(entry_id, 0.0) for entry_id in nsmallest(k, unlike))], key=_in_order)
 
 
 def grown(vectors: NDArray[np.float32], most: int | None = None) -> NDArray[np.float32]:
@@ -93,8 +101,8 @@ def grown(vectors: NDArray[np.float32], most: int | None = None) -> NDArray[np.f
     return larger
 
 
-def _in_order(neighbor: Neighbor) -> tuple[float, str]:
-    return -neighbor.similarity, neighbor.entry_id
+def _in_order(near: Near) -> tuple[float, str]:
+    return -near.similarity, near.entry_id
 
 
 class Rows:
@@ -130,7 +138,7 @@ class Rows:
         if position < len(self.ids):
             self.ids[position] = last
 
-    def nearest(self, query: Vector, k: int) -> list[Neighbor]:
+    def nearest(self, query: Vector, k: int) -> list[Near]:
         """The ``k`` most similar entries to a vector of unit length."""
         vectors = self.vectors[: len(self.ids)]
         return settle(vectors @ query, vectors.__getitem__, self.ids, query, k)
@@ -143,13 +151,14 @@ class FlatIndex:
         self._dimension = dimension
         self._scopes: dict[bytes, Scope] = {}
         self._scope_of: dict[str, bytes] = {}
+        self._roots = Roots()
 
     def __len__(self) -> int:
         """How many entries are indexed."""
         return len(self._scope_of)
 
     async def add(self, row: IndexRow) -> None:
-        """Add an entry, or replace its vector. Raises ``PortUnavailable`` for a vector that cannot be indexed."""
+        """See ``VectorIndex``. Raises ``PortUnavailable`` for a vector that cannot be indexed."""
         dimension = row.vector.size if self._dimension is None else self._dimension
         vector = unit(row.vector, dimension)
         self._dimension = dimension
@@ -159,6 +168,7 @@ class FlatIndex:
         if scope is None:
             scope = self._scopes[row.scope] = Rows(row.scope, dimension)
         scope.put(row.entry_id, vector)
+        self._roots.put(scope.key, row.entry_id, row.root)
         self._scope_of[row.entry_id] = scope.key  # one object for all of its entries
 
     async def remove(self, entry_id: str) -> None:
@@ -166,6 +176,7 @@ class FlatIndex:
         key = self._scope_of.pop(entry_id, None)
         if key is None:
             return
+        self._roots.drop(key, entry_id)
         scope = self._scopes[key]
         scope.drop(entry_id)
         if len(scope) == 0:
@@ -181,4 +192,12 @@ class FlatIndex:
             return []
         query = unit(vector, self._dimension)
         rows = self._scopes.get(scope)
-        return rows.nearest(query, k) if rows else []
+        return self._with_roots(rows.nearest(query, k)) if rows else []
+
+    async def keys_of(self, scope: bytes, root: str) -> int:
+        """See ``VectorIndex``. Two look-ups."""
+        leads_to_itself = self._scope_of.get(root) == scope and self._roots.of(root) == root
+        return leads_to_itself + self._roots.aliases(scope, root)
+
+    def _with_roots(self, found: Sequence[Near]) -> Sequence[Neighbor]:
+        return [Neighbor(entry_id, similarity, self._roots.of(entry_id)) for entry_id, similarity in found]

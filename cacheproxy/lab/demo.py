@@ -40,6 +40,7 @@ ADMIN_PORT: Final = 8091
 UPSTREAM_PORT: Final = 8099
 _HOST: Final = "127.0.0.1"
 _END_S: Final = 10.0
+_EMBEDDER_MS: Final = 2_000
 _LOG_LINES: Final = 15
 _INTERRUPTED: Final = 130
 _PLAIN_WIDTH: Final = 100
@@ -143,7 +144,7 @@ async def _simulated(options: DemoOptions, folder: Path) -> AsyncIterator[str]:
         f"--listen={_HOST}:{free_port(options.upstream_port)}",
         f"--delay-ms={options.delay_ms}",
         f"--tokens-per-s={options.tokens_per_s}",
-        f"--questions={SAMPLE}",
+        f"--answers={SAMPLE}",
     ]
     async with _started(arguments, says="simulated LLM on ", log_file=folder / "simulate.log") as running:
         yield running.url
@@ -152,7 +153,8 @@ async def _simulated(options: DemoOptions, folder: Path) -> AsyncIterator[str]:
 @asynccontextmanager
 async def _proxy(options: DemoOptions, upstream_url: str, folder: Path) -> AsyncIterator[_Running]:
     settings = folder / "cacheproxy.yaml"
-    settings.write_text("{}\n")  # named, so that no settings file of the user's is read
+    # Named, so that no settings file of the user's is read. The patience is for machines that have other work to do.
+    settings.write_text(f"deadlines: {{embedder_ms: {_EMBEDDER_MS}}}\n")
     arguments = [
         "serve",
         f"--config={settings}",

@@ -19,6 +19,7 @@ from cacheproxy.errors import BadRequest
 from cacheproxy.jsontext import dump, parse
 from cacheproxy.lab.outcomes import Outcome, ReplayReport, summarise
 from cacheproxy.tasks import TaskSet
+from cacheproxy.upstream.rewording import code_word, code_word_in
 from cacheproxy.upstream.simulated import marker
 
 if TYPE_CHECKING:
@@ -171,7 +172,6 @@ def _outcome(question: Question, headers: Mapping[str, str], raw: bytes, error: 
     except (ValueError, LookupError, TypeError):
         return Outcome(latency_ms, "no chat completion")
     usage = answer.get("usage") or {}
-    label = marker(text)
     return Outcome(
         latency_ms=latency_ms,
         status=headers.get("X-Cache-Status", ""),
@@ -182,7 +182,7 @@ def _outcome(question: Question, headers: Mapping[str, str], raw: bytes, error: 
         saved_usd=_number(headers.get("X-CacheProxy-Saved")) or 0.0,
         input_tokens=usage.get("prompt_tokens", 0),
         output_tokens=usage.get("completion_tokens", 0),
-        wrong=None if label is None or question.label is None else label != question.label,
+        wrong=None if question.label is None else _wrong(text, question.label),
     )
 
 
@@ -191,3 +191,11 @@ def _number(text: str | None) -> float | None:
         return None if text is None else float(text)
     except ValueError:
         return None
+
+
+def _wrong(text: str, label: str) -> bool | None:
+    """Whether an answer belongs to another class: by the class or the code word that it names, None without either."""
+    if (told := marker(text)) is not None:
+        return told != label
+    code = code_word_in(text)
+    return None if code is None else code != code_word(label)

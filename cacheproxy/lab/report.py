@@ -12,7 +12,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from cacheproxy.model import Layer
+from cacheproxy.model import Layer, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +28,12 @@ _KINDS: Final = {
     Layer.COALESCED.value: "coalesced",
     "miss": "no hit",
 }
+_MANY: Final = 0.05
+_TOO_SLOW: Final = Text(
+    "The embedding model was often too slow for its deadline on this machine, so similar questions\n"
+    "were not compared: see `embedder-unavailable` in docs/operations.md.",
+    "bold yellow",
+)
 
 
 @contextmanager
@@ -49,6 +55,8 @@ def render(report: ReplayReport) -> RenderableType:
     parts: list[RenderableType] = [_headline(report), _answers(report), _facts(report)]
     if report.reasons:
         parts.append(_counts("why there was no hit", report.reasons))
+    if report.reasons.get(Reason.EMBEDDER_UNAVAILABLE, 0) > _MANY * report.requests:
+        parts.append(_TOO_SLOW)
     if report.errors:
         parts.append(_counts("what failed", report.errors))
     return Group(*(Group(part, "") for part in parts))

@@ -1,7 +1,9 @@
 """A simulated upstream LLM as an HTTP server: OpenAI's and Anthropic's APIs, JSON and streams, with a model of time.
 
 An answer's first token takes ``delay_ms``, each further one ``1 / tokens_per_s``. Failures are drawn per request from
-a seeded generator. ``GET /simulated/stats`` tells what reached it, so that a demo or a test can prove what a cache in
+a seeded generator. With ``answers`` it words the same facts anew for every question and every call, as a real model
+does, so that no two answers are equal strings; what it says follows from the seed, the request, and how often that
+request has come. ``GET /simulated/stats`` tells what reached it, so that a demo or a test can prove what a cache in
 front of it kept away.
 """
 
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from aiohttp import web
 
+from cacheproxy.address import Address
 from cacheproxy.errors import BadRequest, ConfigError
 from cacheproxy.jsontext import dump, parse
 from cacheproxy.lab.sim_api import error_body
@@ -28,7 +31,8 @@ from cacheproxy.lab.sim_chat import CHAT, COMPLETIONS
 from cacheproxy.lab.sim_embeddings import embeddings
 from cacheproxy.lab.sim_messages import MESSAGES, prompt_of
 from cacheproxy.lab.sim_responses import RESPONSES
-from cacheproxy.upstream.simulated import generate
+from cacheproxy.upstream.rewording import reworded
+from cacheproxy.upstream.simulated import generate, seed_of
 from cacheproxy.wire.dialect import Fresh
 
 if TYPE_CHECKING:
@@ -36,10 +40,13 @@ if TYPE_CHECKING:
 
     from cacheproxy.jsontext import JsonObject
     from cacheproxy.lab.sim_api import Api, Event
+    from cacheproxy.upstream.simulated import Generation, Prompt
 
 _MODELS: Final = ("gpt-4o", "gpt-4o-mini", "text-embedding-3-small", "claude-sonnet-5")
 _MAX_BODY: Final = 64 * 1024 * 1024
 _KEPT_RESPONSES: Final = 1000
+_REMEMBERED_REQUESTS: Final = 100_000
+"""Of which it is known how often they came."""
 _RETRY_AFTER_S: Final = 1
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -62,9 +69,11 @@ class SimulateOptions:
     reset_rate: float = 0.0
     """Cut off in the middle of the answer."""
     seed: int | None = None
-    """Makes the failures repeatable."""
+    """Makes the failures repeatable, and with ``answers`` chooses the words."""
     knowledge: Mapping[str, str] = field(default_factory=dict)
-    """Questions and their classes, from ``knowledge_of``."""
+    """Questions and their classes, from ``knowledge_of``; an answer begins with the name of its class."""
+    answers: Mapping[str, str] | None = None
+    """The same, but an answer states its class's facts in words of its own, see ``upstream.rewording``."""
 
     def __post_init__(self) -> None:
         rates = (self.error_rate, self.rate_limit_rate, self.reset_rate)
@@ -72,6 +81,8 @@ class SimulateOptions:
             raise ConfigError("The rates of errors, rate limits and resets must be 0 or more, and at most 1 together.")
         if min(self.delay_ms, self.tokens_per_s) < 0:
             raise ConfigError("The delay and the tokens per second must not be negative.")
+        if self.knowledge and self.answers is not None:
+            raise ConfigError("Answers name their class (questions) or are worded anew (answers): give one of the two.")
 
 
 def build_app(
@@ -117,8 +128,7 @@ async def serving(
         try:
             await web.TCPSite(runner, options.host, options.port).start()
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise ConfigError(f"Cannot listen on {options.host}:{options.port} ({reason}): choose another.") from error
+            raise Address(options.host, options.port).taken(error) from error
         host, port = runner.addresses[0][:2]
         yield f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
     finally:
@@ -170,6 +180,7 @@ class _Server:
         self._statuses: Counter[str] = Counter()
         self._totals = Counter(open=0, streams=0, input_tokens=0, output_tokens=0, abandoned=0, reset=0)
         self._kept: OrderedDict[str, JsonObject] = OrderedDict()
+        self._came: OrderedDict[int, int] = OrderedDict()
 
     async def stats(self, _request: web.Request) -> web.Response:
         return _json({"requests": self._requests, "statuses": self._statuses, **self._totals})
@@ -269,9 +280,7 @@ class _Server:
         body = await _body(request)
         asked = api.read(body)
         said = [
-            generate(prompt, self._options.knowledge, choice=choice)
-            for prompt in asked.prompts
-            for choice in range(asked.choices)
+            generation for prompt in asked.prompts for generation in map(self._speaker(prompt), range(asked.choices))
         ]
         input_tokens = sum(prompt.input_tokens for prompt in asked.prompts)
         tokens = sum(generation.output_tokens for generation in said)
@@ -281,6 +290,18 @@ class _Server:
         if api is RESPONSES and body.get("store") is not False:
             self._keep(answer)
         return _Reply(answer, list(api.stream(*told)) if asked.stream else (), tokens)
+
+    def _speaker(self, prompt: Prompt) -> Callable[[int], Generation]:
+        """What gives the choices of the answer to a prompt."""
+        answers = self._options.answers
+        if answers is None:
+            return lambda choice: generate(prompt, self._options.knowledge, choice=choice)
+        request = seed_of(prompt.model, prompt.context)
+        times = self._came[request] = self._came.pop(request, 0) + 1
+        if len(self._came) > _REMEMBERED_REQUESTS:
+            self._came.popitem(last=False)
+        variation = f"{self._options.seed}, {times}"
+        return lambda choice: generate(prompt, answers, choice=choice, wording=reworded, variation=variation)
 
     async def embedded(self, request: web.Request) -> _Reply:
         answer = embeddings(await _body(request))

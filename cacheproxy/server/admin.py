@@ -11,18 +11,20 @@ from aiohttp import web
 
 from cacheproxy import __version__
 from cacheproxy.errors import PortUnavailable
+from cacheproxy.model import GROUPINGS
+from cacheproxy.server.refusal import refused
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
     from cacheproxy.ports import Ledger
+    from cacheproxy.server.decisions import Decisions
     from cacheproxy.server.metrics import Metrics
 
-GROUPS: Final = ("day", "hour", "model", "tenant", "upstream", "dialect", "status", "layer")
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def build_admin(*, metrics: Metrics, ledger: Ledger, token: str | None) -> web.Application:
+def build_admin(*, metrics: Metrics, ledger: Ledger, decisions: Decisions, token: str | None) -> web.Application:
     """The admin plane's application."""
     app = web.Application(middlewares=[_bearer(token)] if token else [])
     admin = _Admin(metrics, ledger)
@@ -31,6 +33,7 @@ def build_admin(*, metrics: Metrics, ledger: Ledger, token: str | None) -> web.A
             web.get("/", admin.index),
             web.get("/metrics", admin.metrics),
             web.get("/api/v1/stats", admin.stats),
+            *decisions.routes(),
         ]
     )
     return app
@@ -43,7 +46,17 @@ class _Admin:
 
     async def index(self, _: web.Request) -> web.Response:
         return web.json_response(
-            {"name": "cacheproxy", "version": __version__, "paths": ["/metrics", "/api/v1/stats?by=model,layer"]}
+            {
+                "name": "cacheproxy",
+                "version": __version__,
+                "paths": [
+                    "/metrics",
+                    "/api/v1/stats?by=model,layer",
+                    "/api/v1/decision",
+                    "/api/v1/explain?request=ID",
+                    "/api/v1/explain?entry=ID",
+                ],
+            }
         )
 
     async def metrics(self, _: web.Request) -> web.Response:
@@ -51,21 +64,22 @@ class _Admin:
 
     async def stats(self, request: web.Request) -> web.Response:
         by = [name for name in request.query.get("by", "").split(",") if name]
-        unknown = [name for name in by if name not in GROUPS]
+        unknown = [name for name in by if name not in GROUPINGS]
         if unknown:
-            return _refused(400, "bad_request", f"cannot group by {unknown[0]!r}; choose from {', '.join(GROUPS)}")
+            return refused(400, "bad_request", f"cannot group by {unknown[0]!r}; choose from {', '.join(GROUPINGS)}")
         try:
             since = float(request.query.get("since", "0"))
         except ValueError:
             since = math.nan
         if not math.isfinite(since):
-            return _refused(400, "bad_request", "since must be seconds since the epoch")
+            return refused(400, "bad_request", "since must be seconds since the epoch")
         try:
             await self._ledger.flush()
             tallies = await self._ledger.tallies(by, since=since)
         except PortUnavailable as error:
-            return _refused(error.status, error.code, error.message)
-        return web.json_response({"by": by, "rows": [asdict(tally) for tally in tallies]})
+            return refused(error.status, error.code, error.message)
+        rows = [asdict(tally) | {"net_saved_usd": tally.net_saved_usd} for tally in tallies]
+        return web.json_response({"by": by, "rows": rows})
 
 
 def _bearer(token: str) -> web.middleware:  # type: ignore[valid-type]  # aiohttp's decorator has no type of its own
@@ -75,11 +89,7 @@ def _bearer(token: str) -> web.middleware:  # type: ignore[valid-type]  # aiohtt
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
         if not hmac.compare_digest(given, wanted):
-            return _refused(401, "unauthorized", "send the admin token: Authorization: Bearer ...")
+            return refused(401, "unauthorized", "send the admin token: Authorization: Bearer ...")
         return await handler(request)
 
     return check
-
-
-def _refused(status: int, code: str, message: str) -> web.Response:
-    return web.json_response({"error": {"code": code, "message": message}}, status=status)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
 
 from cacheproxy.errors import BadRequest
 from cacheproxy.flow.render import failure
@@ -41,6 +42,26 @@ def discreet_log() -> DiscreetLog:
 
 class _Connection(web.RequestHandler):
     """One caller's connection."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; those that end a body under way in disorder are an error to whoever reads that body.
+
+        aiohttp only queues its error behind the request that waits for the rest of its body, and so for ever.
+        """
+        super().data_received(data)
+        if not self._messages or self._messages[-1][1] is not EMPTY_PAYLOAD:
+            return
+        if len(self._messages) > 1:
+            body = self._messages[-2][1]
+        elif self._current_request is not None:
+            body = self._current_request.content
+        else:
+            return
+        if not body.is_eof():  # nothing can follow a body that has not ended
+            self._messages.pop()
+            body.set_exception(BadRequest("the request's body cannot be read: its chunked framing is broken"))
+            body.feed_eof()
+            self.close()
 
     def handle_error(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from typing import TYPE_CHECKING, Final
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from multidict import CIMultiDict
 
-from cacheproxy.errors import ProxyError, TooLarge
+from cacheproxy.errors import ProxyError, RequestTimeout, TooLarge
 from cacheproxy.flow.messages import Streamed, Whole
 from cacheproxy.flow.render import failure
 from cacheproxy.server.whole import WholeResponse
@@ -26,12 +27,13 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class AiohttpIncoming:
-    """An aiohttp request as the flow sees it (``messages.Incoming``)."""
+    """An aiohttp request as the flow sees it (``messages.Incoming``). ``body_s``: how long its body may pause."""
 
-    __slots__ = ("_request", "headers", "method")
+    __slots__ = ("_body_s", "_request", "headers", "method")
 
-    def __init__(self, request: web.BaseRequest) -> None:
+    def __init__(self, request: web.BaseRequest, *, body_s: float) -> None:
         self._request = request
+        self._body_s = body_s
         self.method = request.method
         self.headers: Mapping[str, str] = request.headers
 
@@ -54,15 +56,14 @@ class AiohttpIncoming:
         length = self._request.content_length
         if length is not None and length > limit:
             raise TooLarge(f"the body has {length} bytes; at most {limit} are taken")
-        await self._expected()
+        self._expected()
         content = self._request.content
-        chunk = await content.readany()
-        if content.at_eof():
-            read = chunk
+        if content.is_eof():
+            read = content.read_nowait()  # all of it is here already
         else:
-            parts = [chunk]
-            size = len(chunk)
-            while chunk := await content.readany():
+            parts = []
+            size = 0
+            while chunk := await self._piece():
                 parts.append(chunk)
                 size += len(chunk)
                 if size > limit:
@@ -74,12 +75,24 @@ class AiohttpIncoming:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes."""
-        await self._expected()
-        content = self._request.content
-        while chunk := await content.readany():
+        self._expected()
+        while chunk := await self._piece():
             yield chunk
 
-    async def _expected(self) -> None:
+    async def _piece(self) -> bytes:
+        """What has come of the body, waiting for more where that is nothing; empty at its end."""
+        content = self._request.content
+        if (chunk := content.read_nowait()) or content.at_eof():
+            return chunk
+        try:
+            async with asyncio.timeout(self._body_s):
+                return await content.readany()
+        except TimeoutError:
+            raise RequestTimeout(
+                f"the request's body stopped coming: nothing for {self._body_s:g} s; send it whole, and again"
+            ) from None
+
+    def _expected(self) -> None:
         if self.headers.get("Expect", "").lower() == "100-continue" and self._request.transport is not None:
             self._request.transport.write(_CONTINUE)
 
@@ -88,11 +101,17 @@ class DataPlane:
     """The handler. ``ready`` tells what ``/readyz`` answers: whether to send traffic, and in what state."""
 
     def __init__(
-        self, proxy: Proxy, ready: Callable[[], tuple[bool, Mapping[str, object]]], *, now: Callable[[], float]
+        self,
+        proxy: Proxy,
+        ready: Callable[[], tuple[bool, Mapping[str, object]]],
+        *,
+        now: Callable[[], float],
+        body_s: float,
     ) -> None:
         self._proxy = proxy
         self._ready = ready
         self._now = now
+        self._body_s = body_s
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -108,7 +127,7 @@ class DataPlane:
 
     async def _reply(self, request: web.BaseRequest) -> Reply:
         try:
-            return await self._proxy.handle(AiohttpIncoming(request))
+            return await self._proxy.handle(AiohttpIncoming(request, body_s=self._body_s))
         except Exception:
             log.exception("a request failed for an unforeseen reason")
             error = ProxyError("something went wrong inside cacheproxy; its log says what")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from cacheproxy.address import Address
-from cacheproxy.errors import ConfigError
 from cacheproxy.server.connection import CallersServer, discreet_log
 
 if TYPE_CHECKING:
@@ -42,9 +41,7 @@ async def _listening(runner: web.BaseRunner, address: Address) -> AsyncIterator[
         try:
             await site.start()
         except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {address}: {error.strerror or error}; choose another address"
-            ) from error
+            raise address.taken(error) from error
         yield Address(address.host, runner.addresses[0][1])
     finally:
         await runner.cleanup()

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cacheproxy.errors import BadRequest, ConfigError
-from cacheproxy.model import IndexRow
 from cacheproxy.store import codec
 from cacheproxy.store.rows import execute_with_rows
 
@@ -86,6 +85,11 @@ class StoreLimits:
 EVERYTHING: Final = Condition("TRUE")
 
 
+def among(ids: Sequence[str]) -> Condition:
+    """The entries with these ids. One parameter, however many there are."""
+    return Condition("id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),))
+
+
 def expired(now: float) -> Condition:
     """Entries that may no longer be served: ``expires_at`` is the first moment at which they may not."""
     return Condition("expires_at <= ?", (now,))
@@ -101,7 +105,7 @@ def selected(selection: Selection) -> Condition:
     """The entries that a selection means. Raises ``BadRequest`` for a scope prefix that is not hexadecimal."""
     parts = [EVERYTHING]
     if selection.ids:
-        parts.append(_among(selection.ids))
+        parts.append(among(selection.ids))
     if selection.scope_prefix:
         parts.append(_scope_begins(selection.scope_prefix.lower()))
     if selection.tag:
@@ -143,7 +147,7 @@ def make_room(
         if limits.hold(held):
             break
         oldest = _least_used(connection, limits.roomy(), held, kept=frozenset(kept))
-        gone += delete(connection, _among(oldest), writer=writer)
+        gone += delete(connection, among(oldest), writer=writer)
     return gone
 
 
@@ -172,7 +176,7 @@ def insert(
 
     What goes are the entries' older selves and all but the newest ``samples`` under each of their keys.
     """
-    known = _among([entry.id for entry in entries])
+    known = among([entry.id for entry in entries])
     before, some_known = connection.execute(
         f"SELECT (SELECT coalesce(max(number), 0) FROM entries), EXISTS (SELECT 1 FROM entries WHERE {known.sql})",  # noqa: S608 - as above
         known.values,
@@ -214,23 +218,6 @@ def insert(
     return came, gone + delete(connection, surplus, writer=writer)
 
 
-def set_vectors(connection: sqlite3.Connection, vectors: Mapping[str, bytes], *, writer: str) -> None:
-    """Keep vectors beside the entries with these ids, as far as those are there."""
-    execute_with_rows(
-        connection,
-        # CROSS JOIN: SQLite keeps the order of such a join, and finds each entry by its id.
-        "WITH given (id, vector) AS ({rows}) INSERT OR REPLACE INTO vectors (number, vector) "
-        "SELECT entries.number, given.vector FROM given CROSS JOIN entries ON entries.id = given.id",
-        list(vectors.items()),
-    )
-    there = _among(list(vectors))
-    connection.execute(
-        "INSERT INTO log (writer, kind, entry_id, key, scope) "  # noqa: S608 - as above
-        f"SELECT ?, 'vector', id, key, scope FROM entries WHERE {there.sql}",
-        (writer, *there.values),
-    )
-
-
 def touch(connection: sqlite3.Connection, hits: Mapping[str, int], at: float) -> None:
     """Count hits. When an entry expires does not depend on how often it is used."""
     connection.executemany(
@@ -268,7 +255,7 @@ def under_key(connection: sqlite3.Connection, key: bytes) -> list[Encoded]:
 
 def by_id(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, bytes]:
     """The payloads of these entries, in any order."""
-    condition = _among(ids)
+    condition = among(ids)
     rows = connection.execute(
         f"SELECT id, payload FROM entries JOIN payloads USING (number) WHERE {condition.sql}",  # noqa: S608 - as above
         condition.values,
@@ -286,32 +273,12 @@ def page(connection: sqlite3.Connection, condition: Condition, *, after: str, li
     return [Encoded(*row) for row in rows]
 
 
-def vectors(
-    connection: sqlite3.Connection, *, dimension: int, now: float, after: int, limit: int
-) -> tuple[int, list[IndexRow]]:
-    """A block of unexpired entries that have a vector, and the number of its last, to go on from."""
-    rows = connection.execute(
-        "SELECT number, id, scope, vector FROM vectors JOIN entries USING (number) "
-        "WHERE number > ? AND expires_at > ? AND length(vector) = ? ORDER BY number LIMIT ?",
-        (after, now, dimension * codec.BYTES_PER_NUMBER, limit),
-    ).fetchall()
-    if not rows:
-        return after, []
-    block = codec.decode_vectors([row[3] for row in rows], dimension)
-    return rows[-1][0], [IndexRow(row[1], row[2], vector) for row, vector in zip(rows, block, strict=True)]
-
-
 def _tell_gone(connection: sqlite3.Connection, writer: str, gone: Sequence[Held]) -> None:
     execute_with_rows(
         connection,
         "INSERT INTO log (writer, kind, entry_id, key, scope) {rows}",
         [(writer, "gone", held.entry_id, held.key, held.scope) for held in gone],
     )
-
-
-def _among(ids: Sequence[str]) -> Condition:
-    # One parameter, however many ids there are.
-    return Condition("id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),))
 
 
 def _all_of(parts: Sequence[Condition]) -> Condition:

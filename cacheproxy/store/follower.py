@@ -70,7 +70,7 @@ class Follower:
     def _read_log(self, connection: sqlite3.Connection, reached: int, dimension: int | None) -> Sequence[Change]:
         # What the log says happened matters less than what is there now: an entry may have come, gone and come again.
         rows = connection.execute(
-            "SELECT log.key, log.entry_id, log.scope, entries.id IS NOT NULL, vectors.vector "
+            "SELECT log.key, log.entry_id, log.scope, entries.id IS NOT NULL, vectors.vector, vectors.root "
             "FROM (SELECT DISTINCT key, entry_id, scope FROM log "
             "      WHERE sequence > ? AND sequence <= ? AND (writer <> ? OR kind = 'gone')) AS log "
             "LEFT JOIN entries ON entries.id = log.entry_id AND entries.key = log.key "
@@ -78,31 +78,36 @@ class Follower:
             (self._position.sequence, reached, self.writer),
         ).fetchall()
         gone = [Held(*row[:3]) for row in rows if not row[3]]
-        there = [(Held(*row[:3]), row[4]) for row in rows if row[3]]
+        there = [(Held(*row[:3]), *row[4:]) for row in rows if row[3]]
         return self._tell(gone, there, dimension)
 
     def _resync(self, connection: sqlite3.Connection, dimension: int | None) -> Sequence[Change]:
-        rows = connection.execute("SELECT key, id, scope, vector FROM entries LEFT JOIN vectors USING (number)")
-        there = [(Held(*row[:3]), row[3]) for row in rows]
-        present = {(held.key, held.entry_id) for held, _ in there}
+        rows = connection.execute("SELECT key, id, scope, vector, root FROM entries LEFT JOIN vectors USING (number)")
+        there = [(Held(*row[:3]), *row[3:]) for row in rows]
+        present = {(held.key, held.entry_id) for held, _, _ in there}
         gone = [Held(key, entry_id, b"") for key, entry_id in self.directory if (key, entry_id) not in present]
         return self._tell(gone, there, dimension)
 
     def _tell(
-        self, gone: Sequence[Held], there: Sequence[tuple[Held, bytes | None]], dimension: int | None
+        self, gone: Sequence[Held], there: Sequence[tuple[Held, bytes | None, str | None]], dimension: int | None
     ) -> Sequence[Change]:
         for held in gone:
             self.directory.discard(held.key, held.entry_id)
-        for held, _ in there:
+        for held, _, _ in there:
             self.directory.add(held.key, held.entry_id)
         told = [Change(held.entry_id, held.key, held.scope, None) for held in gone]
         if dimension is not None:
             size = dimension * codec.BYTES_PER_NUMBER
-            embedded = [(held, vector) for held, vector in there if vector is not None and len(vector) == size]
-            block = codec.decode_vectors([vector for _, vector in embedded], dimension)
+            embedded = [(held, vector, root) for held, vector, root in there if vector and len(vector) == size]
+            block = codec.decode_vectors([vector for _, vector, _ in embedded], dimension)
             told += [
-                Change(held.entry_id, held.key, held.scope, IndexRow(held.entry_id, held.scope, row))
-                for (held, _), row in zip(embedded, block, strict=True)
+                Change(
+                    held.entry_id,
+                    held.key,
+                    held.scope,
+                    IndexRow(held.entry_id, held.scope, row, root or held.entry_id),
+                )
+                for (held, _, root), row in zip(embedded, block, strict=True)
             ]
         return told
 

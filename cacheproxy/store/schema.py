@@ -105,7 +105,47 @@ _FIRST: Final = (
     """,
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST,)
+_UNPRICED: Final = ("ALTER TABLE ledger ADD COLUMN unpriced INTEGER NOT NULL DEFAULT 0",)
+
+_VERDICTS: Final = (
+    # NULL: the entry is its own root. A root may be known before its vector is, which then has no bytes.
+    "ALTER TABLE vectors ADD COLUMN root TEXT",
+    "CREATE INDEX vectors_by_root ON vectors (root) WHERE root IS NOT NULL",
+    # The features are of the version beside them (core/likelihood.py), and mean nothing to another.
+    """
+    CREATE TABLE labels (
+        number    INTEGER PRIMARY KEY,
+        pool      TEXT    NOT NULL,
+        at        REAL    NOT NULL,
+        root      TEXT    NOT NULL,
+        version   INTEGER NOT NULL,
+        features  BLOB    NOT NULL,
+        is_right  INTEGER NOT NULL,
+        source    TEXT    NOT NULL,
+        inclusion REAL    NOT NULL,
+        principal TEXT    NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX labels_by_pool ON labels (pool, number)",
+    "CREATE INDEX labels_by_age ON labels (at)",
+    "CREATE TABLE suspended (entry_id TEXT PRIMARY KEY, at REAL NOT NULL, note TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    """
+    CREATE TABLE blocked (
+        prompt_hash BLOB NOT NULL,
+        root        TEXT NOT NULL,
+        at          REAL NOT NULL,
+        PRIMARY KEY (root, prompt_hash)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # Pools whose promise was broken: they serve nothing similar until labels say otherwise, restarted or not.
+    "CREATE TABLE broken (pool TEXT PRIMARY KEY, at REAL NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE INDEX suspended_by_age ON suspended (at)",
+    "CREATE INDEX blocked_by_age ON blocked (at)",
+    "ALTER TABLE ledger ADD COLUMN audit_usd REAL NOT NULL DEFAULT 0",
+    "ALTER TABLE ledger ADD COLUMN judge_usd REAL NOT NULL DEFAULT 0",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _UNPRICED, _VERDICTS)
 """Statements that lead from each version to the next. Released ones never change; new ones are added at the end."""
 
 
@@ -128,9 +168,11 @@ def prepare(connection: sqlite3.Connection) -> None:
 
 
 def _version(connection: sqlite3.Connection) -> int:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    # In one statement, and so in one state: another process may be creating the tables at this moment.
+    application, version, tables = connection.execute(
+        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) "
+        "FROM pragma_application_id, pragma_user_version"
+    ).fetchone()
     if tables and application != APPLICATION_ID:
         raise ConfigError("the database file belongs to another program: choose another path for the store")
     if version > len(MIGRATIONS):

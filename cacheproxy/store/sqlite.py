@@ -16,10 +16,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cacheproxy.errors import ConfigError, PortUnavailable
-from cacheproxy.store import codec, entries
+from cacheproxy.store import codec, entries, vectors
 from cacheproxy.store.database import Done, Share, open_database
 from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.follower import Follower, trim_log
+from cacheproxy.store.sqlite_labels import forget_stale
+from cacheproxy.store.vectors import EmbeddingName, Placed
 
 if TYPE_CHECKING:
     import sqlite3
@@ -39,17 +41,6 @@ _VECTORS_AT_ONCE: Final = 1000
 _LOG_ROWS: Final = 100_000
 _CREDENTIALS_KEPT_S: Final = 30 * 86_400.0
 """Far longer than any proof is good for."""
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingName:
-    """Which embeddings a store holds."""
-
-    model: str
-    dimension: int
-
-    def __str__(self) -> str:
-        return f"{self.model} ({self.dimension})"
 
 
 class _New(NamedTuple):
@@ -131,12 +122,13 @@ class SqliteStore:
         return await self._delete(entries.up_to(condition, newest), doing="remove entries")
 
     async def sweep(self, now: float) -> int:
-        """See ``Store``. Also trims the log and forgets credentials that were proven long ago."""
+        """See ``Store``. Also trims the log, and forgets old proofs of credentials and verdicts that went stale."""
         swept = await self._delete(entries.expired(now), doing="delete expired entries")
 
         def write(connection: sqlite3.Connection) -> _Written:
             trim_log(connection, keep=self._log_rows)
             connection.execute("DELETE FROM credentials WHERE proven_at < ?", (now - _CREDENTIALS_KEPT_S,))
+            forget_stale(connection, now)
             return _Written(gone=entries.make_room(connection, self._limits, now=now, writer=self._follower.writer))
 
         evicted = await self.database.write(write, doing="make room", settled=self._settled)
@@ -171,7 +163,7 @@ class SqliteStore:
         embedding = self._embedding
 
         def read(connection: sqlite3.Connection) -> None:
-            ours = embedding is not None and _stored_embedding(connection) == embedding
+            ours = embedding is not None and vectors.stored_embedding(connection) == embedding
             dimension = embedding.dimension if ours and embedding else None
             self._untold.append(self._follower.changes(connection, dimension=dimension))
 
@@ -189,20 +181,9 @@ class SqliteStore:
         Raises ``ConfigError`` when the store holds vectors of another model or dimension.
         """
         claimed = EmbeddingName(model, dimension)
-
-        def write(connection: sqlite3.Connection) -> EmbeddingName | None:
-            stored = _stored_embedding(connection)
-            if stored == claimed:
-                return None
-            if stored is not None and connection.execute("SELECT 1 FROM vectors LIMIT 1").fetchone() is not None:
-                return stored
-            connection.executemany(
-                "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)",
-                [("embedding_model", model), ("embedding_dimension", str(dimension))],
-            )
-            return None
-
-        other = await self.database.write(write, doing="claim the store's embeddings")
+        other = await self.database.write(
+            lambda rows: vectors.claim(rows, claimed), doing="claim the store's embeddings"
+        )
         if other is not None:
             raise ConfigError(
                 f"the store holds embeddings of {other}, the settings name {claimed}: "
@@ -211,16 +192,20 @@ class SqliteStore:
         self._embedding = claimed
 
     async def drop_vectors(self) -> None:
-        """Delete every vector and forget which embeddings they were; claim the new ones next."""
-
-        def write(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM vectors")
-            connection.execute("DELETE FROM meta WHERE name IN ('embedding_model', 'embedding_dimension')")
-
-        await self.database.write(write, doing="delete the vectors")
+        """Delete every vector and forget which embeddings they were; claim the new ones next. Roots are kept."""
+        await self.database.write(vectors.drop, doing="delete the vectors")
         self._embedding = None
 
-    async def set_vector(self, entry_id: str, vector: Vector) -> None:
+    async def keep_roots(self, roots: Mapping[str, str]) -> None:
+        """Keep the roots, by id, of entries whose vectors are still to be made."""
+        kept = dict(roots)
+        await self.database.write(lambda rows: vectors.keep_roots(rows, kept), doing="keep roots")
+
+    async def roots(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """See ``Store``."""
+        return await self.database.read(lambda rows: vectors.roots_of(rows, ids), doing="look up roots")
+
+    async def set_vector(self, entry_id: str, vector: Vector, root: str) -> None:
         """See ``Store``. Refuses a vector that is not of the claimed embeddings, with ``PortUnavailable``."""
         embedding = self._embedding
         if embedding is None or vector.shape != (embedding.dimension,):
@@ -230,7 +215,7 @@ class SqliteStore:
         except ValueError as error:
             raise PortUnavailable(f"keep a vector: {error}") from error
 
-        share = Share(self._set_vectors, (entry_id, encoded, embedding), about=(entry_id,))
+        share = Share(self._place_all, (Placed(entry_id, encoded, root), embedding), about=(entry_id,))
         await self.database.write(share, doing="keep a vector", weight=len(encoded))
 
     async def vectors(self) -> AsyncIterator[Sequence[IndexRow]]:
@@ -239,7 +224,7 @@ class SqliteStore:
             return
         dimension, now, last = self._embedding.dimension, self._clock(), 0
         while True:
-            block = partial(entries.vectors, dimension=dimension, now=now, after=last, limit=_VECTORS_AT_ONCE)
+            block = partial(vectors.block, dimension=dimension, now=now, after=last, limit=_VECTORS_AT_ONCE)
             last, rows = await self.database.read(block, doing="read the vectors")
             if not rows:
                 return
@@ -293,14 +278,13 @@ class SqliteStore:
         # Who made what go makes no difference: the last of them answers for it.
         return [*(_Written((held,)) for held in came[:-1]), _Written((came[-1],), gone)]
 
-    def _set_vectors(
-        self, connection: sqlite3.Connection, given: Sequence[tuple[str, bytes, EmbeddingName]]
+    def _place_all(
+        self, connection: sqlite3.Connection, given: Sequence[tuple[Placed, EmbeddingName]]
     ) -> Sequence[None]:
-        stored = _stored_embedding(connection)
-        if any(embedding != stored for _, _, embedding in given):
+        stored = vectors.stored_embedding(connection)
+        if any(embedding != stored for _, embedding in given):
             raise PortUnavailable(f"the store has changed to the embeddings {stored}: restart to follow")
-        vectors = {entry_id: vector for entry_id, vector, _ in given}
-        entries.set_vectors(connection, vectors, writer=self._follower.writer)
+        vectors.place(connection, [placed for placed, _ in given], writer=self._follower.writer)
         return [None] * len(given)
 
     # --- bookkeeping
@@ -363,13 +347,6 @@ def _decode(rows: Iterable[Encoded]) -> _Decoded:
         else:
             corrupt.append(row)
     return _Decoded(sound, corrupt)
-
-
-def _stored_embedding(connection: sqlite3.Connection) -> EmbeddingName | None:
-    stored = dict(connection.execute("SELECT name, value FROM meta WHERE name LIKE 'embedding_%'"))
-    if "embedding_model" not in stored:
-        return None
-    return EmbeddingName(stored["embedding_model"], int(stored["embedding_dimension"]))
 
 
 @asynccontextmanager

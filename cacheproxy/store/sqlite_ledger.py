@@ -1,7 +1,7 @@
-"""The ledger in the embedded database: what requests cost and what hits saved, as sums per hour.
+"""The ledger in the embedded database: what requests and checks cost and what hits saved, as sums per hour.
 
-``served`` only adds in memory. ``flush`` adds the sums to the table in one transaction; when that fails they are kept
-and go with the next flush, so nothing is lost and nothing is booked twice.
+``served`` and ``audited`` only add in memory. ``flush`` adds the sums to the table in one transaction; when that fails
+they are kept and go with the next flush, so nothing is lost and nothing is booked twice.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cacheproxy.errors import BadRequest
-from cacheproxy.model import Tally
+from cacheproxy.model import GROUPINGS, CheckKind, Tally
 from cacheproxy.store.database import Failed
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping, Sequence
 
-    from cacheproxy.model import Served
+    from cacheproxy.model import Audited, Served
     from cacheproxy.store.database import Database, Outcome
 
 Bucket: TypeAlias = tuple[str | int, ...]
@@ -43,6 +43,8 @@ _GROUPED: Final = (
     "estimated",
     "price_version",
 )
+_NO_REQUEST: Final = ("", "", "", "")
+"""A check's dialect, status, layer and reason."""
 _SUMMED: Final[Mapping[str, type[int | float]]] = {
     "requests": int,
     "cost_usd": float,
@@ -55,6 +57,9 @@ _SUMMED: Final[Mapping[str, type[int | float]]] = {
     "saved_output_tokens": int,
     "saved_ms": float,
     "duration_ms": float,
+    "unpriced": int,
+    "audit_usd": float,
+    "judge_usd": float,
 }
 """What a bucket sums, in the order of ``Sums``."""
 _TALLIED: Final[Mapping[str, str]] = {
@@ -68,13 +73,16 @@ _TALLIED: Final[Mapping[str, str]] = {
     "saved_ms": "sum(saved_ms)",
     "duration_ms": "sum(duration_ms)",
     "estimated": "sum(requests * estimated)",
+    "unpriced": "sum(unpriced)",
+    "audit_usd": "sum(audit_usd)",
+    "judge_usd": "sum(judge_usd)",
 }
 """``Tally``'s fields, and what they are of the table."""
-_GROUPS: Final[Mapping[str, str]] = {
+_DERIVED: Final[Mapping[str, str]] = {
     "day": "strftime('%Y-%m-%d', hour * 3600, 'unixepoch')",
     "hour": "strftime('%Y-%m-%dT%H:00Z', hour * 3600, 'unixepoch')",
-    **{name: name for name in _GROUPED if name not in {"hour", "estimated"}},
 }
+"""What the groups are of the table that are not a column as it is."""
 _UPSERT: Final = (
     f"INSERT INTO ledger ({', '.join((*_GROUPED, *_SUMMED))}) "  # noqa: S608 - names from the tables above
     f"VALUES ({', '.join('?' * (len(_GROUPED) + len(_SUMMED)))}) "
@@ -120,6 +128,24 @@ class SqliteLedger:
         sums[8] += saved.output_tokens
         sums[9] += event.saved_ms
         sums[10] += event.duration_ms
+        sums[11] += event.unpriced
+
+    def audited(self, event: Audited) -> None:
+        """See ``Observer``. Its amount goes into a column of its own, and it is no request."""
+        bucket = (
+            int(event.at // _HOUR_S),
+            event.tenant,
+            event.model,
+            event.upstream,
+            *_NO_REQUEST,
+            event.usage.estimated,
+            event.price_version,
+        )
+        sums = self._pending.get(bucket)
+        if sums is None:
+            sums = self._open(bucket)
+        sums[11] += event.unpriced
+        sums[12 if event.kind is CheckKind.AUDIT else 13] += event.cost_usd
 
     async def flush(self) -> None:
         """See ``Ledger``. Raises ``PortUnavailable``, and then keeps the sums for the next time."""
@@ -139,16 +165,16 @@ class SqliteLedger:
         await self._database.write(write, doing="write the ledger", settled=settled)
 
     async def tallies(self, by: Sequence[str], *, since: float = 0.0, until: float | None = None) -> Sequence[Tally]:
-        """See ``Ledger``; also by ``reason`` and ``price_version``. Days and hours are UTC; '' stands for none.
+        """See ``Ledger``. Days and hours are UTC; '' stands for none.
 
         The hours that ``since`` and ``until`` fall in count whole. Ordered by group; without groups, one tally of
         everything. Knows what was flushed. Raises ``BadRequest`` for an unknown group.
         """
-        unknown = [name for name in by if name not in _GROUPS]
+        unknown = [name for name in by if name not in GROUPINGS]
         if unknown:
-            raise BadRequest(f"cannot group by {', '.join(unknown)}: choose from {', '.join(_GROUPS)}")
+            raise BadRequest(f"cannot group by {', '.join(unknown)}: choose from {', '.join(GROUPINGS)}")
         sql = (
-            f"SELECT {', '.join([*map(_GROUPS.__getitem__, by), *_TALLIED.values()])} FROM ledger "  # noqa: S608 - from the tables above
+            f"SELECT {', '.join([*(_DERIVED.get(name, name) for name in by), *_TALLIED.values()])} FROM ledger "  # noqa: S608 - from the tables above
             "WHERE hour >= ? AND (? IS NULL OR hour * 3600 < ?)"
         )
         if by:

@@ -19,8 +19,6 @@ class Provider:
 
     name: str
     base_url: str
-    key_variable: str = ""
-    """The environment variable that usually holds the key; empty where none is needed."""
     key_header: str = "Authorization"
     key_format: str = "Bearer {key}"
 
@@ -30,24 +28,22 @@ class Provider:
 
 
 _ALL: Final = (
-    Provider("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
-    Provider(
-        "anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", key_header="x-api-key", key_format="{key}"
-    ),
-    Provider("cerebras", "https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
-    Provider("cohere", "https://api.cohere.ai/compatibility/v1", "COHERE_API_KEY"),
-    Provider("deepinfra", "https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY"),
-    Provider("deepseek", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
-    Provider("fireworks", "https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
-    Provider("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY"),
-    Provider("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY"),
-    Provider("huggingface", "https://router.huggingface.co/v1", "HF_TOKEN"),
-    Provider("mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
-    Provider("nvidia", "https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY"),
-    Provider("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
-    Provider("perplexity", "https://api.perplexity.ai", "PERPLEXITY_API_KEY"),
-    Provider("together", "https://api.together.xyz/v1", "TOGETHER_API_KEY"),
-    Provider("xai", "https://api.x.ai/v1", "XAI_API_KEY"),
+    Provider("openai", "https://api.openai.com/v1"),
+    Provider("anthropic", "https://api.anthropic.com/v1", key_header="x-api-key", key_format="{key}"),
+    Provider("cerebras", "https://api.cerebras.ai/v1"),
+    Provider("cohere", "https://api.cohere.ai/compatibility/v1"),
+    Provider("deepinfra", "https://api.deepinfra.com/v1/openai"),
+    Provider("deepseek", "https://api.deepseek.com/v1"),
+    Provider("fireworks", "https://api.fireworks.ai/inference/v1"),
+    Provider("gemini", "https://generativelanguage.googleapis.com/v1beta/openai"),
+    Provider("groq", "https://api.groq.com/openai/v1"),
+    Provider("huggingface", "https://router.huggingface.co/v1"),
+    Provider("mistral", "https://api.mistral.ai/v1"),
+    Provider("nvidia", "https://integrate.api.nvidia.com/v1"),
+    Provider("openrouter", "https://openrouter.ai/api/v1"),
+    Provider("perplexity", "https://api.perplexity.ai"),
+    Provider("together", "https://api.together.xyz/v1"),
+    Provider("xai", "https://api.x.ai/v1"),
     # Servers on one's own machine, at the ports that they take by default.
     Provider("llamacpp", "http://127.0.0.1:8080/v1"),
     Provider("lmstudio", "http://127.0.0.1:1234/v1"),

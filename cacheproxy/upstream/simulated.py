@@ -3,7 +3,8 @@
 The same prompt gives the same words whatever the API and stream mode, other prompts give other words, and both sides
 are counted in tokens. ``knowledge`` maps questions to classes: questions of one class get that class's answer, each in
 words of its own, and the answer begins with the class in brackets. So whoever reads an answer can tell whether it was
-given to a question of its class, which is how a replay finds wrong hits.
+given to a question of its class, which is how a replay finds wrong hits. ``rewording`` has answers that share no
+sentence, as those of a real model would.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from cacheproxy.jsontext import dump
 from cacheproxy.upstream.conforming import conforming
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cacheproxy.jsontext import JsonObject
     from cacheproxy.model import Vector
@@ -30,6 +31,10 @@ _PIECE: Final = re.compile(r"\s*\S{1,6}|\s+")
 _MARKER: Final = re.compile(r"\[([^\[\]\s]+)\] ")
 _QUOTED: Final = 160
 """How many characters of a question or tool result an answer repeats."""
+
+
+Wording: TypeAlias = "Callable[[str | None, str, int], str]"
+"""Words an answer from the question's class, None where it has none, the question, and a seed."""
 
 
 class Finish(StrEnum):
@@ -109,8 +114,8 @@ def count_tokens(text: str) -> int:
 
 
 def knowledge_of(questions: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Pairs of a question and its class, as ``generate`` looks them up: letter case and spacing do not matter."""
-    return {_normal(question): label for question, label in questions}
+    """Pairs of a question and its class, as ``generate`` looks them up."""
+    return {normal(question): label for question, label in questions}
 
 
 def marker(text: str) -> str | None:
@@ -119,14 +124,36 @@ def marker(text: str) -> str | None:
     return found[1] if found else None
 
 
-def generate(prompt: Prompt, knowledge: Mapping[str, str], *, choice: int = 0) -> Generation:
-    """The model's answer; ``choice`` numbers the alternatives to one prompt."""
-    seed = _seed(prompt.model, prompt.context, str(choice))
-    label = knowledge.get(_normal(prompt.question))
+def named(label: str | None, question: str, seed: int) -> str:
+    """The usual ``Wording``: the class in brackets and the sentence of the class, between phrases of the seed's choice.
+
+    A question without a class is repeated, and answered with a number.
+    """
+    opening, closing = _pick(_OPENINGS, seed), _pick(_CLOSINGS, seed // 64)
+    if label is not None:
+        return f"[{label}] {opening} {_canonical(label)} {closing}"
+    asked = " ".join(question.split())[:_QUOTED].replace("[", "(").replace("]", ")")
+    return f"{opening} To “{asked}” this simulated model answers {seed % 1_000_000}. {closing}"
+
+
+def generate(
+    prompt: Prompt,
+    knowledge: Mapping[str, str],
+    *,
+    choice: int = 0,
+    wording: Wording = named,
+    variation: str = "",
+) -> Generation:
+    """The model's answer; ``choice`` numbers the alternatives to one prompt.
+
+    ``wording`` is how it speaks, and ``variation`` whatever else should change the words.
+    """
+    seed = seed_of(prompt.model, prompt.context, str(choice), *filter(None, (variation,)))
+    label = knowledge.get(normal(prompt.question))
     thoughts = pieces_of(f"The question is: {prompt.question[:_QUOTED]}") if prompt.thinks else ()
     if calls := _calls(prompt, label, seed):
         return Generation(Finish.TOOL_CALLS, calls=calls, thoughts=thoughts)
-    pieces = pieces_of(_words(prompt, label, seed))
+    pieces = pieces_of(_words(prompt, label, seed, wording))
     if prompt.max_tokens is None or len(thoughts) + len(pieces) <= prompt.max_tokens:
         return Generation(Finish.STOP, pieces, thoughts=thoughts)
     thoughts = thoughts[: prompt.max_tokens]
@@ -135,16 +162,18 @@ def generate(prompt: Prompt, knowledge: Mapping[str, str], *, choice: int = 0) -
 
 def embedding(text: str, dimension: int) -> Vector:
     """A unit vector of this dimension that follows from the text; different texts are near to orthogonal."""
-    vector = np.random.default_rng(_seed(text)).standard_normal(dimension).astype(np.float32)
+    vector = np.random.default_rng(seed_of(text)).standard_normal(dimension).astype(np.float32)
     unit: Vector = vector / np.linalg.norm(vector)
     return unit
 
 
-def _normal(question: str) -> str:
+def normal(question: str) -> str:
+    """A question as it is looked up: letter case and spacing do not matter."""
     return " ".join(question.split()).casefold()
 
 
-def _seed(*parts: str) -> int:
+def seed_of(*parts: str) -> int:
+    """A number that follows from these texts, the same in every process."""
     digest = blake2b(digest_size=8)
     for part in parts:
         digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
@@ -170,24 +199,18 @@ def _calls(prompt: Prompt, label: str | None, seed: int) -> tuple[ToolCall, ...]
     return tuple(ToolCall(tool.name, dump(conforming(tool.schema, text)).decode()) for tool in chosen)
 
 
-def _words(prompt: Prompt, label: str | None, seed: int) -> str:
+def _words(prompt: Prompt, label: str | None, seed: int, wording: Wording) -> str:
     if prompt.tool_result is not None:
         said = f"The tool answered: {prompt.tool_result[:_QUOTED]}"
         words = f"[{label}] {said}" if label else said
-    elif label is not None:
-        words = f"[{label}] {_pick(_OPENINGS, seed)} {_canonical(label)} {_pick(_CLOSINGS, seed // 64)}"
     else:
-        asked = " ".join(prompt.question.split())[:_QUOTED].replace("[", "(").replace("]", ")")
-        words = (
-            f"{_pick(_OPENINGS, seed)} To “{asked}” this simulated model answers {seed % 1_000_000}. "
-            f"{_pick(_CLOSINGS, seed // 64)}"
-        )
+        words = wording(label, prompt.question, seed)
     return words if prompt.schema is None else dump(conforming(prompt.schema, words)).decode()
 
 
 def _canonical(label: str) -> str:
     """The one sentence that all answers of a class share."""
-    number = _seed(label)
+    number = seed_of(label)
     topic = " ".join(re.findall(r"[^\W_]+", label)).lower()
     return (
         f"For anything about {topic}, open the section “{topic}” in the help pages and follow steps 1 to "

@@ -8,6 +8,7 @@ import pytest
 from cacheproxy.backend.distill_export import LessonRules, export
 from cacheproxy.model import Entry, Selection, Usage
 from cacheproxy.store.sqlite import open_sqlite
+from cacheproxy.store.sqlite_labels import SqliteLabels
 
 NOW = 1_700_000_000.0
 
@@ -48,13 +49,16 @@ def entry_of(name, **changes):
 
 @pytest.fixture
 def exported(tmp_path):
-    async def exported(*entries, hits=(), **rules):
+    async def exported(*entries, hits=(), suspended=(), **rules):
         async with open_sqlite(tmp_path / "store.sqlite3", clock=lambda: NOW) as store:
             await store.put(*entries)
             await store.touch(dict(hits), NOW)
+            labels = SqliteLabels(store.database)
+            for entry_id in suspended:
+                await labels.suspend(entry_id, NOW, "no")
             lines = []
             wanted = LessonRules(**{"tenants": frozenset({"acme"}), "selection": Selection(), **rules})
-            done = await export(store, wanted, lines.append, now=NOW)
+            done = await export(store, labels, wanted, lines.append, now=NOW)
         return [json.loads(line)["messages"] for line in lines], done
 
     return exported
@@ -114,3 +118,9 @@ async def test_answers_that_were_served_often_can_be_asked_for(exported):
     entries = [entry_of(name) for name in "abc"]
     lessons, _ = await exported(*entries, hits=[("id-a", 3), ("id-c", 2)], selection=Selection(min_hits=2))
     assert questions(lessons) == ["What is a?", "What is c?"]
+
+
+async def test_an_answer_that_was_called_wrong_is_no_lesson(exported):
+    lessons, done = await exported(*[entry_of(name) for name in "abc"], suspended=["id-b"])
+    assert questions(lessons) == ["What is a?", "What is c?"]
+    assert done.left_out == {"called-wrong": 1}

@@ -58,7 +58,9 @@ def test_wrong_use_is_one_line_and_exit_2(arguments, said, capsys):
 
 def test_without_a_command_the_help_is_shown(capsys):
     assert run([]) == 2
-    assert "serve" in "".join(capsys.readouterr())
+    told = capsys.readouterr()
+    assert "serve" in told.out + told.err
+    assert "cacheproxy: " not in told.err
 
 
 def test_a_failure_is_one_line_and_exit_1(tmp_path, capsys):

@@ -5,6 +5,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from cacheproxy.cli import run
@@ -88,6 +89,19 @@ def test_an_entry_is_shown_with_its_answer(data_dir, capsys):
 
     assert run(["cache", "show", "e1", "--data-dir", str(data_dir)]) == 0
     assert json.loads(capsys.readouterr().out) == shown
+
+
+def test_an_entry_is_shown_with_its_root(data_dir, capsys):
+    async def place() -> None:
+        async with open_sqlite(Settings(data_dir=data_dir).database, clock=time.time) as store:
+            await store.claim_embedding("m", 2)
+            await store.set_vector("e1", np.array([1, 0], dtype=np.float32), "e2")
+
+    assert run(["cache", "show", "e1", "--json", "--data-dir", str(data_dir)]) == 0
+    assert json.loads(capsys.readouterr().out)["root"] is None
+    asyncio.run(place())
+    assert run(["cache", "show", "e1", "--json", "--data-dir", str(data_dir)]) == 0
+    assert json.loads(capsys.readouterr().out)["root"] == "e2"
 
 
 @pytest.mark.parametrize("command", ["show", "rm"])

@@ -52,6 +52,18 @@ def test_questions_are_sent_and_reported(questions, capsys):
     assert "2 requests" in told
 
 
+def test_answers_worded_anew_are_still_told_apart(questions, capsys):
+    with simulated("--answers", str(questions), "--seed", "1") as url:
+        assert run(["replay", str(questions), "--proxy", url, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["wrong_per_request"] | {"low": 0, "high": 0} == {
+        "count": 0,
+        "of": 6,
+        "rate": 0.0,
+        "low": 0,
+        "high": 0,
+    }
+
+
 def test_questions_can_be_drawn_so_that_some_come_again(questions, capsys):
     with simulated("--questions", str(questions)) as url:
         assert run(["replay", str(questions), "--proxy", url, "--requests", "9", "--seed", "3", "--json"]) == 0
@@ -72,6 +84,7 @@ def test_a_replay_of_no_questions_fails(tmp_path, capsys):
     ("arguments", "said"),
     [
         pytest.param(["simulate", "--listen", "8099"], "--listen: must be HOST:PORT", id="address"),
+        pytest.param(["simulate", "--questions", "FILE", "--answers", "FILE"], "give one of them", id="two-ways"),
         pytest.param(["simulate", "--error-rate", "2"], "--error-rate", id="rate"),
         pytest.param(["replay", "FILE", "--api-key-env", "sk-1"], "--api-key-env", id="no-such-variable"),
         pytest.param(["replay", "FILE", "--requests", "9", "--speed", "2"], "--speed", id="drawn-at-recorded-times"),

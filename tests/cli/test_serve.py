@@ -15,6 +15,7 @@ def told(*, model: str = "m on cpu", no_model: str = "") -> str:
         model=model,
         no_model=no_model,
         settings=Settings(threshold=0.97),
+        leave=lambda: None,
     )
     return banner(running)
 

@@ -3,11 +3,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
 from cacheproxy.cli import run
-from cacheproxy.cli.stats import Row, as_json, report
+from cacheproxy.cli.stats import Row, _figures, as_json, report
 from cacheproxy.model import CacheStatus, Layer, Served, Tally, Usage
 from cacheproxy.settings import Settings
 from cacheproxy.store.sqlite import open_sqlite
@@ -28,6 +29,32 @@ def test_layers_become_columns_of_their_group():
     assert rows[0].hit_rate == 0.4
     assert (total.requests, total.saved_usd, total.saved_s) == (20, 0.5, 10.0)
     assert total.hit_rate == 0.2
+
+
+@pytest.mark.parametrize(
+    ("usd", "told"), [(0.0, "0.0000"), (0.00001575, "0.000016"), (0.5, "0.5000"), (1234.5, "1,234.5000")]
+)
+def test_the_first_cents_were_told_as_nothing(usd, told):
+    row = Row({}, cost_usd=usd)
+    assert _figures(row, row)["spent USD"] == told
+
+
+def test_savings_are_told_less_what_checks_cost():
+    rows, total = report([replace(tally("a", "semantic", 9, 0.5), audit_usd=0.125, judge_usd=0.25), tally("b", "", 1)])
+    assert _figures(rows[0], total) | {"checks USD": "0.3750", "saved USD": "0.1250"} == _figures(rows[0], total)
+    assert _figures(rows[1], total)["checks USD"] == "0.0000"
+    assert as_json(total) | {"saved_usd": 0.5, "audit_usd": 0.125, "judge_usd": 0.25} == as_json(total)
+    assert as_json(total)["net_saved_usd"] == 0.125
+
+
+def test_checks_that_cost_more_than_hits_saved_are_told_as_a_loss():
+    row = Row({}, saved_usd=0.25, audit_usd=0.5)
+    assert _figures(row, row)["saved USD"] == "-0.2500"
+
+
+def test_where_nothing_was_checked_there_is_no_column_for_it():
+    row = Row({}, saved_usd=0.25)
+    assert "checks USD" not in _figures(row, row)
 
 
 def test_nothing_booked_is_no_division_by_zero():
@@ -60,6 +87,7 @@ def data_dir(tmp_path):
                         saved_usd=0.5 if layer else 0,
                         saved_usage=Usage(10, 20) if layer else Usage(),
                         saved_ms=900 if layer else 0,
+                        unpriced=layer is Layer.SEMANTIC,
                     )
                 )
             await ledger.flush()
@@ -76,11 +104,17 @@ def test_the_ledger_is_told_to_programs(data_dir, capsys):
     assert told["rows"][0] | {"model": "m[0]", "dialect": "openai-chat"} == told["rows"][0]
     assert told["total"]["hits"] == {"exact": 1, "semantic": 1, "coalesced": 0}
     assert told["total"]["saved_usd"] == 1.0
+    assert told["total"]["requests_without_price"] == 1
 
 
 def test_the_ledger_can_be_asked_for_lately(data_dir, capsys):
     assert run(["stats", "--since", "7d", "--json", "--data-dir", str(data_dir)]) == 0
     assert json.loads(capsys.readouterr().out)["total"]["requests"] == 2
+
+
+def test_where_every_price_is_known_none_is_said_to_be_missing(data_dir, capsys):
+    assert run(["stats", "--since", "7d", "--data-dir", str(data_dir)]) == 0
+    assert "price" not in capsys.readouterr().out
 
 
 def test_the_ledger_is_told_to_people(data_dir, capsys):
@@ -89,8 +123,21 @@ def test_the_ledger_is_told_to_people(data_dir, capsys):
     assert "m[0]" in told
     assert "total" in told
     assert "33.3%" in told
+    assert "price" in told
 
 
 def test_an_empty_ledger_is_told_too(tmp_path, capsys):
+    async def create() -> None:
+        async with open_sqlite(Settings(data_dir=tmp_path).database, clock=time.time):
+            pass
+
+    asyncio.run(create())
     assert run(["stats", "--data-dir", str(tmp_path)]) == 0
     assert "requests" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["stats"], ["cache", "ls"], ["cache", "purge", "--yes"], ["cache", "re-embed"]])
+def test_a_data_directory_that_is_not_there_was_told_as_an_empty_one(tmp_path, capsys, command):
+    assert run([*command, "--data-dir", str(tmp_path / "typo")]) == 1
+    assert "there is no store at" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()

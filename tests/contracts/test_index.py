@@ -16,12 +16,16 @@ def index(request):
     return request.param()
 
 
-def row(entry_id, scope, *numbers):
-    return IndexRow(entry_id, scope, np.array(numbers, np.float32))
+def row(entry_id, scope, *numbers, root=None):
+    return IndexRow(entry_id, scope, np.array(numbers, np.float32), root or entry_id)
 
 
 def query(*numbers):
     return np.array(numbers, np.float32)
+
+
+async def roots(index, scope):
+    return {neighbor.entry_id: neighbor.root for neighbor in await index.nearest(scope, query(1, 0), 10)}
 
 
 async def ids(index, scope, *numbers, k=10):
@@ -107,7 +111,77 @@ async def test_a_broken_vector_is_refused_and_changes_nothing(index, numbers):
 
 async def test_the_caller_may_reuse_its_array(index):
     vector = query(1, 0)
-    await index.add(IndexRow("a", A, vector))
+    await index.add(IndexRow("a", A, vector, "a"))
     vector[:] = (0, 1)
     [found] = await index.nearest(A, query(1, 0), 1)
     assert found.similarity == pytest.approx(1)
+
+
+async def test_neighbours_come_with_their_roots(index):
+    await index.add(row("a", A, 1, 0))
+    await index.add(row("b", A, 0, 1, root="a"))
+    assert await roots(index, A) == {"a": "a", "b": "a"}
+
+
+async def test_adding_again_replaces_the_root(index):
+    await index.add(row("a", A, 1, 0))
+    await index.add(row("b", A, 1, 0, root="a"))
+    await index.add(row("b", A, 1, 0, root="c"))
+    assert await roots(index, A) == {"a": "a", "b": "c"}
+    await index.add(row("b", A, 1, 0))
+    assert await roots(index, A) == {"a": "a", "b": "b"}
+    assert [await index.keys_of(A, root) for root in "abc"] == [1, 1, 0]
+
+
+async def test_the_keys_of_a_root_are_counted_with_the_root_itself(index):
+    assert await index.keys_of(A, "a") == 0
+    await index.add(row("a", A, 1, 0))
+    assert await index.keys_of(A, "a") == 1
+    for alias in "bcd":
+        await index.add(row(alias, A, 1, 0, root="a"))
+    await index.add(row("e", A, 1, 0))
+    assert await index.keys_of(A, "a") == 4
+    await index.remove("c")
+    assert await index.keys_of(A, "a") == 3
+
+
+async def test_aliases_outlive_their_root_and_keep_its_name(index):
+    await index.add(row("a", A, 1, 0))
+    await index.add(row("b", A, 1, 0, root="a"))
+    await index.remove("a")
+    assert await roots(index, A) == {"b": "a"}
+    assert await index.keys_of(A, "a") == 1
+    await index.remove("b")
+    assert await index.keys_of(A, "a") == 0
+
+
+async def test_an_entry_that_became_an_alias_is_no_key_of_its_own_name(index):
+    await index.add(row("a", A, 1, 0))
+    await index.add(row("b", A, 1, 0, root="a"))
+    await index.add(row("a", A, 1, 0, root="z"))
+    assert await index.keys_of(A, "a") == 1
+    assert await index.keys_of(A, "z") == 1
+
+
+async def test_an_entry_that_was_removed_comes_again_without_its_old_root(index):
+    await index.add(row("b", A, 1, 0, root="a"))
+    await index.remove("b")
+    await index.add(row("b", A, 1, 0))
+    assert await roots(index, A) == {"b": "b"}
+
+
+async def test_keys_are_counted_scope_by_scope(index):
+    await index.add(row("a", A, 1, 0))
+    await index.add(row("b", B, 1, 0, root="a"))
+    assert await index.keys_of(A, "a") == 1
+    assert await index.keys_of(B, "a") == 1
+    await index.add(row("b", A, 1, 0, root="a"))
+    assert await index.keys_of(A, "a") == 2
+    assert await index.keys_of(B, "a") == 0
+
+
+async def test_a_refused_vector_leaves_the_root_as_it_was(index):
+    await index.add(row("a", A, 1, 0))
+    with pytest.raises(PortUnavailable):
+        await index.add(row("a", A, 0, 0, root="z"))
+    assert await roots(index, A) == {"a": "a"}

@@ -2,84 +2,18 @@
 
 import asyncio
 import hashlib
-from contextlib import AsyncExitStack
 from dataclasses import replace
 
-import numpy as np
 import pytest
+from support.stores import NOW, digest, direction, embedded, make_entry
 
 from cacheproxy.errors import BadRequest, ConfigError, PortUnavailable
-from cacheproxy.model import Entry, Selection, Usage
-from cacheproxy.store.sqlite import EmbeddingName, StoreLimits, open_sqlite
-
-NOW = 1_800_000_000.0
-EMBEDDING = EmbeddingName("test-model", 4)
-
-
-class SqliteWorld:
-    """Stores that share one file, as several processes would."""
-
-    def __init__(self, folder, stack):
-        self.now = NOW
-        self._path = folder / "data" / "cache.db"
-        self._stack = stack
-
-    async def open(self, limits=None, embedding=EMBEDDING):
-        store = open_sqlite(self._path, clock=lambda: self.now, limits=limits, embedding=embedding)
-        return await self._stack.enter_async_context(store)
-
-
-@pytest.fixture(params=["sqlite"])
-async def world(request, tmp_path):
-    async with AsyncExitStack() as stack:
-        match request.param:
-            case "sqlite":
-                yield SqliteWorld(tmp_path, stack)
-
-
-@pytest.fixture
-async def store(world):
-    return await world.open()
-
-
-def digest(text):
-    return hashlib.sha256(text.encode()).digest()
-
-
-def make_entry(name="a", **changes):
-    entry = Entry(
-        id=f"id-{name}",
-        key=digest(f"key {name}"),
-        scope=digest("scope"),
-        tenant="tenant",
-        dialect="openai-chat",
-        upstream="openai",
-        model="gpt-4o-mini",
-        prompt=f"What is {name}?",
-        answer=b'{"answer": "%s"}' % name.encode(),
-        usage=Usage(10, 20, 3, 4, estimated=True),
-        cost_usd=0.25,
-        latency_ms=812.5,
-        created_at=NOW,
-        expires_at=NOW + 3600,
-        semantic=True,
-        namespace="",
-        tags=("docs-v7", "faq"),
-    )
-    return replace(entry, **changes)
-
-
-def direction(*numbers):
-    vector = np.array(numbers, dtype=np.float32)
-    return vector / np.linalg.norm(vector)
+from cacheproxy.model import Selection, Usage
+from cacheproxy.store.sqlite import StoreLimits
 
 
 async def everything(store):
     return [entry.id for entry in await store.browse(Selection(), limit=1000)]
-
-
-async def embedded(store):
-    return {row.entry_id: row async for block in store.vectors() for row in block}
 
 
 # --- find, load, put
@@ -178,7 +112,7 @@ async def test_an_expired_entry_is_found_until_it_is_swept(store):
 
 async def test_a_lifetime_of_zero_is_no_lifetime_and_not_an_endless_one(store):
     await store.put(make_entry("a", expires_at=NOW))
-    await store.set_vector("id-a", direction(1, 0, 0, 0))
+    await store.set_vector("id-a", direction(1, 0, 0, 0), "id-a")
     assert await embedded(store) == {}
     assert await store.sweep(NOW) == 1
 
@@ -311,90 +245,6 @@ async def test_entries_are_listed_page_by_page(varied):
     assert list(await varied.browse(Selection(), limit=0)) == []
 
 
-# --- vectors
-
-
-async def test_a_vector_is_kept_beside_its_entry(store):
-    await store.put(make_entry("a"))
-    await store.put(make_entry("b"))
-    await store.set_vector("id-a", direction(1, 2, 3, 4))
-    rows = await embedded(store)
-    assert list(rows) == ["id-a"]
-    assert rows["id-a"].scope == digest("scope")
-    assert rows["id-a"].vector.dtype == np.float32
-    assert float(rows["id-a"].vector @ direction(1, 2, 3, 4)) == pytest.approx(1, abs=1e-4)
-    assert float(np.linalg.norm(rows["id-a"].vector)) == pytest.approx(1, abs=1e-6)
-
-
-async def test_a_vector_is_replaced_and_goes_with_its_entry(store):
-    await store.put(make_entry("a"))
-    await store.set_vector("id-a", direction(1, 0, 0, 0))
-    await store.set_vector("id-a", direction(0, 1, 0, 0))
-    rows = await embedded(store)
-    assert rows["id-a"].vector.tolist() == [0, 1, 0, 0]
-    await store.remove(Selection(ids=["id-a"]))
-    assert await embedded(store) == {}
-
-
-async def test_a_vector_without_an_entry_is_dropped(store):
-    await store.set_vector("id-gone", direction(1, 0, 0, 0))
-    assert await embedded(store) == {}
-
-
-@pytest.mark.parametrize(
-    "vector",
-    [
-        pytest.param(np.ones(3, np.float32), id="too short"),
-        pytest.param(np.ones(5, np.float32), id="too long"),
-        pytest.param(np.ones((1, 4), np.float32), id="a matrix"),
-        pytest.param(np.zeros(4, np.float32), id="of no direction"),
-        pytest.param(np.array([np.nan, 0, 0, 1], np.float32), id="not a number"),
-        pytest.param(np.array([np.inf, 0, 0, 1], np.float32), id="infinite"),
-    ],
-)
-async def test_a_vector_that_cannot_be_right_is_refused(store, vector):
-    await store.put(make_entry("a"))
-    with pytest.raises(PortUnavailable):
-        await store.set_vector("id-a", vector)
-    assert await embedded(store) == {}
-
-
-async def test_another_model_than_the_stored_one_is_refused_with_the_remedy(world, store):
-    await store.put(make_entry("a"))
-    await store.set_vector("id-a", direction(1, 0, 0, 0))
-    for other in (EmbeddingName("other-model", 4), EmbeddingName("test-model", 8)):
-        with pytest.raises(ConfigError, match="cacheproxy cache re-embed"):
-            await world.open(embedding=other)
-    assert list(await embedded(await world.open())) == ["id-a"]
-
-
-async def test_another_model_is_welcome_while_there_are_no_vectors(world, store):
-    other = await world.open(embedding=EmbeddingName("other-model", 8))
-    await other.put(make_entry("a"))
-    await other.set_vector("id-a", np.ones(8, np.float32))
-    assert list(await embedded(other)) == ["id-a"]
-
-
-async def test_a_process_that_has_not_followed_to_another_model_cannot_mix_in_its_vectors(world, store):
-    await store.put(make_entry("a"))
-    await store.set_vector("id-a", direction(1, 0, 0, 0))
-    other = await world.open(embedding=None)
-    await other.drop_vectors()
-    await other.claim_embedding("other-model", 4)
-    await other.set_vector("id-a", direction(0, 0, 0, 1))
-    with pytest.raises(PortUnavailable):
-        await store.set_vector("id-a", direction(1, 0, 0, 0))
-    assert [change for change in await store.changes() if change.row is not None] == []
-
-
-async def test_without_an_embedding_model_there_are_no_vectors(world):
-    store = await world.open(embedding=None)
-    await store.put(make_entry("a"))
-    with pytest.raises(PortUnavailable):
-        await store.set_vector("id-a", direction(1, 0, 0, 0))
-    assert await embedded(store) == {}
-
-
 # --- changes
 
 
@@ -404,7 +254,7 @@ async def test_a_quiet_store_has_no_changes(store):
 
 async def test_a_process_is_not_told_what_it_wrote_itself(store):
     await store.put(make_entry("a"))
-    await store.set_vector("id-a", direction(1, 0, 0, 0))
+    await store.set_vector("id-a", direction(1, 0, 0, 0), "id-a")
     assert list(await store.changes()) == []
 
 
@@ -412,7 +262,7 @@ async def test_a_process_learns_what_another_one_stored(world):
     here, there = await world.open(), await world.open()
     entry = make_entry("a")
     await there.put(entry)
-    await there.set_vector("id-a", direction(0, 0, 1, 0))
+    await there.set_vector("id-a", direction(0, 0, 1, 0), "id-a")
     (change,) = await here.changes()
     assert (change.entry_id, change.key, change.scope) == (entry.id, entry.key, entry.scope)
     assert change.row.vector.tolist() == [0, 0, 1, 0]
@@ -433,7 +283,7 @@ async def test_a_process_learns_what_another_one_removed(world):
 async def test_what_came_and_went_again_is_told_as_gone(world):
     here, there = await world.open(), await world.open()
     await there.put(make_entry("a"))
-    await there.set_vector("id-a", direction(1, 0, 0, 0))
+    await there.set_vector("id-a", direction(1, 0, 0, 0), "id-a")
     await there.remove(Selection())
     assert [change.row for change in await here.changes()] == [None]
 
@@ -441,7 +291,7 @@ async def test_what_came_and_went_again_is_told_as_gone(world):
 async def test_changes_that_a_caller_did_not_wait_for_are_told_to_the_next(world):
     here, there = await world.open(), await world.open()
     await there.put(make_entry("a"))
-    await there.set_vector("id-a", direction(1, 0, 0, 0))
+    await there.set_vector("id-a", direction(1, 0, 0, 0), "id-a")
     asking = asyncio.ensure_future(here.changes())
     await asyncio.sleep(0)
     asking.cancel()

@@ -54,6 +54,7 @@ def test_a_callers_ttl_only_shortens_the_operators(operator, caller):
         pytest.param({}, NO_CONTROLS, Mode.OFF, Reason.MODE_OFF, id="the operator turned it off"),
         pytest.param({}, Controls(mode=Mode.SEMANTIC), Mode.OFF, Reason.MODE_OFF, id="off cannot be loosened"),
         pytest.param({}, Controls(no_store=True), Mode.SEMANTIC, Reason.NO_STORE, id="no-store"),
+        pytest.param({"model": "sonar-pro"}, NO_CONTROLS, Mode.SEMANTIC, Reason.SERVER_TOOLS, id="the model searches"),
         pytest.param({"bypass": Reason.SERVER_TOOLS}, NO_CONTROLS, Mode.EXACT, Reason.SERVER_TOOLS, id="the request"),
     ],
 )

@@ -1,113 +1,284 @@
-"""Which neighbour may answer, and why none may."""
+"""Which answer may be served, and why none may."""
+
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.candidates import always, key, rule
 
-from cacheproxy.core.policy import Forward, Serve, ThresholdPolicy
-from cacheproxy.model import NO_USAGE, Candidate, Entry, Reason
+from cacheproxy.core.likelihood import believing_guards
+from cacheproxy.core.policy import (
+    BOOTSTRAP_AUDITS,
+    BOOTSTRAP_HITS,
+    LEAST_AUDITS,
+    UNPROVEN_AUDITS,
+    Assessed,
+    CertifiedPolicy,
+    Forward,
+    Found,
+    Policy,
+    Serve,
+    ThresholdPolicy,
+    audit_rate,
+)
+from cacheproxy.core.pool import Rule, Stage
+from cacheproxy.core.profile import profile
+from cacheproxy.core.vcache import VCachePolicy
+from cacheproxy.model import Reason
+
+SURE = Rule(always(20.0))
+"""A prior to which everything is right: only guards, similarity and stages are left to refuse."""
+NEVER = math.inf
+
+REGRESSIONS = [
+    # vllm semantic-router 2691: enabling was answered with disabling
+    pytest.param("How do I enable 2FA?", "How do I disable 2FA?", Reason.GUARD_ANTONYMS, id="enable and disable"),
+    pytest.param("Turn dark mode on", "Turn dark mode off", Reason.GUARD_ANTONYMS, id="dark mode on and off"),
+    pytest.param("How do I switch on dark mode?", "How do I switch off dark mode?", None, id="switched on and off"),
+    # vllm semantic-router 1616: 2+3 was answered with 2+2
+    pytest.param("What is 2+3?", "What is 2+2?", Reason.GUARD_NUMBERS, id="sums"),
+    pytest.param("2+3", "2+2", Reason.GUARD_NUMBERS, id="bare sums"),
+    # GPTCache 694: the reversed meaning was .83 to .9997 similar
+    pytest.param("I like dogs", "I do not like dogs", Reason.GUARD_NEGATION, id="negation"),
+    pytest.param("Where is Paris?", "Where is London?", Reason.GUARD_ENTITIES, id="names"),
+    pytest.param("How old is Ada Lovelace?", "How old is Alan Turing?", Reason.GUARD_ENTITIES, id="persons"),
+    pytest.param("How old is he?", "How old is she?", None, id="genders"),
+    pytest.param("Convert USD to EUR", "Convert EUR to USD", Reason.GUARD_ROLES, id="direction"),
+    pytest.param("How do I say this in French?", "How do I say this in German?", Reason.GUARD_LANGUAGE, id="language"),
+    pytest.param("Where is the station?", "Wo ist der Bahnhof?", None, id="another language"),
+    pytest.param("How far is it in km?", "How far is it in miles?", None, id="unit"),
+    pytest.param("Is 5 kg heavy?", "Is 5 lb heavy?", Reason.GUARD_UNITS, id="unit of an amount"),
+    pytest.param("What does it cost in euros?", "What does it cost in dollars?", None, id="currency"),
+    pytest.param("Is $100 enough?", "Is €100 enough?", Reason.GUARD_UNITS, id="currency sign"),
+    pytest.param("Who won on 3 May 2024?", "Who won on 4 May 2024?", None, id="date"),
+    pytest.param("What happened in 1914?", "What happened in 1918?", None, id="year"),
+]
 
 
-def near(prompt, similarity):
-    entry = Entry(
-        id=f"id of {prompt}",
-        key=b"k",
-        scope=b"s",
-        tenant="t",
-        dialect="openai-chat",
-        upstream="openai",
-        model="m",
-        prompt=prompt,
-        answer=b"{}",
-        usage=NO_USAGE,
-        cost_usd=0.0,
-        latency_ms=1.0,
-        created_at=0.0,
-        expires_at=1.0,
-        semantic=True,
-    )
-    return Candidate(entry, similarity)
+def threshold(prompt, *keys, least=0.9, disabled=frozenset()):
+    return ThresholdPolicy(least, disabled).decide(Found(profile(prompt), keys), draw=0.5)
 
 
-def decide(prompt, *found, threshold=0.9, disabled=frozenset()):
-    return ThresholdPolicy(threshold, disabled).decide(prompt, found, draw=0.5)
+def certified(prompt, *keys, known=None, own=None, tripped=False, prior=SURE, disabled=frozenset(), only=False):
+    """The decision under an operator's budget of 1%; ``own`` is the caller's."""
+    found = Found(profile(prompt), keys, rule=known, tripped=tripped, asked_budget=own)
+    return CertifiedPolicy(0.01, disabled, prior=prior, certified_only=only).decide(found, draw=0.5)
+
+
+def why_not(decision):
+    assert isinstance(decision, Forward)
+    return decision.reason
+
+
+def stage_of(decision):
+    assert isinstance(decision, Serve)
+    return decision.stage
+
+
+# --- the plain threshold
 
 
 def test_nothing_near_is_its_own_reason():
-    assert decide("What is a cache?") == Forward(Reason.NO_NEIGHBOR)
+    assert threshold("What is a cache?") == Forward(Reason.NO_NEIGHBOR)
+    assert certified("What is a cache?") == Forward(Reason.NO_NEIGHBOR)
 
 
-def test_the_most_similar_entry_is_served():
-    first, second = near("What is a cache", 0.99), near("What's a cache?", 0.95)
-    assert decide("What is a cache?", first, second) == Serve(first)
+def test_the_most_similar_key_is_served():
+    first, second = key("What is a cache", 0.99), key("What's a cache?", 0.95)
+    assert threshold("What is a cache?", first, second) == Serve(first)
 
 
-def test_an_entry_at_the_threshold_is_served_and_one_below_is_not():
-    assert decide("What is a cache?", near("What is a cache", 0.9)) == Serve(near("What is a cache", 0.9))
-    assert decide("What is a cache?", near("What is a cache", 0.8999)) == Forward(Reason.BELOW_THRESHOLD, 0.8999)
+def test_a_key_at_the_threshold_is_served_and_one_below_is_not():
+    at, below = key("What is a cache", 0.9), key("What is a cache", 0.8999)
+    assert threshold("What is a cache?", at) == Serve(at)
+    assert threshold("What is a cache?", below) == Forward(Reason.BELOW_THRESHOLD, 0.8999)
 
 
 # redis-vl 649: a threshold of zero was taken for none
 def test_a_threshold_of_zero_was_taken_for_no_threshold():
-    candidate = near("What is a cache", 0.0)
-    assert ThresholdPolicy(0.0).floor == 0.0
-    assert decide("What is a cache?", candidate, threshold=0.0) == Serve(candidate)
+    near = key("What is a cache", 0.0)
+    assert threshold("What is a cache?", near, least=0.0) == Serve(near)
 
 
 def test_a_threshold_of_one_serves_only_what_is_alike():
-    assert decide("What is a cache?", near("What is a cache", 0.9999), threshold=1.0) == Forward(
-        Reason.BELOW_THRESHOLD, 0.9999
-    )
+    decision = threshold("What is a cache?", key("What is a cache", 0.9999), least=1.0)
+    assert decision == Forward(Reason.BELOW_THRESHOLD, 0.9999)
 
 
-@pytest.mark.parametrize(
-    ("asked", "cached", "reason"),
-    [
-        # vllm semantic-router 2691: enabling was answered with disabling
-        pytest.param("How do I enable 2FA?", "How do I disable 2FA?", Reason.GUARD_ANTONYMS, id="enable and disable"),
-        # vllm semantic-router 1616: 2+3 was answered with 2+2
-        pytest.param("What is 2+3?", "What is 2+2?", Reason.GUARD_NUMBERS, id="sums"),
-        # GPTCache 694: the reversed meaning was .83 to .9997 similar
-        pytest.param("I like dogs", "I do not like dogs", Reason.GUARD_NEGATION, id="negation"),
-        pytest.param("Where is Paris?", "Where is London?", Reason.GUARD_ENTITIES, id="names"),
-        pytest.param("Convert USD to EUR", "Convert EUR to USD", Reason.GUARD_ROLES, id="direction"),
-    ],
-)
-def test_a_question_was_answered_with_another_ones_answer(asked, cached, reason):
-    for one, other in ((asked, cached), (cached, asked)):
-        decision = decide(one, near(other, 0.9999))
-        assert isinstance(decision, Forward)
-        assert decision.reason.value.startswith("guard-")
-        assert decision.nearest == 0.9999
-    assert decide(asked, near(cached, 0.9999)).reason is reason
+def test_the_next_key_is_tried_when_a_guard_objects():
+    wrong, right = key("How do I disable 2FA?", 0.99), key("How do I enable 2FA", 0.95)
+    assert threshold("How do I enable 2FA?", wrong, right) == Serve(right)
 
 
-def test_the_next_candidate_is_tried_when_a_guard_objects():
-    wrong, right = near("How do I disable 2FA?", 0.99), near("How do I enable 2FA", 0.95)
-    assert decide("How do I enable 2FA?", wrong, right) == Serve(right)
-
-
-def test_the_reason_is_that_of_the_nearest_candidate():
-    found = near("What is 2+2?", 0.99), near("What is not 2+3?", 0.95), near("How are you", 0.1)
-    assert decide("What is 2+3?", *found) == Forward(Reason.GUARD_NUMBERS, 0.99)
+def test_the_reason_is_that_of_the_nearest_key():
+    found = key("What is 2+2?", 0.99), key("What is not 2+3?", 0.95), key("How are you", 0.1)
+    assert threshold("What is 2+3?", *found) == Forward(Reason.GUARD_NUMBERS, 0.99)
 
 
 def test_a_disabled_guard_does_not_object():
-    candidate = near("What is 2+2?", 0.99)
-    assert decide("What is 2+3?", candidate, disabled=frozenset({Reason.GUARD_NUMBERS, Reason.GUARD_CODE})) == Serve(
-        candidate
-    )
+    near, off = key("What is 2+2?", 0.99), frozenset({Reason.GUARD_NUMBERS, Reason.GUARD_CODE})
+    assert threshold("What is 2+3?", near, disabled=off) == Serve(near)
+    assert certified("What is 2+3?", near, disabled=off).key == near
 
 
-@given(
-    threshold=st.floats(0, 1),
-    similarities=st.lists(st.floats(0, 1), max_size=6).map(lambda found: sorted(found, reverse=True)),
-)
-def test_nothing_below_the_floor_is_ever_served(threshold, similarities):
-    policy = ThresholdPolicy(threshold)
-    match policy.decide("What is a cache?", [near("What is a cache", s) for s in similarities], draw=0.0):
+@given(least=st.floats(0, 1), similarities=st.lists(st.floats(0, 1), max_size=6).map(lambda found: sorted(found)[::-1]))
+def test_nothing_below_the_threshold_is_ever_served(least, similarities):
+    match threshold("What is a cache?", *(key("What is a cache", s) for s in similarities), least=least):
         case Serve(chosen):
-            assert chosen.similarity == similarities[0] >= policy.floor
+            assert chosen.similarity == similarities[0] >= least
         case Forward(reason, nearest):
             assert (reason is Reason.NO_NEIGHBOR) == (not similarities) == (nearest is None)
-            assert not similarities or similarities[0] < policy.floor
+            assert not similarities or similarities[0] < least
+
+
+# --- questions that were answered with another one's answer
+
+
+@pytest.mark.parametrize(("asked", "cached", "reason"), REGRESSIONS)
+@pytest.mark.parametrize("decide", [threshold, certified])
+def test_a_question_was_answered_with_another_ones_answer(decide, asked, cached, reason):
+    for one, other in ((asked, cached), (cached, asked)):
+        decision = decide(one, key(other, 0.99))
+        assert why_not(decision).value.startswith("guard-")
+        assert decision.nearest == 0.99
+    assert reason in (None, why_not(decide(asked, key(cached, 0.99))))
+
+
+@pytest.mark.parametrize("stands", [rule(20.0), rule(20.0, b100=(NEVER, NEVER))])
+def test_a_rule_that_promises_nothing_yet_lets_no_guard_be_outvoted(stands):
+    assert why_not(certified("What is 2+3?", key("What is 2+2?"), known=stands)) is Reason.GUARD_NUMBERS
+
+
+# --- the bootstrap
+
+
+@pytest.mark.parametrize(
+    ("similarity", "logit", "outcome"),
+    [
+        pytest.param(0.9, 3.7, Stage.BOOTSTRAP, id="near and likely"),
+        pytest.param(0.8999, 3.7, Reason.BELOW_THRESHOLD, id="not near enough"),
+        pytest.param(0.99, 3.69, Reason.UNCERTIFIED, id="not likely enough"),
+    ],
+)
+def test_before_verdicts_a_key_must_be_near_and_likely_by_the_prior(similarity, logit, outcome):
+    decision = certified("What is a cache?", key("What is a cache", similarity), prior=Rule(always(logit)))
+    assert outcome in (getattr(decision, "stage", None), getattr(decision, "reason", None))
+
+
+def test_without_a_prior_nothing_is_served_before_verdicts():
+    assert why_not(certified("What is a cache?", key("What is a cache"), prior=None)) is Reason.UNCERTIFIED
+
+
+def test_a_caller_who_asks_for_less_risk_gets_nothing_uncertified():
+    asked = "What is a cache?", key("What is a cache")
+    assert why_not(certified(*asked, own=0.009)) is Reason.UNCERTIFIED
+    for own in (None, 0.01, 0.5):
+        assert stage_of(certified(*asked, own=own)) is Stage.BOOTSTRAP
+
+
+# --- rules
+
+
+@pytest.mark.parametrize(
+    ("logit", "thresholds", "only", "outcome"),
+    [
+        pytest.param(5.0, (3.0, 4.0), False, Stage.CERTIFIED, id="proven"),
+        pytest.param(3.5, (3.0, 4.0), False, Stage.ESTIMATED, id="estimated"),
+        pytest.param(2.9, (3.0, 4.0), False, Reason.BELOW_THRESHOLD, id="neither"),
+        pytest.param(5.0, (3.0, NEVER), False, Stage.ESTIMATED, id="nothing proven yet"),
+        pytest.param(3.5, (4.0, 3.0), False, Stage.CERTIFIED, id="proven further than estimated"),
+        pytest.param(3.0, (3.0, 3.0), False, Stage.CERTIFIED, id="exactly there"),
+        pytest.param(5.0, (3.0, 4.0), True, Stage.CERTIFIED, id="only what is proven: proven"),
+        pytest.param(3.5, (3.0, 4.0), True, Reason.BELOW_THRESHOLD, id="only what is proven: estimated"),
+        pytest.param(99.0, (3.0, NEVER), True, Reason.BELOW_THRESHOLD, id="only what is proven: nothing is"),
+        pytest.param(99.0, (NEVER, NEVER), True, Reason.UNCERTIFIED, id="only what is proven: bootstrap"),
+        pytest.param(99.0, (NEVER, NEVER), False, Stage.BOOTSTRAP, id="a rule that promises nothing"),
+    ],
+)
+def test_a_rule_serves_from_its_threshold_and_says_what_it_promises(logit, thresholds, only, outcome):
+    decision = certified("What is a cache?", key("What is a cache"), known=rule(logit, b100=thresholds), only=only)
+    assert outcome in (getattr(decision, "stage", None), getattr(decision, "reason", None))
+
+
+def test_a_rule_may_outvote_a_guard_and_serve_what_is_not_very_near():
+    near = key("What is 2+2?", 0.5)
+    assert stage_of(certified("What is 2+3?", near, known=rule(5.0, b100=(3.0, NEVER)))) is Stage.ESTIMATED
+
+
+def test_a_guards_reason_is_told_before_the_thresholds():
+    decision = certified("What is 2+3?", key("What is 2+2?"), known=rule(1.0, b100=(3.0, NEVER)))
+    assert why_not(decision) is Reason.GUARD_NUMBERS
+
+
+# The bootstrap served uncertified answers to those who had asked for certified ones alone.
+def test_only_what_is_certified_was_served_uncertified():
+    assert why_not(certified("What is a cache?", key("What is a cache"), only=True)) is Reason.UNCERTIFIED
+
+
+@pytest.mark.parametrize(
+    ("budget", "outcome"),
+    [
+        pytest.param(None, Stage.CERTIFIED, id="the operator's"),
+        pytest.param(0.1, Stage.CERTIFIED, id="a looser one changes nothing"),
+        pytest.param(0.005, Stage.ESTIMATED, id="a stricter one"),
+        pytest.param(0.0025, Reason.BELOW_THRESHOLD, id="one that this answer is not good enough for"),
+        pytest.param(0.001, Reason.UNCERTIFIED, id="one that no label speaks for"),
+        pytest.param(0.0001, Reason.UNCERTIFIED, id="one that no rule knows"),
+    ],
+)
+def test_a_callers_budget_only_tightens(budget, outcome):
+    known = rule(5.0, b10=(NEVER, NEVER), b25=(6.0, NEVER), b50=(4.0, NEVER), b100=(3.0, 4.0), b1000=(0.0, 0.0))
+    decision = certified("What is a cache?", key("What is a cache"), known=known, own=budget)
+    assert outcome in (getattr(decision, "stage", None), getattr(decision, "reason", None))
+
+
+@pytest.mark.parametrize("known", [None, rule(20.0, b100=(0.0, 0.0))])
+def test_a_tripped_pool_serves_nothing_similar_and_still_assesses(known):
+    decision = certified("What is a cache?", key("What is a cache"), known=known, tripped=True)
+    assert why_not(decision) is Reason.TRIPPED
+    assert decision.assessed.logit == 20.0
+
+
+def test_the_likeliest_answer_is_served_with_its_nearest_key_and_the_others_are_told():
+    near, right = key("How do I disable 2FA?", 0.95, "off"), key("How do I enable 2FA", 0.94, "on")
+    decision = certified("How do I enable 2FA?", near, right, prior=Rule(believing_guards(always(4.0))))
+    assert decision.key == right
+    assert decision.assessed.group.root == "on"
+    assert [group.root for group in decision.assessed.others] == ["off"]
+
+
+def test_a_candidates_chance_is_its_log_odds_told_otherwise():
+    group = certified("What is a cache?", key("What is a cache")).assessed.group
+    assert Assessed(group, 0.0, 0.0).chance == 0.5
+    assert Assessed(group, 3.0, 0.0).chance == pytest.approx(0.9526, abs=1e-4)
+    assert 0.0 < Assessed(group, -1e9, 0.0).chance < Assessed(group, 1e9, 0.0).chance <= 1.0
+
+
+# --- audits, and what all policies are
+
+
+@pytest.mark.parametrize(
+    ("stage", "hits", "rate", "expected"),
+    [
+        (None, 0, 0.5, 0.0),
+        (Stage.BOOTSTRAP, 0, 0.05, BOOTSTRAP_AUDITS),
+        (Stage.BOOTSTRAP, BOOTSTRAP_HITS - 1, 0.5, 0.5),
+        (Stage.BOOTSTRAP, BOOTSTRAP_HITS, 0.05, 0.05),
+        (Stage.ESTIMATED, 0, 0.0, UNPROVEN_AUDITS),
+        (Stage.CERTIFIED, 0, 0.0, LEAST_AUDITS),
+        (Stage.CERTIFIED, 0, 0.3, 0.3),
+    ],
+)
+def test_audits_are_many_at_first_and_never_end(stage, hits, rate, expected):
+    assert audit_rate(stage, hits, rate) == expected
+
+
+@pytest.mark.parametrize(
+    ("policy", "keeps_budgets", "learns"),
+    [(CertifiedPolicy(0.01), True, True), (ThresholdPolicy(0.9), False, False), (VCachePolicy(0.01), False, True)],
+    ids=["certified", "threshold", "vcache"],
+)
+def test_every_policy_says_what_it_heeds(policy: Policy, keeps_budgets, learns):
+    assert (policy.keeps_budgets, policy.learns) == (keeps_budgets, learns)
+    assert isinstance(policy.decide(Found(profile("What?"), []), draw=0.5), Forward)

@@ -8,7 +8,7 @@ from genai_prices.data import providers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cacheproxy.core.pricing import GenaiPrices, PriceOverride, estimate_tokens
+from cacheproxy.core.pricing import GenaiPrices, PriceOverride, estimate_tokens, total_usd
 from cacheproxy.model import Usage
 
 NOW = datetime(2026, 1, 15, 12, 0, tzinfo=UTC).timestamp()
@@ -94,6 +94,24 @@ def test_a_model_is_known_by_any_of_its_names(model, upstream):
 @pytest.mark.parametrize("model", ["", "/", "nobody/knows-this", "simulated"])
 def test_an_unknown_model_has_no_price(model):
     assert price(model, "default") is None
+
+
+def test_the_log_names_a_model_without_a_price_once(caplog):
+    now = [1_800_000_000.0]
+    prices = GenaiPrices(clock=lambda: now[0])
+    for _ in range(3):
+        prices.usd(model="my\nhorse", upstream="local", usage=Usage(1, 1))
+        prices.usd(model="gpt-4o-mini", upstream="openai", usage=Usage(1, 1))
+        now[0] += 3600
+    (line,) = caplog.messages
+    assert "'my\\nhorse' at upstream local" in line
+
+
+@pytest.mark.parametrize(
+    ("amounts", "total"), [([], 0.0), ([0.25, 0.5], 0.75), ([0.25, None], None), ([None], None)], ids=str
+)
+def test_a_sum_with_an_unknown_amount_is_unknown(amounts, total):
+    assert total_usd(iter(amounts)) == total
 
 
 def test_an_embedding_model_has_its_price_behind_an_upstream_of_any_name():

@@ -10,11 +10,11 @@ from random import Random
 import aiohttp
 import pytest
 from aiohttp import web
+from support.gated import CHAT, asking, chunks, question_in, said
 
-from cacheproxy import wiring
+from cacheproxy import assembly
 from cacheproxy.flow.coalesce import Flights
 
-CHAT = "/v1/chat/completions"
 ROUNDS = ("follow", "flush", "sweep")
 
 
@@ -32,96 +32,13 @@ class Kept(Flights):
 def flights(monkeypatch):
     """The flights of the proxies that the test opens."""
     monkeypatch.setattr(Kept, "made", [], raising=False)
-    monkeypatch.setattr(wiring, "Flights", Kept)
+    monkeypatch.setattr(assembly, "Flights", Kept)
     return Kept.made
 
 
 def under_way(host):
     """The proxy's tasks besides its regular rounds."""
     return {name: n for name, n in host.tasks().items() if name.startswith("flow/") and not name.endswith(ROUNDS)}
-
-
-def said(question):
-    return f"Answer to {question}."
-
-
-def completion(text):
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    return {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
-
-
-def chunks(text):
-    for delta, finish in (
-        ({"role": "assistant", "content": ""}, None),
-        *(({"content": word}, None) for word in text.split(" ")),
-        ({}, "stop"),
-    ):
-        choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
-        yield f"data: {json.dumps(chunk)}\n\n".encode()
-    yield b"data: [DONE]\n\n"
-
-
-def question_in(recorded):
-    return recorded.json["messages"][-1]["content"]
-
-
-def asking(question, **members):
-    return {"model": "m", "messages": [{"role": "user", "content": question}], **members}
-
-
-class Gated:
-    """An upstream that tells the first part of an answer and holds the rest back until it is let go."""
-
-    def __init__(self, host):
-        self._host = host
-        self.gone = Counter()
-        self.gate = host.run(self._new())
-
-    @staticmethod
-    async def _new():
-        return asyncio.Event()
-
-    def release(self):
-        self._host.loop.call_soon_threadsafe(self.gate.set)
-
-    async def __call__(self, request, recorded):
-        question = question_in(recorded)
-        if not recorded.json.get("stream"):
-            await self.gate.wait()
-            return web.json_response(completion(said(question)))
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        parts = list(chunks(said(question)))
-        await response.write(parts[0])
-        while not self.gate.is_set():
-            if request.transport is None or request.transport.is_closing():
-                self.gone[question] += 1
-                return response
-            await asyncio.sleep(0.01)
-        for part in parts[1:]:
-            await response.write(part)
-        return response
-
-
-@pytest.fixture
-def gated(host):
-    return Gated(host)
-
-
-@pytest.fixture
-async def proven(http):
-    """Makes a caller known to the proxy, so that it may share with others."""
-
-    async def prove(upstream, gate, base):
-        gate.release()
-        assert (await http.send(CHAT, asking("Am I known?"), base=base)).status == 200
-        gate.gate.clear()
-        upstream.requests.clear()
-        http.base = base
-        return http
-
-    return prove
 
 
 async def test_two_hundred_mixed_requests_with_callers_that_vanish(
@@ -316,3 +233,35 @@ async def test_a_caller_that_reads_slowly_holds_up_nobody(record, serve_proxy, h
 
     assert told == quick.body
     assert len(upstream.requests) == 1
+
+
+async def test_past_the_limit_a_caller_that_stopped_reading_stopped_the_others(
+    record, serve_proxy, gated, proven, flights, until
+):
+    async def long(request, recorded):
+        if not recorded.json.get("stream"):
+            return await gated(request, recorded)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        first, *others = chunks(f"{8_000 * 'w'} " * 4_000)  # more than the sockets between hold
+        await response.write(first)
+        await gated.gate.wait()
+        for part in others:
+            await response.write(part)
+        return response
+
+    upstream = record(long)
+    base = serve_proxy(upstream.v1, cache={"max_answer_bytes": 256 * 1024}).url
+    http = await proven(upstream, gated, base)
+    headers = {"Authorization": f"Bearer {http.key}"}
+    stalled = await http.session.post(base + CHAT, json=asking("Long?", stream=True), headers=headers)
+    asked = asyncio.ensure_future(http.send(CHAT, asking("Long?", stream=True)))
+    await until(lambda: sum(len(flight._listeners) for flight in flights[0]._by_key.values()) == 2)
+    gated.release()
+    quick = await asked
+    assert quick.body.endswith(b"data: [DONE]\n\n")
+    assert len(upstream.requests) == 1
+
+    told = await stalled.read()  # it was cut off, and is told so
+    assert len(told) < len(quick.body)
+    assert "cacheproxy_overloaded" in told.decode()

@@ -23,6 +23,7 @@ BLOCK = bytes(range(256)) * 4096
 GROWTH = 64 * MIB
 PER_ENTRY = 3 * 1024
 ENTRIES = 20_000
+SCOPES = 20
 DIMENSION = 384
 """Of all-MiniLM-L6-v2."""
 
@@ -121,7 +122,7 @@ def entries():
         yield Entry(
             id=UUID(int=number).hex,
             key=number.to_bytes(32),
-            scope=(number % 20).to_bytes(32),
+            scope=(number % SCOPES).to_bytes(32),
             tenant="tenant",
             dialect="openai-chat",
             upstream="default",
@@ -177,14 +178,16 @@ async def test_an_entry_costs_at_most_three_kibibytes_of_memory(tmp_path):
     async with open_sqlite(path, clock=lambda: 1_800_000_000.0) as store:
         await store.claim_embedding("m", DIMENSION)
 
-        async def keep(entry):
+        async def keep(entry, root):
             vector = random.standard_normal(DIMENSION).astype(np.float32)
             await store.put(entry)
-            await store.set_vector(entry.id, vector / np.linalg.norm(vector))
+            await store.set_vector(entry.id, vector / np.linalg.norm(vector), root)
 
         waiting = []
-        for entry in entries():
-            waiting.append(keep(entry))
+        for number, entry in enumerate(entries()):
+            # Half are aliases, each of another root: the more roots have aliases, the more these take.
+            is_alias = number // SCOPES % 2
+            waiting.append(keep(entry, UUID(int=number - SCOPES).hex if is_alias else entry.id))
             if len(waiting) == 1000:
                 await asyncio.gather(*waiting)
                 waiting.clear()

@@ -8,33 +8,37 @@ import asyncio
 import json
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from random import Random
 
 import pytest
 from multidict import CIMultiDict
+from support.answers import CHAT, completion, echo, embedded, message, pieces, question_of, streamed, whole
 
-from cacheproxy import derive, wiring
+from cacheproxy import assembly, derive
+from cacheproxy.assembly import assemble
 from cacheproxy.core import scope
+from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.embed.hashed import HashedEmbedder
 from cacheproxy.errors import TooLarge
 from cacheproxy.flow import recall
 from cacheproxy.flow.messages import Streamed
 from cacheproxy.flow.routing import Routes
+from cacheproxy.flow.spending import Spending
 from cacheproxy.index.flat import FlatIndex
+from cacheproxy.judge.equality import EqualityJudge
 from cacheproxy.model import Entry, Usage
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.settings import Settings
 from cacheproxy.store.secret import server_secret
 from cacheproxy.store.sqlite import open_sqlite
+from cacheproxy.store.sqlite_labels import SqliteLabels
 from cacheproxy.tasks import TaskSet
-from cacheproxy.upstream.scripted import EVENT_STREAM, Answer, ScriptedUpstream
-from cacheproxy.wire.dialects import DIALECTS
+from cacheproxy.upstream.scripted import ScriptedUpstream
 from cacheproxy.wire.sse import SseParser
 
 NOW = 1_800_000_000.0
 BASE = "https://llm.example/v1"
 CREDENTIAL = "Bearer sk-test"
-CHAT = "/v1/chat/completions"
-MESSAGES = "/v1/messages"
 PATIENT = {"store_ms": 20_000, "embedder_ms": 20_000, "abandon_s": 0.01}
 """Deadlines that a busy machine does not miss."""
 
@@ -108,9 +112,13 @@ class Notebook:
     """A ledger that keeps the events themselves."""
 
     events: list = field(default_factory=list)
+    audits: list = field(default_factory=list)
 
     def served(self, event):
         self.events.append(event)
+
+    def audited(self, event):
+        self.audits.append(event)
 
     async def flush(self):
         pass
@@ -119,98 +127,13 @@ class Notebook:
         return ()
 
 
-def completion(text, *, finish="stop", model="gpt-4o-mini-2024-07-18", usage=True, **message):
-    """A chat completion as the API gives it."""
-    answer = {
-        "id": "chatcmpl-original",
-        "object": "chat.completion",
-        "created": 1_700_000_000,
-        "model": model,
-        "choices": [
-            {"index": 0, "message": {"role": "assistant", "content": text, **message}, "finish_reason": finish}
-        ],
-    }
-    if usage:
-        answer["usage"] = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30}
-    return answer
-
-
-def whole(answer, **changes):
-    return Answer(**{"chunks": [json.dumps(answer).encode()], **changes})
-
-
-def pieces(answer, *, usage=False, path=CHAT):
-    """The events of a chat completion's stream, one by one."""
-    return [event.encode() for event in DIALECTS[path].replay(answer, with_usage=usage)]
-
-
-def streamed(answer, *, usage=False, path=CHAT):
-    return Answer(headers=EVENT_STREAM, chunks=pieces(answer, usage=usage, path=path))
-
-
-def question_of(received):
-    content = json.loads(received.body)["messages"][-1]["content"]
-    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
-
-
-def echo(received):
-    """An upstream that answers every question with an answer of its own."""
-    body = json.loads(received.body)
-    if received.url.partition("?")[0].endswith("/embeddings"):
-        inputs = body["input"] if isinstance(body["input"], list) else [body["input"]]
-        if inputs and isinstance(inputs[0], int):
-            inputs = [inputs]
-        return whole(embedded(inputs, body.get("encoding_format", "float")))
-    if received.url.endswith("/messages"):
-        answer = message(f"Answer to {question_of(received)}")
-        return streamed(answer, path=MESSAGES) if body.get("stream") else whole(answer)
-    answer = completion(f"Answer to {question_of(received)}")
-    if not body.get("stream"):
-        return whole(answer)
-    return streamed(answer, usage=bool((body.get("stream_options") or {}).get("include_usage")))
-
-
-def message(text, **changes):
-    """An Anthropic message."""
-    return {
-        "id": "msg_original",
-        "type": "message",
-        "role": "assistant",
-        "model": "claude-sonnet-4-5",
-        "content": [{"type": "text", "text": text}],
-        "stop_reason": "end_turn",
-        "stop_sequence": None,
-        "usage": {"input_tokens": 10, "output_tokens": 20},
-        **changes,
-    }
-
-
-def embedded(inputs, encoding="float"):
-    """An embeddings answer; the vector tells which input it is for."""
-    rows = [
-        {
-            "object": "embedding",
-            "index": at,
-            "embedding": [float(len(str(value))), float(sum(map(ord, str(value))))]
-            if encoding == "float"
-            else f"b64 of {value}",
-        }
-        for at, value in enumerate(inputs)
-    ]
-    tokens = sum(len(value) for value in inputs)
-    return {
-        "object": "list",
-        "data": rows,
-        "model": "text-embedding-3-small",
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    }
-
-
 class World:
     """A proxy to ask, and all that stands behind it."""
 
-    def __init__(self, *, flow, upstream, store, index, clock, notebook, tasks, settings):
+    def __init__(self, *, flow, upstream, store, index, labels, metrics, clock, notebook, tasks, settings):
         self.flow = flow
+        self.labels = labels
+        self.metrics = metrics
         self.proxy = flow.proxy
         self.upkeep = flow.upkeep
         self.upstream = upstream
@@ -224,6 +147,16 @@ class World:
     @property
     def told(self):
         return self.notebook.events
+
+    @property
+    def audits(self):
+        """What was told of checks."""
+        return self.notebook.audits
+
+    @property
+    def pool(self):
+        """The pool of requests without a namespace."""
+        return self.flow.pools.named("default")
 
     @property
     def questions(self):
@@ -272,8 +205,6 @@ class World:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(wiring, "_now", clock)
-    monkeypatch.setattr(wiring, "_clock", clock)
     monkeypatch.setattr(recall, "PLACING_S", 1.0)
     return clock
 
@@ -282,7 +213,7 @@ def clock(monkeypatch):
 async def open_world(tmp_path, clock):
     """Opens worlds over one data directory, as restarts of one proxy would.
 
-    ``around_store`` and ``around_index`` wrap the adapters; what else is given are settings.
+    ``around_store``, ``around_index`` and ``around_labels`` wrap the adapters; what else is given are settings.
     """
     async with AsyncExitStack() as stack:
 
@@ -293,10 +224,15 @@ async def open_world(tmp_path, clock):
             exact_only=False,
             around_store=lambda store: store,
             around_index=lambda index: index,
+            around_labels=lambda labels: labels,
+            judge=None,
+            prior=None,
+            dice=None,
             proven=True,
             deadlines=None,
             **settings,
         ):
+            settings.setdefault("policy", "threshold")  # what most tests are about decides without a history
             chosen = Settings(
                 upstream_url=BASE, data_dir=tmp_path / "data", deadlines={**PATIENT, **(deadlines or {})}, **settings
             )
@@ -310,28 +246,39 @@ async def open_world(tmp_path, clock):
                         await index.add(row)
             if proven:
                 secret = server_secret(chosen.data_dir)
-                for name in ("default", "anthropic"):
-                    await store.prove(scope.credential_name(name, CREDENTIAL, secret=secret), clock.now)
+                await store.prove(scope.credential_name(BASE, CREDENTIAL, secret=secret), clock.now)
             upstream = script if isinstance(script, ScriptedUpstream) else ScriptedUpstream(script)
-            notebook = Notebook()
+            notebook, metrics = Notebook(), Metrics()
             tasks = await stack.enter_async_context(TaskSet("test"))
-            flow = wiring._assemble(
+            labels = around_labels(SqliteLabels(store.database))
+            flow = assemble(
                 chosen,
                 store=around_store(store),
                 ledger=notebook,
+                labels=labels,
                 index=around_index(index),
                 embedder=embedder,
+                judge=judge or EqualityJudge(),
+                prices=GenaiPrices(clock=clock, overrides=derive.prices(chosen)),
+                spending=Spending(chosen.decision.judge_share),
                 upstream=upstream,
                 local=upstream,
-                metrics=Metrics(),
+                metrics=metrics,
                 tasks=tasks,
                 routes=Routes(derive.targets(chosen)),
+                prior=prior,
+                secret=server_secret(chosen.data_dir),
+                world=assembly.World(clock, clock, dice or Random(0)),
             )
+            await flow.pools.load()
+            await flow.withdrawn.load(labels)
             return World(
                 flow=flow,
                 upstream=upstream,
                 store=store,
                 index=index,
+                labels=labels,
+                metrics=metrics,
                 clock=clock,
                 notebook=notebook,
                 tasks=tasks,

@@ -181,3 +181,20 @@ async def test_a_proof_ends_after_its_life(open_world):
     await world.ask("What is a cache?")
     world.clock.now += 61
     assert (await world.ask("What is a cache?")).cache == ("Miss", "credential-unproven")
+
+
+async def test_another_server_under_an_upstreams_name_inherited_its_proofs(open_world):
+    path = "/mine/v1/chat/completions"
+    before = await open_world(upstreams={"mine": {"url": "https://one.example/v1"}})
+    assert [(await before.ask(question, path=path)).cache[1] for question in ("One?", "Two?")] == [
+        "credential-unproven",
+        "below-threshold",
+    ]
+    after = await open_world(upstreams={"mine": {"url": "https://two.example/v1"}})
+    assert (await after.ask("Three?", path=path)).cache == ("Miss", "credential-unproven")
+
+
+async def test_two_names_of_one_server_share_its_proofs(open_world):
+    world = await open_world(upstreams={"one": {"url": "https://x.example/v1"}, "two": {"url": "https://x.example/v1"}})
+    await world.ask("One?", path="/one/v1/chat/completions")
+    assert (await world.ask("Two?", path="/two/v1/chat/completions")).cache[1] != "credential-unproven"

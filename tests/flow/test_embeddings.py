@@ -63,6 +63,16 @@ async def test_a_part_that_was_cached_is_booked_as_saved(open_world):
     assert partly.cost_usd == pytest.approx(1e-6)
 
 
+async def test_a_list_of_inputs_without_a_price_has_none(open_world, api):
+    world = await open_world(
+        lambda received: api.whole({**api.embedded(json.loads(received.body)["input"]), "model": "private"})
+    )
+    headers = [(await embed(world, texts)).headers for texts in (["a"], ["a", "b"], ["a", "b"])]
+    assert not any("X-CacheProxy-Saved" in told for told in headers)
+    assert [told.get("X-CacheProxy-Cost") for told in headers] == [None, None, "0"]
+    assert [event.unpriced for event in world.told] == [True] * 3
+
+
 async def test_what_was_asked_for_one_by_one_answers_a_list(open_world, api):
     world = await open_world()
     for text in ("x", "yy"):

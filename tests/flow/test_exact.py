@@ -6,6 +6,7 @@ import pytest
 
 from cacheproxy.errors import PortUnavailable
 from cacheproxy.flow.exact import Exact
+from cacheproxy.flow.feedback import Withdrawn
 from cacheproxy.flow.l1 import L1
 from cacheproxy.flow.shelter import Shelter
 from cacheproxy.model import Reason
@@ -38,10 +39,19 @@ class Shelf:
 
 @pytest.fixture
 def exact_over(clock):
-    def build(store, *, samples=1, draw=0.0, l1_bytes=100_000):
+    def build(store, *, samples=1, draw=0.0, l1_bytes=100_000, withdrawn=None):
         shelter = Shelter("store", deadline_s=10, clock=clock, watch=Metrics())
         l1 = L1(l1_bytes)
-        return Exact(store=store, reads=shelter, l1=l1, samples=samples, now=clock, draw=lambda: draw), l1
+        exact = Exact(
+            store=store,
+            reads=shelter,
+            l1=l1,
+            samples=samples,
+            withdrawn=withdrawn or Withdrawn(),
+            now=clock,
+            draw=lambda: draw,
+        )
+        return exact, l1
 
     return build
 
@@ -98,7 +108,7 @@ async def test_one_of_several_samples_is_drawn(exact_over, make_entry, draw, cho
 async def test_too_few_samples_ask_for_more(exact_over, make_entry):
     exact, l1 = exact_over(Shelf(make_entry(id="1"), make_entry(id="2")), samples=3)
     assert await exact.find(KEY, max_age_s=None) is Reason.SAMPLING
-    l1.clear()
+    l1.drop_key(KEY)
     l1.keep([make_entry(id="2")])
     assert await exact.find(KEY, max_age_s=None) is Reason.SAMPLING
     assert len(l1.find(KEY)) == 2
@@ -117,3 +127,12 @@ async def test_a_store_that_certainly_holds_nothing_is_not_asked(exact_over):
     exact, _ = exact_over(shelf)
     assert await exact.find(KEY, max_age_s=None) is Reason.NO_ENTRY
     assert shelf.finds == 0
+
+
+async def test_a_suspended_entry_is_not_served_until_it_is_lifted(exact_over, make_entry):
+    withdrawn = Withdrawn()
+    exact, _ = exact_over(Shelf(make_entry()), withdrawn=withdrawn)
+    withdrawn.suspend("id-a")
+    assert await exact.find(KEY, max_age_s=None) is Reason.SUSPENDED
+    withdrawn.lift("id-a")
+    assert (await exact.find(KEY, max_age_s=None)).id == "id-a"

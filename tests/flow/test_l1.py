@@ -98,10 +98,6 @@ class Used(RuleBasedStateMachine):
     def drop(self, back):
         self.l1.drop([str(self.number - back)])
 
-    @rule()
-    def clear(self):
-        self.l1.clear()
-
     @invariant()
     def everything_agrees(self):
         held = [entry for key in range(6) for entry in self.l1.find(bytes([key]))]

@@ -89,11 +89,20 @@ async def test_tokens_are_estimated_and_marked_so_when_the_upstream_tells_none(o
     assert world.told[0].cost_usd > 0
 
 
-async def test_an_answer_of_an_unknown_model_costs_nothing_that_is_known(open_world, api):
+async def test_the_answer_of_a_model_without_a_price_was_told_to_cost_nothing(open_world, api, caplog):
     world = await open_world(lambda _: api.whole(api.completion("Hi", model="a-private-model")))
-    await world.ask(ASKED)
-    assert world.told[0].cost_usd == 0.0
-    assert await world.entries() == 1
+    miss, hit = await world.ask(ASKED), await world.ask(ASKED)
+    assert "X-CacheProxy-Cost" not in miss.headers
+    assert hit.cache == ("Hit", "exact")
+    assert (hit.headers["X-CacheProxy-Cost"], "X-CacheProxy-Saved" in hit.headers) == ("0", False)
+    assert [(event.cost_usd, event.saved_usd, event.unpriced) for event in world.told] == [(0.0, 0.0, True)] * 2
+    assert caplog.text.count("no price is known for 'a-private-model'") == 1
+
+
+async def test_an_error_is_not_an_answer_without_a_price(open_world, api):
+    world = await open_world(lambda _: api.whole({"error": {}}, status=400))
+    await world.ask(ASKED, model="a-private-model")
+    assert not world.told[0].unpriced
 
 
 async def test_own_prices_count(open_world, api):

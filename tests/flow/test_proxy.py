@@ -350,3 +350,11 @@ async def test_an_upstream_that_says_nothing_of_use_is_still_told(open_world):
     reply = await world.ask("Hi")
     assert (reply.status, reply.body) == (204, b"")
     assert world.told[0].http_status == 204
+
+
+async def test_the_answer_of_a_model_that_always_searches_was_kept(open_world):
+    world = await open_world(cache={"searching_models": ["my-agent-*"]})
+    for model in ("gpt-4o-search-preview", "my-agent-7"):
+        for _ in range(2):
+            assert (await world.ask("Who won?", model=model)).cache == ("Bypass", "server-tools")
+    assert await world.entries() == 0

@@ -4,6 +4,7 @@ import asyncio
 
 import numpy as np
 import pytest
+from support.switch import Holder
 
 from cacheproxy.embed.hashed import HashedEmbedder
 from cacheproxy.errors import Overloaded, PortUnavailable
@@ -38,33 +39,6 @@ def failing(error):
         raise error
 
     return Embeds(embed)
-
-
-class Switch:
-    """An adapter whose named operations can be made to fail or hang; the rest goes through."""
-
-    def __init__(self, adapter):
-        self._adapter = adapter
-        self.broken = {}
-
-    def __getattr__(self, name):
-        match self.broken.get(name):
-            case None:
-                return getattr(self._adapter, name)
-            case "hang":
-                return lambda *_, **__: asyncio.Event().wait()
-            case error:
-                return self._raising(error)
-
-    def __len__(self):
-        return len(self._adapter)
-
-    @staticmethod
-    def _raising(error):
-        async def fail(*_, **__):
-            raise error
-
-        return fail
 
 
 # --- the empty scope
@@ -261,16 +235,17 @@ async def test_embeddings_that_hang_in_the_background_come_to_an_end(open_world,
 )
 async def test_a_frozen_store_hung_every_request(open_world, how):
     deadlines = {"store_ms": 200 if how == "hang" else 20_000}
+    before = await open_world()
+    await before.ask(ASKED)
     world = await open_world(around_store=(holder := Holder()).around, deadlines=deadlines, cache={"l1_bytes": 0})
-    await world.ask(ASKED)
-    holder.adapter.broken = dict.fromkeys(("find", "load", "put", "proven_at", "set_vector"), how)
+    await world.ask(ASKED)  # proves the credential, and asks for no prompt
+    holder.adapter.failing = dict.fromkeys(("find", "load", "put", "proven_at", "set_vector"), how)
     for number in range(6):
         reply = await world.send(world.chat(f"{ASKED} {number}"))
-        assert reply.status == 200
-        assert reply.cache == ("Miss", "store-unavailable")
+        assert (reply.status, reply.cache) == (200, ("Miss", "store-unavailable"))
     assert {shelter.port: shelter.state.name for shelter in world.flow.shelters}["store"] == "OPEN"
     world.clock.now += 5
-    holder.adapter.broken = {}
+    holder.adapter.failing = {}
     assert (await world.send(world.chat(ASKED))).cache == ("Hit", "exact")
     assert {shelter.port: shelter.state.name for shelter in world.flow.shelters}["store"] == "CLOSED"
 
@@ -282,7 +257,7 @@ async def test_an_index_that_fails_is_a_miss(open_world, how):
     deadlines = {"store_ms": 200 if how == "hang" else 20_000}
     world = await open_world(around_index=(holder := Holder()).around, deadlines=deadlines, threshold=0.8)
     await world.ask(ASKED)
-    holder.adapter.broken = {"is_empty": how, "nearest": how}
+    holder.adapter.failing = {"is_empty": how, "nearest": how}
     for number in range(4):
         reply = await world.send(world.chat(SIMILAR + "!" * number))
         assert (reply.status, reply.cache) == (200, ("Miss", "index-unavailable"))
@@ -291,7 +266,7 @@ async def test_an_index_that_fails_is_a_miss(open_world, how):
 
 async def test_an_index_that_cannot_add_leaves_the_entry_exact(open_world):
     world = await open_world(around_index=(holder := Holder()).around, threshold=0.8)
-    holder.adapter.broken = {"add": PortUnavailable("full")}
+    holder.adapter.failing = {"add": PortUnavailable("full")}
     await world.ask(ASKED)
     assert (await world.ask(ASKED)).cache == ("Hit", "exact")
     assert (await world.ask(SIMILAR)).cache[0] == "Miss"
@@ -299,17 +274,7 @@ async def test_an_index_that_cannot_add_leaves_the_entry_exact(open_world):
 
 async def test_a_store_that_cannot_write_still_answers(open_world):
     world = await open_world(around_store=(holder := Holder()).around)
-    holder.adapter.broken = {"put": PortUnavailable("read-only"), "set_vector": PortUnavailable("read-only")}
+    holder.adapter.failing = {"put": PortUnavailable("read-only"), "set_vector": PortUnavailable("read-only")}
     assert (await world.ask(ASKED)).status == 200
     assert (await world.ask(ASKED)).cache == ("Hit", "exact")  # from memory
     assert await world.entries() == 0
-
-
-class Holder:
-    """Keeps hold of the switch that it puts around an adapter."""
-
-    adapter = None
-
-    def around(self, adapter):
-        self.adapter = Switch(adapter)
-        return self.adapter

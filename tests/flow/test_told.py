@@ -11,7 +11,7 @@ from cacheproxy.flow.asked import Reader, Rules, TenantRules
 from cacheproxy.flow.coalesce import Outcome
 from cacheproxy.flow.routing import Route, Target
 from cacheproxy.flow.told import Hit, Miss, Saved, Teller
-from cacheproxy.model import NO_USAGE, CacheStatus, Layer, Reason, Usage
+from cacheproxy.model import NO_USAGE, Audited, CacheStatus, CheckKind, CheckVerdict, Layer, Reason, Usage, Verdict
 from cacheproxy.wire.dialects import DIALECTS
 
 PATH = "/v1/chat/completions"
@@ -26,12 +26,16 @@ class Notes:
     def served(self, event):
         self.events.append(event)
 
+    audited = served
+
 
 class Breaks:
     """Fails at everything."""
 
     def served(self, event):
         raise RuntimeError("bug")
+
+    audited = served
 
 
 @pytest.fixture
@@ -93,3 +97,40 @@ async def test_a_joiner_is_told_as_a_hit_only_where_there_was_an_answer(teller, 
     assert (answered.status, answered.layer, answered.saved_usd) == (CacheStatus.HIT, Layer.COALESCED, 0.5)
     assert (answered.cost_usd, answered.saved_usage) == (0.0, Usage(1, 2))
     assert (failed.status, failed.layer, failed.http_status, failed.saved_usd) == (CacheStatus.MISS, None, 502, 0.0)
+
+
+async def test_a_check_is_told_to_every_observer_even_where_one_fails(teller, notes, asked, clock):
+    teller.judged(asked, Verdict(same=False, cost_usd=0.5))
+    assert notes.events == [
+        Audited(
+            at=clock.now,
+            model="asked-for",
+            tenant="anonymous",
+            upstream="groq",
+            kind=CheckKind.JUDGE,
+            verdict=CheckVerdict.WRONG,
+            cost_usd=0.5,
+            price_version="v1",
+        )
+    ]
+
+
+async def test_asking_again_costs_what_an_answer_costs_and_has_no_verdict_yet(teller, notes, asked, make_entry):
+    teller.asked_again(asked, Outcome(200, make_entry(), Usage(1, 2), 0.5, 321.0))
+    (event,) = notes.events
+    assert (event.kind, event.verdict) == (CheckKind.AUDIT, None)
+    assert (event.model, event.usage, event.cost_usd) == ("gpt-4o-mini", Usage(1, 2), 0.5)
+
+
+async def test_asking_again_without_an_answer_comes_to_nothing(teller, notes, asked):
+    teller.asked_again(asked, Outcome(502))
+    (event,) = notes.events
+    assert (event.verdict, event.cost_usd, event.unpriced) == (CheckVerdict.UNKNOWN, 0.0, False)
+
+
+@pytest.mark.parametrize(
+    ("same", "check"), [(True, CheckVerdict.RIGHT), (False, CheckVerdict.WRONG), (None, CheckVerdict.UNKNOWN)]
+)
+async def test_a_verdict_is_counted_as_what_it_is(teller, notes, asked, same, check):
+    teller.judged(asked, Verdict(same=same))
+    assert notes.events[0].verdict is check

@@ -5,7 +5,7 @@ import asyncio
 from cacheproxy.errors import PortUnavailable
 from cacheproxy.flow import upkeep
 from cacheproxy.flow.upkeep import HitCounts
-from cacheproxy.model import CacheStatus, Selection, Served
+from cacheproxy.model import Audited, CacheStatus, CheckKind, Selection, Served
 from cacheproxy.tasks import TaskSet
 
 ASKED = "Please tell me what a reverse proxy does"
@@ -29,6 +29,7 @@ def test_hits_are_counted_by_entry_and_taken_once():
     hits = HitCounts()
     for entry_id in ("a", "b", "a", ""):
         hits.served(a_hit(entry_id))
+    hits.audited(Audited(at=0.0, model="m", tenant="t", upstream="u", kind=CheckKind.AUDIT))
     assert hits.take() == {"a": 2, "b": 1}
     assert hits.take() == {}
 

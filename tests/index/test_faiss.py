@@ -36,11 +36,11 @@ def some_vectors(count, dimension=DIMENSION, seed=0):
 
 
 def answers(found):
-    return [(neighbor.entry_id, neighbor.similarity) for neighbor in found]
+    return [(near.entry_id, near.similarity) for near in found]
 
 
 class Histories(RuleBasedStateMachine):
-    """Adds, replacements, moves between scopes and removals, with block borders and thresholds brought near.
+    """Adds, replacements, moves between scopes and roots, and removals, with block borders and thresholds brought near.
 
     Coordinates are small whole numbers: many vectors are equal or opposite, so ties abound.
     """
@@ -56,12 +56,15 @@ class Histories(RuleBasedStateMachine):
 
     vectors = st.tuples(*[st.integers(-2, 2)] * 4).filter(any).map(lambda row: np.array(row, np.float32))
 
-    @rule(rows=st.lists(st.tuples(st.sampled_from(IDS), st.sampled_from(SCOPES), vectors), min_size=1, max_size=12))
+    entries = st.tuples(st.sampled_from(IDS), st.sampled_from(SCOPES), vectors, st.none() | st.sampled_from(IDS[:6]))
+
+    @rule(rows=st.lists(entries, min_size=1, max_size=12))
     def add(self, rows):
-        for entry_id, scope, vector in rows:
+        for entry_id, scope, vector, other in rows:
+            row = IndexRow(entry_id, scope, vector, other or entry_id)
             for index in (self.flat, self.faiss):
-                run(index.add(IndexRow(entry_id, scope, vector)))
-            self.held[entry_id] = (scope, vector)
+                run(index.add(row))
+            self.held[entry_id] = row
 
     @rule(ids=st.lists(st.sampled_from(IDS), max_size=10))
     def remove(self, ids):
@@ -73,12 +76,14 @@ class Histories(RuleBasedStateMachine):
     @rule(scope=st.sampled_from(SCOPES), query=vectors, k=st.integers(1, 12))
     def nearest(self, scope, query, k):
         cosines = {
-            entry_id: max(0.0, float(held @ query) / float(np.linalg.norm(held) * np.linalg.norm(query)))
-            for entry_id, (home, held) in self.held.items()
-            if home == scope
+            entry_id: max(0.0, float(row.vector @ query) / float(np.linalg.norm(row.vector) * np.linalg.norm(query)))
+            for entry_id, row in self.held.items()
+            if row.scope == scope
         }
-        found = answers(run(self.flat.nearest(scope, query, k)))
-        assert answers(run(self.faiss.nearest(scope, query, k))) == found
+        neighbors = run(self.flat.nearest(scope, query, k))
+        assert run(self.faiss.nearest(scope, query, k)) == neighbors
+        assert all(neighbor.root == self.held[neighbor.entry_id].root for neighbor in neighbors)
+        found = answers(neighbors)
         assert found == sorted(found, key=lambda answer: (-answer[1], answer[0]))
         assert dict(found) == pytest.approx({entry_id: cosines[entry_id] for entry_id, _ in found}, abs=1e-6)
         best = sorted(cosines.values(), reverse=True)[:k]
@@ -88,8 +93,10 @@ class Histories(RuleBasedStateMachine):
     def sizes_agree(self):
         assert len(self.flat) == len(self.faiss) == len(self.held)
         for scope in SCOPES:
-            empty = all(home != scope for home, _ in self.held.values())
-            assert run(self.flat.is_empty(scope)) is run(self.faiss.is_empty(scope)) is empty
+            here = [row.root for row in self.held.values() if row.scope == scope]
+            assert run(self.flat.is_empty(scope)) is run(self.faiss.is_empty(scope)) is (not here)
+            for root in IDS:
+                assert run(self.flat.keys_of(scope, root)) == run(self.faiss.keys_of(scope, root)) == here.count(root)
 
     def teardown(self):
         self.patch.undo()
@@ -105,19 +112,19 @@ async def test_a_large_scope_answers_as_the_oracle_does():
     flat, large = FlatIndex(), FaissIndex()
     for number, vector in enumerate(vectors):
         for index in (flat, large):
-            await index.add(IndexRow(f"{number:05}", b"s", vector))
+            await index.add(IndexRow(f"{number:05}", b"s", vector, f"{number - number % 7:05}"))
     for number in range(0, len(vectors), 3):
         for index in (flat, large):
             await index.remove(f"{number:05}")
     assert isinstance(large._scopes[b"s"], Blocks)
     for query in [vectors[100], *some_vectors(5, seed=1)]:
         for k in (1, 5, 60):
-            assert answers(await large.nearest(b"s", query, k)) == answers(await flat.nearest(b"s", query, k))
+            assert await large.nearest(b"s", query, k) == await flat.nearest(b"s", query, k)
 
 
 async def test_a_small_scope_is_a_plain_array():
     index = FaissIndex()
-    await index.add(IndexRow("a", b"s", some_vectors(1)[0]))
+    await index.add(IndexRow("a", b"s", some_vectors(1)[0], "a"))
     assert isinstance(index._scopes[b"s"], Rows)
 
 
@@ -160,7 +167,7 @@ async def test_a_long_search_leaves_the_event_loop_and_changes_free(monkeypatch)
     index = FaissIndex()
     vectors = some_vectors(PLAIN_BELOW + 100, 16)
     for number, vector in enumerate(vectors):
-        await index.add(IndexRow(f"{number:05}", b"s", vector))
+        await index.add(IndexRow(f"{number:05}", b"s", vector, "00000"))
     inside, go_on, real = threading.Event(), threading.Event(), module._top
 
     def slow(*arguments):
@@ -172,15 +179,23 @@ async def test_a_long_search_leaves_the_event_loop_and_changes_free(monkeypatch)
     search = asyncio.ensure_future(index.nearest(b"s", vectors[7], 1))
     assert await asyncio.to_thread(inside.wait, 30)
     await index.remove("00007")
-    await index.add(IndexRow("other", b"s", vectors[8]))
+    await index.add(IndexRow("other", b"s", vectors[8], "other"))
     go_on.set()
     assert [neighbor.entry_id for neighbor in await search] == ["00007"]
     monkeypatch.setattr(module, "_top", real)
     assert [neighbor.entry_id for neighbor in await index.nearest(b"s", vectors[7], 1)] != ["00007"]
 
 
-@pytest.mark.parametrize("entries_per_scope", [1, 12_000], ids=["a scope each", "all in one scope"])
-async def test_an_entry_takes_at_most_2_2_kib_with_all_bookkeeping(entries_per_scope):
+@pytest.mark.parametrize(
+    ("entries_per_scope", "keys_per_root"),
+    [
+        pytest.param(1, 1, id="a scope each"),
+        pytest.param(12_000, 1, id="all in one scope"),
+        pytest.param(12_000, 2, id="two keys to each root"),
+        pytest.param(12_000, 16, id="sixteen keys to each root"),
+    ],
+)
+async def test_an_entry_takes_at_most_2_2_kib_with_all_bookkeeping(entries_per_scope, keys_per_root):
     count = 12_000
     vector = some_vectors(1)[0]
     tracemalloc.start()
@@ -189,7 +204,8 @@ async def test_an_entry_takes_at_most_2_2_kib_with_all_bookkeeping(entries_per_s
         index = FaissIndex()
         for number in range(count):
             scope = (number // entries_per_scope).to_bytes(32)
-            await index.add(IndexRow(f"{number:032x}", scope, vector))
+            root = number - number % keys_per_root
+            await index.add(IndexRow(f"{number:032x}", scope, vector, f"{root:032x}"))
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -20,7 +20,7 @@ def vector(*numbers):
 async def filled(**vectors):
     index = FlatIndex()
     for entry_id, numbers in vectors.items():
-        await index.add(IndexRow(entry_id, SCOPE, vector(*numbers)))
+        await index.add(IndexRow(entry_id, SCOPE, vector(*numbers), entry_id))
     return index
 
 

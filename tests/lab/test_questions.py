@@ -19,6 +19,12 @@ def test_every_spelling_of_a_field_is_read(tmp_path):
     assert read_questions(path) == [Question("a", "x", 1.0), Question("b", "3"), Question("c")]
 
 
+def test_a_line_may_hold_a_whole_class(tmp_path):
+    path = tmp_path / "questions.jsonl"
+    path.write_text('{"class": 7, "questions": ["a", "b"]}\n{"text": "c"}\n')
+    assert read_questions(path) == [Question("a", "7"), Question("b", "7"), Question("c")]
+
+
 def test_gzip_is_read(tmp_path):
     path = tmp_path / "questions.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"text": "a"}'))
@@ -33,6 +39,8 @@ def test_gzip_is_read(tmp_path):
         ('{"txt": "a"}', "line 1: there is no question"),
         ('{"text": 3}', "line 1: there is no question"),
         ('{"text": "a", "at": "noon"}', "line 1: 'at' must be a number"),
+        ('{"questions": ["a"]}', "line 1: 'questions' must be questions of one 'class'"),
+        ('{"class": 1, "questions": ["a", 2]}', "line 1: 'questions' must be questions of one 'class'"),
         ("\n", "There are no questions"),
     ],
 )

@@ -12,6 +12,7 @@ from cacheproxy.errors import BadRequest
 from cacheproxy.lab.outcomes import Share
 from cacheproxy.lab.questions import Question
 from cacheproxy.lab.replay import Progress, ReplayOptions, replay
+from cacheproxy.upstream.rewording import reworded
 
 CARD, RATE = Question("Where is my card?", "card_arrival"), Question("What is the rate?", "exchange_rate")
 
@@ -173,3 +174,13 @@ async def test_the_simulated_upstream_alone_has_no_hits_and_no_wrong_ones(base):
     report = await replay([CARD, RATE], ReplayOptions(base))
     assert report.others == {"none": 2}
     assert report.wrong_per_request == Share(0, 2)
+
+
+async def test_wrong_hits_are_found_by_the_code_word_of_answers_that_name_no_class():
+    async def handler(request):
+        asked = (await request.json())["messages"][-1]["content"]
+        return completion(reworded("card_arrival", asked, seed=1), X_Cache_Status="Hit", X_CacheProxy_Layer="semantic")
+
+    async with proxy(handler) as url:
+        report = await replay([CARD, RATE, Question("no class")], ReplayOptions(url))
+    assert report.wrong_per_semantic_hit == Share(1, 2)

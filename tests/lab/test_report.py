@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from cacheproxy.lab.outcomes import Outcome, summarise
@@ -37,6 +38,13 @@ def test_everything_that_was_found_is_told():
         "HTTP 500",
     ):
         assert words in text
+
+
+@pytest.mark.parametrize(("slow", "told"), [(1, False), (20, True)])
+def test_a_model_that_did_not_keep_up_was_only_a_line_among_the_reasons(slow, told):
+    outcomes = [Outcome(1.0, status="Miss", reason="no-neighbor")] * 80
+    text = drawn([*outcomes, *[Outcome(1.0, status="Miss", reason="embedder-unavailable")] * slow])
+    assert ("docs/operations.md" in text) == told
 
 
 def test_what_did_not_happen_is_left_out():

@@ -12,7 +12,16 @@ import pytest
 from cacheproxy.errors import ConfigError
 from cacheproxy.lab.simulate import SimulateOptions, run_simulate
 from cacheproxy.tasks import TaskSet
+from cacheproxy.upstream.rewording import code_word, code_word_in
+from cacheproxy.upstream.simulated import count_tokens, knowledge_of
 
+KNOWLEDGE = knowledge_of(
+    [
+        ("Where is my card?", "card_arrival"),
+        ("Has my card been sent", "card_arrival"),
+        ("What is the rate?", "exchange_rate"),
+    ]
+)
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Where is my card?"}]}
 
 
@@ -107,6 +116,38 @@ async def test_failures_repeat_with_their_seed(session, simulate):
     assert set(seen) == {200, 500}
 
 
+async def said(session, base, question):
+    body = {"model": "m", "messages": [{"role": "user", "content": question}]}
+    async with session.post(f"{base}/v1/chat/completions", json=body) as response:
+        answer = await response.json()
+    text = answer["choices"][0]["message"]["content"]
+    assert answer["usage"]["completion_tokens"] == count_tokens(text)
+    return text
+
+
+async def test_with_answers_a_class_keeps_its_facts_and_each_call_its_words(session, simulate):
+    asked = ["Where is my card?", "Has my card been sent"] * 5
+    async with simulate(knowledge={}, answers=KNOWLEDGE) as base:
+        card = [await said(session, base, question) for question in asked]
+        rate = await said(session, base, "What is the rate?")
+        unknown = [await said(session, base, "Who are you?") for _ in range(3)]
+    assert len(set(card)) == len(card)
+    assert {code_word_in(text) for text in card} == {code_word("card_arrival")}
+    assert code_word_in(rate) == code_word("exchange_rate")
+    assert len({code_word_in(text) for text in unknown}) == 1
+    assert code_word_in(unknown[0]) not in {code_word("card_arrival"), code_word("exchange_rate")}
+
+
+async def test_the_words_repeat_with_their_seed(session, simulate):
+    asked = ["Where is my card?", "Where is my card?", "Who are you?"]
+    told = []
+    for seed in (1, 1, 2):
+        async with simulate(knowledge={}, answers=KNOWLEDGE, seed=seed) as base:
+            told.append([await said(session, base, question) for question in asked])
+    assert told[0] == told[1]
+    assert told[0] != told[2]
+
+
 async def test_the_first_token_waits_and_the_others_follow_in_time(session, simulate):
     """The pace is a lower bound: nothing comes before its time, whatever the machine does."""
     loop = asyncio.get_running_loop()
@@ -134,7 +175,13 @@ async def test_a_caller_that_leaves_is_noticed(session, simulate):
 
 @pytest.mark.parametrize(
     "options",
-    [{"error_rate": 1.1}, {"error_rate": -0.1}, {"error_rate": 0.6, "reset_rate": 0.6}, {"delay_ms": -1}],
+    [
+        {"error_rate": 1.1},
+        {"error_rate": -0.1},
+        {"error_rate": 0.6, "reset_rate": 0.6},
+        {"delay_ms": -1},
+        {"knowledge": {"a": "x"}, "answers": {"a": "x"}},
+    ],
     ids=str,
 )
 def test_options_that_make_no_sense_are_refused(options):
@@ -156,5 +203,5 @@ async def test_it_serves_until_it_is_told_to_stop(session, number):
 async def test_an_address_that_is_taken_is_named(simulate):
     async with simulate() as base:
         port = int(base.rsplit(":", 1)[1])
-        with pytest.raises(ConfigError, match=f"Cannot listen on 127.0.0.1:{port}"):
+        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
             await run_simulate(SimulateOptions(port=port))

@@ -6,8 +6,9 @@ import pytest
 
 from cacheproxy.address import Address
 from cacheproxy.errors import PortUnavailable
-from cacheproxy.model import Tally
-from cacheproxy.server.admin import GROUPS, build_admin
+from cacheproxy.model import GROUPINGS, Tally
+from cacheproxy.server.admin import build_admin
+from cacheproxy.server.decisions import Decisions
 from cacheproxy.server.listen import admin_listener
 from cacheproxy.server.metrics import Metrics
 
@@ -22,6 +23,9 @@ class Books:
     def served(self, event):
         pass
 
+    def audited(self, event):
+        pass
+
     async def flush(self):
         self.asked.append("flush")
         if self._failing:
@@ -29,7 +33,8 @@ class Books:
 
     async def tallies(self, by, *, since=0.0, until=None):
         self.asked.append((list(by), since))
-        return [Tally(group=dict.fromkeys(by, "x"), requests=3, cost_usd=0.5, saved_usd=0.25)]
+        sums = {"cost_usd": 0.5, "saved_usd": 0.25, "audit_usd": 0.0625, "judge_usd": 0.125}
+        return [Tally(group=dict.fromkeys(by, "x"), requests=3, **sums)]
 
 
 @pytest.fixture
@@ -37,7 +42,7 @@ def admin(session):
     """``admin(path)``: status, headers and body of a GET on an admin plane."""
 
     async def get(path, *, books=None, token=None, headers=None):
-        app = build_admin(metrics=Metrics(), ledger=books or Books(), token=token)
+        app = build_admin(metrics=Metrics(), ledger=books or Books(), decisions=Decisions([], None, None), token=token)
         async with (
             admin_listener(app, Address("127.0.0.1", 0)) as address,
             session.get(f"http://{address}{path}", headers=headers or {}) as response,
@@ -70,9 +75,10 @@ async def test_statistics_are_grouped_and_fresh(admin):
     assert told["by"] == ["model", "layer"]
     assert told["rows"][0]["group"] == {"model": "x", "layer": "x"}
     assert told["rows"][0]["saved_usd"] == 0.25
+    assert told["rows"][0]["net_saved_usd"] == 0.0625
 
 
-@pytest.mark.parametrize("name", GROUPS)
+@pytest.mark.parametrize("name", GROUPINGS)
 async def test_each_grouping_is_taken(admin, name):
     assert (await admin(f"/api/v1/stats?by={name}"))[0] == 200
 

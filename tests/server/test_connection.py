@@ -1,5 +1,6 @@
 """What is not HTTP is answered as an error, and neither logged nor sent back: it may hold a key."""
 
+import asyncio
 import json
 import logging
 
@@ -7,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from cacheproxy.address import Address
+from cacheproxy.errors import ProxyError
 from cacheproxy.flow.messages import Whole
 from cacheproxy.server.listen import admin_listener
 
@@ -20,6 +22,18 @@ UNREADABLE = [
 
 async def answer(_incoming):
     return Whole(200, [], b"ok")
+
+
+def reading(read):
+    """A flow that tells an error by its status, as the real one does."""
+
+    async def handle(incoming):
+        try:
+            return await read(incoming)
+        except ProxyError as error:
+            return Whole(error.status, [], error.message.encode())
+
+    return handle
 
 
 @pytest.mark.parametrize("rest", UNREADABLE)
@@ -51,3 +65,34 @@ async def test_a_failure_while_a_reply_is_written_is_logged_in_full(serve, talk,
     base, _ = await serve(bad_header)
     await talk(base, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert "a header value with a line break: X-Bad" in caplog.text
+
+
+async def test_a_broken_body_is_told_to_whoever_reads_it_even_if_nobody_did_yet(serve):
+    read = asyncio.Event()
+
+    async def later(incoming):
+        await read.wait()
+        return Whole(200, [], await incoming.read(1000))
+
+    base, flow = await serve(reading(later))
+    host, _, port = base.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+    while not flow.incoming:  # noqa: ASYNC110 - the flow sets no event
+        await asyncio.sleep(0.01)
+    writer.write(b"no chunk\r\n")
+    await asyncio.sleep(0.05)
+    read.set()
+    told = await asyncio.wait_for(reader.read(), 30)
+    writer.close()
+    assert told.startswith(b"HTTP/1.1 400 ")
+    assert told.count(b"HTTP/1.1") == 1
+
+
+async def test_a_request_sent_ahead_is_answered_after_the_one_before_it(serve, talk):
+    base, flow = await serve(answer)
+    one = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+    last = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    told = await talk(base, one + one + last)
+    assert told.count(b"HTTP/1.1 200") == 3
+    assert len(flow.incoming) == 3

@@ -27,7 +27,7 @@ class Flow:
 
 
 def plane(answer=ok):
-    return DataPlane(Flow(answer), lambda: (True, {}), now=lambda: 1_700_000_000.0)
+    return DataPlane(Flow(answer), lambda: (True, {}), now=lambda: 1_700_000_000.0, body_s=30.0)
 
 
 async def test_port_zero_takes_a_free_one_and_tells_it(session):
@@ -57,7 +57,7 @@ async def test_an_address_that_is_taken_is_an_error_that_says_so(which):
         second = (
             data_listener(plane(), taken, drain_s=0.1) if which == "data" else admin_listener(web.Application(), taken)
         )
-        with pytest.raises(ConfigError, match=f"cannot listen on {taken}.*choose another"):
+        with pytest.raises(ConfigError, match=rf"^cannot listen on {taken}: Address already in use; choose another"):
             async with second:
                 pass
 

@@ -26,7 +26,7 @@ entries = st.builds(
     prompt=texts,
     answer=st.binary(max_size=3000),
     usage=st.builds(Usage, counts, counts, counts, counts, estimated=st.booleans()),
-    cost_usd=st.floats(0, 1e6),
+    cost_usd=st.none() | st.floats(0, 1e6),
     latency_ms=moments,
     created_at=moments,
     expires_at=moments,

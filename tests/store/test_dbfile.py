@@ -29,6 +29,16 @@ def remembered(path):
     return [value for (value,) in rows]
 
 
+def overwrite(path, table):
+    """Damage the page at which a table begins. The schema, which is read at every start, stays whole."""
+    connection = sqlite3.connect(path)
+    (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+    connection.close()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xa5" * 4096)
+
+
 def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -87,8 +97,7 @@ def test_a_large_file_is_checked_only_when_it_is_suspect(tmp_path, monkeypatch):
     monkeypatch.setattr(dbfile, "_CHECKED_UP_TO_BYTES", 0)
     path = tmp_path / "cache.db"
     remember(path, "first")
-    text = path.read_bytes()
-    path.write_bytes(text[:8192] + b"\xa5" * (len(text) - 8192))
+    overwrite(path, "meta")
     opened(path).close()
     assert not list(tmp_path.glob("*.corrupt-*"))
     dbfile.suspect(path)

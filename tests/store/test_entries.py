@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cacheproxy.model import Entry, Usage
-from cacheproxy.store import entries, schema
+from cacheproxy.store import entries, schema, vectors
 from cacheproxy.store.entries import StoreLimits, Totals
+from cacheproxy.store.vectors import Placed
 
 BASE = Entry(
     id="",
@@ -74,7 +75,7 @@ def test_whatever_happens_totals_log_and_report_agree_with_the_table(events):
 
 def test_what_hangs_on_an_entry_goes_with_it(connection):
     insert(connection, "a")
-    entries.set_vectors(connection, {"a": b"\x00\x3c", "gone": b"\x00\x3c"}, writer="me")
+    vectors.place(connection, [Placed("a", b"\x00\x3c", "a"), Placed("gone", b"\x00\x3c", "a")], writer="me")
     assert [rows_of(connection, table) for table in ("payloads", "vectors", "tags")] == [1, 1, 1]
     entries.delete(connection, entries.EVERYTHING, writer="me")
     assert [rows_of(connection, table) for table in ("payloads", "vectors", "tags", "entries")] == [0, 0, 0, 0]

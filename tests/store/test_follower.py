@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from cacheproxy.model import Entry, Usage
-from cacheproxy.store import codec, entries, follower, schema
+from cacheproxy.store import codec, entries, follower, schema, vectors
 from cacheproxy.store.entries import Condition
 from cacheproxy.store.follower import Follower, trim_log
+from cacheproxy.store.vectors import Placed
 
 
 class Process:
@@ -20,7 +21,7 @@ class Process:
         schema.prepare(self.connection)
         self.follower = Follower(self.connection, writer=name)
 
-    def put(self, name, vector=None):
+    def put(self, name, vector=None, root=None):
         entry = Entry(
             id=f"id-{name}",
             key=name.encode(),
@@ -42,7 +43,7 @@ class Process:
         came, gone = entries.insert(self.connection, [entry], samples=1, used_at=0.0, writer=writer)
         if vector is not None:
             encoded = codec.encode_vector(np.array(vector, np.float32))
-            entries.set_vectors(self.connection, {entry.id: encoded}, writer=writer)
+            vectors.place(self.connection, [Placed(entry.id, encoded, root or entry.id)], writer=writer)
         self.follower.committed(came, gone)
 
     def remove(self, name):
@@ -97,6 +98,29 @@ def test_a_vector_that_comes_after_its_entry_is_told_then(processes):
     assert b"a" in here.follower.directory
     there.put("a", (1, 0))
     assert here.changes() == [("id-a", True)]
+
+
+def test_a_vector_is_told_with_its_root(processes):
+    here, there = processes
+    there.put("a", (1, 0))
+    there.put("b", (1, 0), root="id-a")
+    told = here.follower.changes(here.connection, dimension=2)
+    assert {change.entry_id: change.row.root for change in told} == {"id-a": "id-a", "id-b": "id-a"}
+
+
+def test_a_root_without_a_vector_is_not_told(processes):
+    here, there = processes
+    there.put("b")
+    vectors.keep_roots(there.connection, {"id-b": "id-a"})
+    assert here.changes() == []
+
+
+def test_a_follower_left_behind_is_told_roots_too(processes):
+    here, there = processes
+    there.put("b", (1, 0), root="id-a")
+    trim_log(there.connection, keep=0)
+    (change,) = here.follower.changes(here.connection, dimension=2)
+    assert change.row.root == "id-a"
 
 
 @pytest.mark.parametrize("dimension", [3, None])

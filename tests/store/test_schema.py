@@ -63,3 +63,15 @@ def test_a_file_of_an_earlier_schema_is_migrated_and_keeps_its_rows(connection, 
     assert pragma(connection, "user_version") == len(schema.MIGRATIONS)
     assert connection.execute("SELECT value FROM meta").fetchall() == [("yes",)]
     assert connection.execute("SELECT count(*) FROM more").fetchone() == (0,)
+
+
+def test_vectors_and_sums_of_the_schema_before_verdicts_are_kept(connection, monkeypatch):
+    monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:2])
+    schema.prepare(connection)
+    connection.execute("INSERT INTO vectors VALUES (7, x'00')")
+    columns = [name for _, name, *_ in connection.execute("PRAGMA table_info (ledger)")]
+    connection.execute(f"INSERT INTO ledger VALUES ({', '.join('1' * len(columns))})")
+    monkeypatch.undo()
+    schema.prepare(connection)
+    assert connection.execute("SELECT number, vector, root FROM vectors").fetchall() == [(7, b"\0", None)]
+    assert connection.execute("SELECT requests, audit_usd, judge_usd FROM ledger").fetchall() == [(1, 0, 0)]

@@ -2,24 +2,22 @@
 
 import asyncio
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 import tracemalloc
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.sqlite_entries import EMBEDDING, NOW, make_entry
 
 from cacheproxy.errors import ConfigError, PortUnavailable
-from cacheproxy.model import Entry, Selection, Usage
-from cacheproxy.store import codec, entries
-from cacheproxy.store.sqlite import EmbeddingName, StoreLimits, open_sqlite
+from cacheproxy.model import Selection
+from cacheproxy.store import codec, entries, vectors
+from cacheproxy.store.sqlite import StoreLimits, open_sqlite
+from cacheproxy.store.vectors import Placed
 
-NOW = 1_800_000_000.0
-EMBEDDING = EmbeddingName("test-model", 4)
 AXIS = np.array([1, 0, 0, 0], np.float32)
 
 
@@ -34,38 +32,13 @@ async def store(path):
         yield store
 
 
-def make_entry(name, **changes):
-    entry = Entry(
-        id=f"id-{name}",
-        key=f"key {name}".encode(),
-        scope=b"scope",
-        tenant="tenant",
-        dialect="openai-chat",
-        upstream="openai",
-        model="m",
-        prompt="Hello?",
-        answer=b'{"answer": 42}',
-        usage=Usage(1, 2),
-        cost_usd=0.25,
-        latency_ms=800.0,
-        created_at=NOW,
-        expires_at=NOW + 3600,
-        semantic=True,
-    )
-    return replace(entry, **changes)
-
-
-def alter(store, sql, *values):
-    return store.database.write(lambda rows: rows.execute(sql, values).rowcount, doing="alter a row")
-
-
 # --- restarts and crashes
 
 
 async def test_everything_is_there_after_a_restart(path):
     async with open_sqlite(path, clock=lambda: NOW, embedding=EMBEDDING) as store:
         await store.put(make_entry("a"))
-        await store.set_vector("id-a", np.array([1, 0, 0, 0], np.float32))
+        await store.set_vector("id-a", np.array([1, 0, 0, 0], np.float32), "id-a")
         await store.prove("credential", NOW)
     async with open_sqlite(path, clock=lambda: NOW, embedding=EMBEDDING) as store:
         assert list(await store.find(b"key a")) == [make_entry("a")]
@@ -126,101 +99,6 @@ async def test_every_acknowledged_entry_survives_a_kill(path):
         await store.put(make_entry("after"))
 
 
-# --- damage
-
-
-@pytest.mark.parametrize(
-    "read",
-    [
-        pytest.param(lambda store: store.find(b"key a"), id="found"),
-        pytest.param(lambda store: store.load(["id-a"]), id="loaded"),
-        pytest.param(lambda store: store.browse(Selection(), limit=5), id="listed"),
-    ],
-)
-async def test_a_corrupt_row_is_deleted_counted_and_logged(store, caplog, read):
-    await store.put(make_entry("a"))
-    await alter(store, "UPDATE payloads SET payload = substr(payload, 1, 50)")
-    assert list(await read(store)) == []
-    assert store.corrupt_rows == 1
-    assert "id-a" in caplog.text
-    assert await store.count() == 0
-    assert list(await store.find(b"key a")) == []
-    await store.put(make_entry("a"))
-    assert list(await store.find(b"key a")) == [make_entry("a")]
-
-
-async def test_a_row_that_holds_another_entry_is_corrupt(store):
-    await store.put(make_entry("a"))
-    await alter(store, "UPDATE payloads SET payload = ?", codec.encode(make_entry("b")))
-    assert list(await store.find(b"key a")) == []
-    assert await store.count() == 0
-
-
-async def test_a_corrupt_row_does_not_shorten_a_page(store):
-    for name in "abc":
-        await store.put(make_entry(name))
-    await alter(store, "UPDATE payloads SET payload = x'00' WHERE number = 2")
-    listed = await store.browse(Selection(), limit=2)
-    assert [entry.id for entry in listed] == ["id-a", "id-c"]
-
-
-async def test_an_entry_of_a_later_release_is_skipped_and_left_alone(store):
-    await store.put(make_entry("a"))
-    newer = b"\xff" + codec.encode(make_entry("a"))[1:]
-    await alter(store, "UPDATE payloads SET payload = ?", newer)
-    assert list(await store.find(b"key a")) == []
-    assert store.corrupt_rows == 0
-    assert await store.count() == 1
-
-
-async def test_a_corrupt_file_gives_way_to_an_empty_store(path, caplog):
-    async with open_sqlite(path, clock=lambda: NOW) as store:
-        await store.put(make_entry("a"))
-    path.write_bytes(b"\x00garbage" * 1000)
-    async with open_sqlite(path, clock=lambda: NOW) as store:
-        assert await store.count() == 0
-        await store.put(make_entry("a"))
-    assert path.with_name(f"cache.db.corrupt-{int(NOW)}").exists()
-    assert "damaged" in caplog.text
-
-
-async def test_a_schema_of_a_later_release_is_refused(path):
-    async with open_sqlite(path, clock=lambda: NOW):
-        pass
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    with pytest.raises(ConfigError, match="upgrade"):
-        async with open_sqlite(path, clock=lambda: NOW):
-            pass
-
-
-# --- full and read-only
-
-
-@pytest.mark.parametrize("pragma", ["max_page_count = 1", "query_only = ON"], ids=["full", "read-only"])
-async def test_a_store_that_cannot_write_refuses_puts_and_still_finds(store, pragma):
-    await store.put(make_entry("a"))
-    await store.database.follow(lambda rows: rows.execute(f"PRAGMA {pragma}").fetchall(), doing="stop writing")
-    refused = await asyncio.gather(
-        *(store.put(make_entry(name, answer=np.random.default_rng(0).bytes(100_000))) for name in "bcd"),
-        return_exceptions=True,
-    )
-    assert [type(error) for error in refused] == [PortUnavailable] * 3
-    assert list(await store.find(b"key a")) == [make_entry("a")]
-    assert list(await store.find(b"key b")) == []
-    assert await store.count() == 1
-    assert list(await store.changes()) == []
-
-
-async def test_a_corrupt_row_in_a_read_only_store_is_still_absent(store):
-    await store.put(make_entry("a"))
-    await alter(store, "UPDATE payloads SET payload = x'00'")
-    await store.database.follow(lambda rows: rows.execute("PRAGMA query_only = ON").fetchall(), doing="stop writing")
-    assert list(await store.find(b"key a")) == []
-    assert store.corrupt_rows == 1
-
-
 # --- speed and memory, without clocks
 
 
@@ -275,7 +153,8 @@ async def test_vectors_come_in_blocks(path):
         for number in range(count):
             entry = make_entry(f"{number:05}")
             entries.insert(rows, [entry], samples=1, used_at=NOW, writer="filler")
-            entries.set_vectors(rows, {entry.id: codec.encode_vector(np.ones(4, np.float32))}, writer="filler")
+            encoded = codec.encode_vector(np.ones(4, np.float32))
+            vectors.place(rows, [Placed(entry.id, encoded, entry.id)], writer="filler")
 
     async with open_sqlite(path, clock=lambda: NOW, embedding=EMBEDDING) as store:
         await store.database.write(fill, doing="fill the store")
@@ -336,8 +215,8 @@ async def test_a_hundred_entries_take_hardly_more_statements_than_one(store):
     alone = await statements_of(store, store.put(make_entry("alone")))
     many = await statements_of(store, *(store.put(make_entry(str(number))) for number in range(100)))
     assert len(many) == len(alone) < 10
-    one = await statements_of(store, store.set_vector("id-0", np.ones(4, np.float32)))
-    every = (store.set_vector(f"id-{number}", np.ones(4, np.float32)) for number in range(100))
+    one = await statements_of(store, store.set_vector("id-0", np.ones(4, np.float32), "id-0"))
+    every = (store.set_vector(f"id-{number}", np.ones(4, np.float32), f"id-{number}") for number in range(100))
     assert len(await statements_of(store, *every)) == len(one) < 7
     assert [len(block) async for block in store.vectors()] == [100]
 
@@ -378,7 +257,8 @@ async def test_more_at_once_than_the_store_may_hold_leaves_the_newest(path):
 
 
 async def test_a_vector_asked_for_right_behind_its_entry_is_kept(store):
-    asked = (step for name in "abc" for step in (store.put(make_entry(name)), store.set_vector(f"id-{name}", AXIS)))
+    entries = [make_entry(name) for name in "abc"]
+    asked = (step for new in entries for step in (store.put(new), store.set_vector(new.id, AXIS, new.id)))
     assert await at_once(store, *asked) == [None] * 6
     assert [len(block) async for block in store.vectors()] == [3]
 
@@ -403,11 +283,11 @@ async def test_a_sweep_trims_the_log_and_forgets_old_credentials(path):
 
 async def test_vectors_can_be_dropped_for_another_model(store, path):
     await store.put(make_entry("a"))
-    await store.set_vector("id-a", np.array([1, 0, 0, 0], np.float32))
+    await store.set_vector("id-a", np.array([1, 0, 0, 0], np.float32), "id-a")
     await store.drop_vectors()
     assert [block async for block in store.vectors()] == []
     await store.claim_embedding("other-model", 8)
-    await store.set_vector("id-a", np.ones(8, np.float32))
+    await store.set_vector("id-a", np.ones(8, np.float32), "id-a")
     assert [row.vector.shape async for block in store.vectors() for row in block] == [(8,)]
     with pytest.raises(ConfigError, match=r"holds embeddings of other-model \(8\)"):
         await store.claim_embedding("test-model", 4)

@@ -1,0 +1,267 @@
+"""The flow put together, over any adapters: which part gets which others, and the operator's rules.
+
+``wiring.py`` opens the adapters and closes them again; what is here has no I/O of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from cacheproxy import derive
+from cacheproxy.flow.asked import Reader
+from cacheproxy.flow.audit import Auditor
+from cacheproxy.flow.churn import ScopeChurn
+from cacheproxy.flow.coalesce import Flights
+from cacheproxy.flow.credentials import Proofs
+from cacheproxy.flow.embeddings import CachedEmbeddings
+from cacheproxy.flow.exact import Exact
+from cacheproxy.flow.explain import Explanations
+from cacheproxy.flow.feedback import Feedback, FeedbackDoor, Withdrawn
+from cacheproxy.flow.forward import Forwarder
+from cacheproxy.flow.l1 import L1
+from cacheproxy.flow.learn import KeepRules, Learner
+from cacheproxy.flow.local import LocalFirst
+from cacheproxy.flow.passthrough import PassThrough
+from cacheproxy.flow.pools import Pools
+from cacheproxy.flow.prompts import Prompts
+from cacheproxy.flow.proxy import Proxy
+from cacheproxy.flow.recall import Recall
+from cacheproxy.flow.render import RenderRules
+from cacheproxy.flow.shelter import Shelter
+from cacheproxy.flow.told import Teller
+from cacheproxy.flow.upkeep import HitCounts, Upkeep
+from cacheproxy.model import Selection
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Sequence
+
+    from cacheproxy.core.likelihood import Likelihood
+    from cacheproxy.flow.routing import Routes
+    from cacheproxy.flow.spending import Spending
+    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Prices, Store, Upstream, VectorIndex
+    from cacheproxy.server.metrics import Metrics
+    from cacheproxy.settings import Settings
+    from cacheproxy.tasks import TaskSet
+
+WRITE_DEADLINE_S: Final = 10.0
+"""For what happens off the request's path: storing, counting, sweeping."""
+JUDGE_DEADLINE_S: Final = 60.0
+"""A judge that asks a model has its own, shorter one for each call."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Time and chance. ``now`` tells the time, ``clock`` measures it; both in seconds."""
+
+    now: Callable[[], float]
+    clock: Callable[[], float]
+    dice: random.Random
+
+    def token(self) -> str:
+        """Unused letters and digits."""
+        return f"{self.dice.getrandbits(96):024x}"
+
+    def new_id(self, now: float) -> str:
+        """Later ones sort behind earlier ones."""
+        return f"{int(now * 1000):011x}{self.dice.getrandbits(48):012x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What is put together, as far as others need to reach it."""
+
+    proxy: Proxy
+    upkeep: Upkeep
+    pools: Pools
+    withdrawn: Withdrawn
+    explanations: Explanations
+    feedback: Feedback
+    shelters: Sequence[Shelter]
+
+
+def assemble(
+    settings: Settings,
+    *,
+    store: Store,
+    ledger: Ledger,
+    labels: Labels,
+    index: VectorIndex,
+    embedder: Embedder | None,
+    judge: Judge,
+    prices: Prices,
+    spending: Spending,
+    upstream: Upstream,
+    local: Upstream,
+    metrics: Metrics,
+    tasks: TaskSet,
+    routes: Routes,
+    prior: Likelihood | None,
+    secret: bytes,
+    world: World,
+) -> Flow:
+    """The flow, over any adapters."""
+    cache, deadlines, now, clock = settings.cache, settings.deadlines, world.now, world.clock
+    store_s, embedder_s = deadlines.store_ms / 1000, deadlines.embedder_ms / 1000
+
+    def shelter(port: str, deadline_s: float) -> Shelter:
+        return Shelter(port, deadline_s=deadline_s, clock=clock, watch=metrics)
+
+    reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
+    searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
+    judging = shelter("judge", JUDGE_DEADLINE_S)
+    rules = derive.rules(settings, secret=secret)
+    policy = derive.policy(settings, prior=prior)
+    render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
+    hits = HitCounts()
+    teller = Teller([ledger, metrics, hits, spending], price_version=prices.version, now=now, clock=clock)
+    l1, churn, withdrawn, explanations = L1(cache.l1_bytes), ScopeChurn(), Withdrawn(), Explanations()
+    prompts = Prompts(store=store, loading=reads, l1=l1)
+    pools = Pools(
+        labels=labels,
+        writes=writes,
+        policy=policy,
+        budget=settings.max_wrong_per_hit,
+        budgets=derive.budgets(settings),
+        prior=prior,
+        rate=settings.audit_rate,
+        tasks=tasks,
+        now=now,
+    )
+    feedback = Feedback(
+        store=store,
+        l1=l1,
+        labels=labels,
+        reads=reads,
+        writes=writes,
+        withdrawn=withdrawn,
+        explanations=explanations,
+        now=now,
+    )
+    proofs = Proofs(store=store, reads=reads, writes=writes, tasks=tasks, life_s=cache.credential_proof_s, now=now)
+    exact = Exact(
+        store=store,
+        reads=reads,
+        l1=l1,
+        samples=cache.samples,
+        withdrawn=withdrawn,
+        now=now,
+        draw=world.dice.random,
+    )
+    recall = Recall(
+        embedder=embedder,
+        index=index,
+        store=store,
+        l1=l1,
+        prompts=prompts,
+        policy=policy,
+        pools=pools,
+        withdrawn=withdrawn,
+        embedding=embedding,
+        searching=searching,
+        loading=reads,
+        now=now,
+        draw=world.dice.random,
+    )
+    auditor = Auditor(
+        judge=judge,
+        pools=pools,
+        policy=policy,
+        index=index,
+        store=store,
+        l1=l1,
+        loading=reads,
+        judging=judging,
+        teller=teller,
+        aliases=settings.decision.aliases,
+        now=now,
+    )
+    learner = Learner(
+        store=store,
+        writes=writes,
+        l1=l1,
+        recall=recall,
+        auditor=auditor,
+        prices=prices,
+        rules=KeepRules(cache.max_answer_bytes, cache.samples),
+        tasks=tasks,
+        now=now,
+        new_id=world.new_id,
+    )
+    upkeep = Upkeep(
+        store=store,
+        index=index,
+        l1=l1,
+        prompts=prompts,
+        ledger=ledger,
+        pools=pools,
+        hits=hits,
+        shelter=writes,
+        written=learner.written,
+        now=now,
+    )
+    flights = Flights(
+        tasks,
+        abandon_s=deadlines.abandon_s,
+        finish_abandoned=settings.finish_abandoned,
+        limit_bytes=cache.max_answer_bytes,
+    )
+    local_rules = derive.local_rules(settings)
+    forwarder = Forwarder(
+        upstream=upstream,
+        proofs=proofs,
+        clock=clock,
+        limit_bytes=cache.max_answer_bytes,
+        local=LocalFirst(local_rules, upstream=local, proofs=proofs, clock=clock) if local_rules else None,
+    )
+    embeddings = CachedEmbeddings(
+        exact=exact,
+        flights=flights,
+        forwarder=forwarder,
+        learner=learner,
+        proofs=proofs,
+        teller=teller,
+        keys=rules.keys,
+        render_rules=render_rules,
+        now=now,
+        token=world.token,
+    )
+    passthrough = PassThrough(
+        upstream=upstream,
+        proofs=proofs,
+        secret=rules.keys.secret,
+        evict=lambda tag: upkeep.evict(Selection(tag=tag)),
+    )
+    proxy = Proxy(
+        routes=routes,
+        reader=Reader(rules),
+        render_rules=render_rules,
+        exact=exact,
+        recall=recall,
+        embeddings=embeddings,
+        flights=flights,
+        forwarder=forwarder,
+        learner=learner,
+        passthrough=passthrough,
+        proofs=proofs,
+        teller=teller,
+        churn=churn,
+        explanations=explanations,
+        feedback=FeedbackDoor(feedback, rules),
+        tasks=tasks,
+        now=now,
+        clock=clock,
+        token=world.token,
+    )
+    shelters = (reads, writes, searching, embedding, judging)
+    metrics.watch_entries(lambda: upkeep.entries)
+    metrics.watch_churn(lambda: churn.share)
+    metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})
+    metrics.watch_pools(lambda: list(pools) if policy.keeps_budgets else ())
+    return Flow(proxy, upkeep, pools, withdrawn, explanations, feedback, shelters)
+
+
+def _state_of(shelter: Shelter) -> float:
+    return float(shelter.state)

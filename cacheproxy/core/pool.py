@@ -1,0 +1,319 @@
+"""A pool: the verdicts that a promise rests on, the rule that they lead to, and the watch over it.
+
+A pool gathers scopes that share a promise, since one scope alone seldom has verdicts enough; what is promised holds for
+the pool. Verdicts come in as ``Label``s with the features as they were *before* the verdict. ``refit`` turns them into
+a ``Rule``. Pure: it may run in a thread, and the same labels give the same rule.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections import Counter, deque
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from cacheproxy.core import certificate
+from cacheproxy.core.features import NO_RECORD, Features, Record, matrix
+from cacheproxy.core.likelihood import Likelihood, bent, fit
+from cacheproxy.core.monitor import Monitor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float64]
+
+LABELS_KEPT: Final = 4_000
+"""Older ones have aged out."""
+LABELS_LIVE_S: Final = 14 * 86_400.0
+"""So have those that are older than this when the newest label comes."""
+LABELS_PER_ROOT: Final = 40
+"""Errors cluster by answer: no answer speaks louder than this."""
+PROOFS_PER_ROOT: Final = 10
+"""... and of one answer only so many enter a proof, which takes labels to be independent. If an answer's verdicts were
+always all alike, a rule just at the budget would be certified in a fifth of the cases in place of a twentieth."""
+OBSERVED_PER_ROOT: Final = 256
+"""Observations that vCache keeps of one answer: the first ones."""
+ROOTS_KEPT: Final = 10_000
+"""Answers with a record: past so many, those go that were judged longest ago."""
+FAIR_SHARES: Final = 4
+"""So many times its fair share of the labels one caller may have: nobody teaches the cache alone."""
+TRAFFIC_KEPT: Final = 2_000
+"""Recent candidates that an error is estimated over."""
+FIRST_FIT: Final = 100
+"""Labels that lead to the first rule."""
+FIT_GROWTH: Final = 1.3
+"""A rule is made anew when the labels have grown by this, and at the latest when the labels that made it aged out."""
+BUDGETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)
+"""The budgets that a rule knows thresholds for, beside the operator's own."""
+GREY: Final = 1.0
+"""Log odds on either side of a threshold within which a decision is close."""
+DRIFT_WINDOW: Final = 200
+"""The latest requests, whose close decisions are counted ..."""
+DRIFT_DEVIATIONS: Final = 3.0
+"""... and are too many when they are so many standard deviations over what was expected."""
+HOPELESS: Final = 2_000
+"""With so many labels and still no score at which the budget is kept, the bootstrap rule ends: it may break it too."""
+_FOLDS: Final = 5
+_NEVER: Final = math.inf
+
+
+class Source(StrEnum):
+    """How a label came about."""
+
+    MISS = "miss"
+    """The upstream was asked anyway, so only the judgement cost something."""
+    AUDIT = "audit"
+    """A hit, asked again by a coin that was thrown before deciding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A verdict on one candidate."""
+
+    at: float
+    root: str
+    features: Features
+    right: bool
+    source: Source
+    inclusion: float = 1.0
+    """The chance with which this label was asked for: 1 on misses, the audit rate on hits."""
+    principal: str = ""
+    """Who asked: a keyed hash. No caller's labels make up more than a share of a fit."""
+
+
+class Stage(StrEnum):
+    """How much a rule promises."""
+
+    BOOTSTRAP = "uncertified"
+    """Too few labels: a high similarity, every guard, and the prior."""
+    ESTIMATED = "estimated"
+    """Labels say that the budget is kept, and do not prove it yet."""
+    CERTIFIED = "certified"
+    """Everything that is served is covered by the certificate."""
+    SHADOW = "shadow"
+    """The promise was broken, or may have been: nothing similar is served until labels say otherwise."""
+
+
+class Threshold(NamedTuple):
+    """Scores (log odds) from which answers are served under one budget; infinite where none are."""
+
+    estimated: float = _NEVER
+    certified: float = _NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What serves, until the next fit."""
+
+    model: Likelihood
+    thresholds: Mapping[float, Threshold] = field(default_factory=dict)
+    """By budget, at least the operator's."""
+    labels: int = 0
+    """How many there had been when it was made."""
+    grey: float = 0.0
+    """The share of requests near the operator's threshold at that time."""
+
+    def threshold(self, budget: float) -> Threshold:
+        """For the largest known budget that is no larger than the one asked for."""
+        known = [own for own in self.thresholds if own <= budget * (1 + 1e-9)]
+        return self.thresholds[max(known)] if known else Threshold()
+
+    def hopeless(self, budget: float) -> bool:
+        """Whether many labels have shown no score at which the budget is kept."""
+        return self.labels >= HOPELESS and min(self.threshold(budget)) == _NEVER
+
+    def stage(self, budget: float) -> Stage:
+        """What may be said of what it serves."""
+        threshold = self.threshold(budget)
+        if not self.thresholds or threshold.estimated == threshold.certified == _NEVER:
+            return Stage.BOOTSTRAP
+        return Stage.CERTIFIED if threshold.certified <= threshold.estimated else Stage.ESTIMATED
+
+
+def refit(
+    labels: Sequence[Label],
+    traffic: Sequence[Features],
+    *,
+    prior: Likelihood | None,
+    budget: float,
+    total: int,
+) -> Rule:
+    """A new rule from labels (oldest first) and the candidates of recent requests, labelled or not.
+
+    ``total`` counts all labels that ever came. Scores for thresholds come from models that did not see their label's
+    answer: five folds by root. ``budget`` is the operator's; the rule knows stricter and looser ones too.
+    """
+    kept = capped(labels)
+    counts = np.array([1 / label.inclusion for label in kept])
+    few = _few_of_each(kept)
+    # Threads gain nothing on tables this small, and wait for each other where cores are busy: 20 times as long.
+    with threadpool_limits(1, "blas"):
+        rows, right, scores = cross_scored(kept, prior)
+        model = fit(rows, right, prior=prior)
+    recent = model.logits(matrix(traffic))
+    alpha = certificate.alpha_at(certificate.look_at(total))
+    thresholds = {}
+    looser = Threshold(-_NEVER, -_NEVER)
+    for each in sorted({*BUDGETS, budget}, reverse=True):
+        estimated = certificate.estimated(scores, right, recent, budget=each * certificate.LAG, counts=counts)
+        certified = certificate.certified(scores[few], right[few], budget=each, alpha=alpha, counts=counts[few])
+        # A scan ends at its first failure, so a stricter budget may begin past where a looser one failed. It never
+        # serves more.
+        looser = thresholds[each] = Threshold(
+            max(looser.estimated, _NEVER if estimated is None else estimated),
+            max(looser.certified, _NEVER if certified is None else certified),
+        )
+    rule = Rule(model, thresholds, total)
+    return replace(rule, grey=grey_share(recent, rule.threshold(budget)))
+
+
+def _few_of_each(labels: Sequence[Label]) -> NDArray[np.bool_]:
+    """The newest few labels of each answer, which a proof may rest on."""
+    of_root: Counter[str] = Counter()
+    chosen = np.zeros(len(labels), np.bool_)
+    for place in range(len(labels) - 1, -1, -1):
+        of_root[labels[place].root] += 1
+        chosen[place] = of_root[labels[place].root] <= PROOFS_PER_ROOT
+    return chosen
+
+
+def grey_share(scores: Matrix, threshold: Threshold) -> float:
+    """The share of scores within GREY of a threshold: where decisions are close."""
+    near = np.abs(scores - min(threshold)) < GREY
+    return float(near.mean()) if len(near) else 0.0
+
+
+def cross_scored(labels: Sequence[Label], prior: Likelihood | None) -> tuple[Matrix, Matrix, Matrix]:
+    """The labels' bent features, whether they are right, and the log odds by a model that did not see their answer."""
+    rows = bent(matrix([label.features for label in labels]))
+    right = np.array([label.right for label in labels], dtype=np.float64)
+    folds = np.array([zlib.crc32(label.root.encode()) % _FOLDS for label in labels])
+    scores = np.zeros(len(labels))
+    for fold in range(_FOLDS):
+        others = folds != fold
+        if not others.all():
+            scores[~others] = rows[~others] @ fit(rows[others], right[others], prior=prior).weights
+    return rows, right, scores
+
+
+def capped(labels: Sequence[Label]) -> list[Label]:
+    """The newest labels: at most so many of one answer, and of one caller four times a fair share."""
+    newest = [label for label in labels[-LABELS_KEPT:] if label.at > labels[-1].at - LABELS_LIVE_S]
+    principals = {label.principal for label in newest}
+    fair = max(FIRST_FIT, FAIR_SHARES * len(newest) // (len(principals) or 1))
+    of_root: Counter[str] = Counter()
+    of_principal: Counter[str] = Counter()
+    kept: list[Label] = []
+    for label in reversed(newest):
+        # What one cap leaves out must not use up the other, or a caller could crowd others' labels of an answer out.
+        if of_root[label.root] < LABELS_PER_ROOT and of_principal[label.principal] < fair:
+            of_root[label.root] += 1
+            of_principal[label.principal] += 1
+            kept.append(label)
+    return kept[::-1]
+
+
+class Pool:
+    """What one pool knows, in memory. No I/O: whoever owns it persists the labels and adds them again at the start."""
+
+    def __init__(self, *, budget: float, prior: Likelihood | None) -> None:
+        self.budget = budget
+        self.prior = prior
+        self.labels: deque[Label] = deque(maxlen=LABELS_KEPT)
+        self.traffic: deque[Features] = deque(maxlen=TRAFFIC_KEPT)
+        self.records: dict[str, Record] = {}
+        self.observed: dict[str, list[tuple[float, bool]]] = {}
+        self.rule: Rule | None = None
+        self.monitor = Monitor()
+        self.tripped = False
+        self.total = 0
+        """Labels since the pool began, or since it was tripped."""
+        self.hits = 0
+        """Semantic hits, likewise."""
+
+    def saw(self, features: Features) -> None:
+        """A request had this candidate, whatever came of it."""
+        self.traffic.append(features)
+
+    def add(self, label: Label) -> None:
+        """A verdict came. An audit of a hit moves the monitor too; a broken promise puts the pool into shadow."""
+        self.labels.append(label)
+        self.total += 1
+        self.judged(label.root, right=label.right, similarity=label.features.similarity)
+        if label.source is Source.AUDIT:
+            self.monitor = self.monitor.audited(right=label.right, budget=self.budget)
+            if self.monitor.alarmed:
+                self.trip()
+
+    def judged(self, root: str, *, right: bool, similarity: float) -> None:
+        """A verdict on an answer, for its record only."""
+        record = self.records.pop(root, NO_RECORD)
+        self.records[root] = Record(record.right + right, record.wrong + (not right))
+        observed = self.observed.setdefault(root, [])
+        if len(observed) < OBSERVED_PER_ROOT:
+            observed.append((similarity, right))
+        if len(self.records) > ROOTS_KEPT:
+            oldest = next(iter(self.records))
+            del self.records[oldest], self.observed[oldest]
+
+    def trip(self) -> None:
+        """Serve nothing similar until new verdicts, and they alone, lead to a rule."""
+        self.tripped = True
+        self.rule = None
+        self.labels.clear()
+        self.records.clear()
+        self.observed.clear()
+        self.total = 0
+        self.hits = 0
+        self.monitor = self.monitor.restarted()
+
+    @property
+    def stage(self) -> Stage:
+        """What may be said of its hits under the operator's budget."""
+        if self.tripped:
+            return Stage.SHADOW
+        return Stage.BOOTSTRAP if self.rule is None else self.rule.stage(self.budget)
+
+    @property
+    def drifted(self) -> bool:
+        """Whether many more of the latest requests are close decisions than when the rule was made.
+
+        Then the questions have changed, and what was promised rested on others.
+        """
+        if self.rule is None or len(self.traffic) < DRIFT_WINDOW:
+            return False
+        latest = self.rule.model.logits(matrix(list(self.traffic)[-DRIFT_WINDOW:]))
+        expected = max(self.rule.grey, 1 / DRIFT_WINDOW)
+        deviation = math.sqrt(expected * (1 - expected) / DRIFT_WINDOW)
+        return grey_share(latest, self.rule.threshold(self.budget)) > expected + DRIFT_DEVIATIONS * deviation
+
+    @property
+    def due(self) -> bool:
+        """Whether there are labels enough for another fit."""
+        if self.rule is None:
+            return self.total >= FIRST_FIT
+        return self.total >= min(self.rule.labels * FIT_GROWTH, self.rule.labels + LABELS_KEPT)
+
+    def fit(self) -> Rule:
+        """The rule that the labels lead to. To fit in a thread, copy labels and traffic and call ``refit``."""
+        labels, traffic = list(self.labels), list(self.traffic)
+        return refit(labels, traffic, prior=self.prior, budget=self.budget, total=self.total)
+
+    def adopt(self, rule: Rule) -> None:
+        """Serve by this rule from here on.
+
+        Shadow ends with the first rule that promises something. One that was fitted before a trip is ignored: it rests
+        on labels that the trip discarded.
+        """
+        if rule.labels > self.total:
+            return
+        self.rule = rule
+        if rule.stage(self.budget) is not Stage.BOOTSTRAP:
+            self.tripped = False

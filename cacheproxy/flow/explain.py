@@ -1,0 +1,150 @@
+"""Why a request hit or missed, for the latest requests: kept in memory, told by request id or by entry."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cacheproxy.core.guards import objections
+from cacheproxy.core.policy import Forward, Serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cacheproxy.core.features import Key
+    from cacheproxy.core.policy import Assessed, Decision
+    from cacheproxy.flow.asked import Asked
+    from cacheproxy.flow.recall import Finding, Recalled
+    from cacheproxy.jsontext import JsonObject
+
+KEPT: Final = 2_000
+LONGEST: Final = 4_000
+"""Characters of a prompt that are remembered."""
+
+
+@dataclass(slots=True)
+class Explanation:
+    """One request that the semantic layer decided on. Holds no answer and no vector: there are thousands of these."""
+
+    request_id: str
+    at: float
+    tenant: str
+    pool: str
+    key: bytes
+    scope: bytes
+    prompt: str
+    entry_id: str
+    """The entry that was served, or empty."""
+    decision: Decision
+    keys: Sequence[Key]
+    audited: bool
+    shadowed: bool
+    finding: Finding
+
+    def told(self) -> JsonObject:
+        """As JSON, for the admin API."""
+        decision = self.decision
+        told: JsonObject = {
+            "request_id": self.request_id,
+            "at": self.at,
+            "tenant": self.tenant,
+            "pool": self.pool,
+            "scope": self.scope.hex(),
+            "prompt": self.prompt,
+            "verdict": self.finding.verdict and self.finding.verdict.value,
+            "audited": self.audited,
+            "nearest": [
+                {
+                    "entry": key.entry_id,
+                    "root": key.root,
+                    "similarity": round(key.similarity, 4),
+                    "prompt": key.profile.text,
+                    "guards": [reason.value for reason in objections(self.prompt, key.profile.text)],
+                }
+                for key in self.keys
+            ],
+        }
+        match decision:
+            case Serve():
+                told |= {"outcome": "hit", "entry": self.entry_id, "stage": decision.stage}
+            case Forward():
+                told |= {"outcome": "miss", "reason": decision.reason.value, "shadowed": self.shadowed}
+        if decision.assessed is not None:
+            told["candidate"] = _candidate(decision.assessed)
+        return told
+
+
+class Explanations:
+    """The latest decisions, the oldest forgotten first."""
+
+    def __init__(self) -> None:
+        self._by_request: OrderedDict[str, Explanation] = OrderedDict()
+
+    def keep(self, request_id: str, at: float, asked: Asked, recalled: Recalled) -> Explanation:
+        """Remember a decision."""
+        explanation = Explanation(
+            request_id,
+            at,
+            asked.tenant,
+            asked.controls.namespace or "default",
+            asked.keys.key,
+            asked.keys.scope,
+            asked.prompt[:LONGEST],
+            recalled.entry.id if recalled.entry is not None else "",
+            recalled.decision,
+            recalled.keys,
+            recalled.audit is not None,
+            recalled.shadowed,
+            recalled.finding,
+        )
+        self._by_request[request_id] = explanation
+        if len(self._by_request) > KEPT:
+            self._by_request.popitem(last=False)
+        return explanation
+
+    def rename(self, explanation: Explanation, request_id: str) -> None:
+        """The caller knows the request by another id: the one that the upstream gave it."""
+        if self._by_request.pop(explanation.request_id, None) is not None:
+            explanation.request_id = request_id
+            self._by_request[request_id] = explanation
+
+    def request(self, request_id: str) -> Explanation | None:
+        """The decision on one request."""
+        return self._by_request.get(request_id)
+
+    def entry(self, entry_id: str) -> Sequence[Explanation]:
+        """Decisions that served an entry, or had it before them, the latest first."""
+        return [
+            explanation
+            for explanation in reversed(self._by_request.values())
+            if explanation.entry_id == entry_id or any(key.entry_id == entry_id for key in explanation.keys)
+        ]
+
+    def latest(self, limit: int) -> Sequence[Explanation]:
+        """The latest decisions, the newest first."""
+        return [explanation for explanation, _ in zip(reversed(self._by_request.values()), range(limit), strict=False)]
+
+    def pairs(self, entry_id: str, tenant: str | None) -> Iterator[tuple[bytes, str]]:
+        """Requests (by exact key) that similarity answered with an entry, and the group that it belonged to."""
+        for explanation in self._by_request.values():
+            decision = explanation.decision
+            if (
+                explanation.entry_id == entry_id
+                and isinstance(decision, Serve)
+                and (tenant is None or explanation.tenant == tenant)
+            ):
+                yield explanation.key, decision.key.root
+
+
+def _candidate(assessed: Assessed) -> JsonObject:
+    group = assessed.group
+    return {
+        "root": group.root,
+        "similarity": round(group.similarity, 4),
+        "p": round(assessed.chance, 6),
+        "logit": round(assessed.logit, 4),
+        "lambda": round(assessed.threshold, 4) if abs(assessed.threshold) < 1e9 else None,  # noqa: PLR2004 - infinite: none yet
+        "guard": group.objection.value if group.objection else None,
+        "features": {name: round(value, 4) for name, value in group.features._asdict().items()},
+    }

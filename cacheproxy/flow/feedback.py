@@ -1,0 +1,165 @@
+"""What people say of answers: a wrong one is withdrawn at once, and the pair that led to it never serves again."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from cacheproxy import jsontext
+from cacheproxy.core import scope
+from cacheproxy.errors import BadRequest, PortUnavailable, UnknownEntry
+from cacheproxy.flow.asked import tenant_of
+from cacheproxy.flow.messages import Whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cacheproxy.flow.asked import Rules
+    from cacheproxy.flow.explain import Explanations
+    from cacheproxy.flow.l1 import L1
+    from cacheproxy.flow.messages import Incoming
+    from cacheproxy.flow.shelter import Shelter
+    from cacheproxy.jsontext import JsonObject
+    from cacheproxy.model import Entry
+    from cacheproxy.ports import Labels, Store
+
+T = TypeVar("T")
+
+PATH: Final = "/cacheproxy/feedback"
+WRONG: Final = "wrong"
+RIGHT: Final = "right"
+_LONGEST_NOTE: Final = 1000
+_LARGEST: Final = 16 * 1024
+MARKS_KEPT: Final = 10_000
+"""Of each kind, as in the store: past so many the oldest go."""
+
+
+class Withdrawn:
+    """Entries that are suspended, and pairs of a request and an answer that are blocked. The latest ones."""
+
+    def __init__(self) -> None:
+        self._suspended: dict[str, None] = {}
+        self._blocked: dict[tuple[bytes, str], None] = {}
+
+    def holds(self, entry_id: str) -> bool:
+        """Whether an entry must not be served."""
+        return entry_id in self._suspended
+
+    def parts(self, key: bytes, root: str) -> bool:
+        """Whether the request with this exact key must not be answered with this group's answers."""
+        return (key, root) in self._blocked
+
+    def suspend(self, entry_id: str) -> None:
+        """Serve an entry no more."""
+        _mark(self._suspended, entry_id)
+
+    def lift(self, entry_id: str) -> None:
+        """Serve it again."""
+        self._suspended.pop(entry_id, None)
+
+    def block(self, key: bytes, root: str) -> None:
+        """Never answer this request from that group."""
+        _mark(self._blocked, (key, root))
+
+    async def load(self, labels: Labels) -> None:
+        """Take over what was said before this process started, or in another one."""
+        self._suspended = dict.fromkeys(await labels.suspended())
+        self._blocked = dict.fromkeys(await labels.blocked())
+
+
+def _mark(marks: dict[T, None], mark: T) -> None:
+    marks[mark] = None
+    if len(marks) > MARKS_KEPT:
+        del marks[next(iter(marks))]
+
+
+class Feedback:
+    """Takes verdicts of callers on entries. They never enter a certificate: whoever complains chooses what of."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        l1: L1,
+        labels: Labels,
+        reads: Shelter,
+        writes: Shelter,
+        withdrawn: Withdrawn,
+        explanations: Explanations,
+        now: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._l1 = l1
+        self._labels = labels
+        self._reads = reads
+        self._writes = writes
+        self._withdrawn = withdrawn
+        self._explanations = explanations
+        self._now = now
+
+    async def take(self, said: JsonObject, *, tenant: str | None) -> JsonObject:
+        """A verdict: ``{"entry": ID, "verdict": "wrong" | "right", "note"?}``. What was done is the answer.
+
+        ``tenant`` is the caller's; None for an operator, who may judge every entry. Raises ``BadRequest``,
+        ``UnknownEntry`` (a caller learns nothing of others' entries) or ``PortUnavailable``.
+        """
+        entry_id, verdict, note = _read(said)
+        entry = await self._entry(entry_id)
+        if entry is None or (tenant is not None and entry.tenant != tenant):
+            raise UnknownEntry(f"there is no entry {entry_id!r}, or it is not yours; X-CacheProxy-Entry names it")
+        if verdict == RIGHT:
+            self._withdrawn.lift(entry_id)
+            await self._writes.call("lift", partial(self._labels.lift, entry_id))
+            return {"entry": entry_id, "suspended": False}
+        self._withdrawn.suspend(entry_id)
+        await self._writes.call("suspend", partial(self._labels.suspend, entry_id, self._now(), note))
+        blocked = 0
+        for key, root in self._explanations.pairs(entry_id, tenant):
+            self._withdrawn.block(key, root)
+            await self._writes.call("block", partial(self._labels.block, key, root, self._now()))
+            blocked += 1
+        return {"entry": entry_id, "suspended": True, "blocked_pairs": blocked}
+
+    async def _entry(self, entry_id: str) -> Entry | None:
+        """From memory first: an entry is served, and so may be judged, before it is stored."""
+        entry = self._l1.get(entry_id)
+        if entry is not None:
+            return entry
+        loaded = await self._reads.call("load", partial(self._store.load, [entry_id]))
+        if loaded is None:
+            raise PortUnavailable("the store does not answer, so nothing was done: say it again")
+        return loaded[0] if loaded else None
+
+
+class FeedbackDoor:
+    """``POST /cacheproxy/feedback``, for callers: each may judge what its own tenant may read."""
+
+    def __init__(self, feedback: Feedback, rules: Rules) -> None:
+        self._feedback = feedback
+        self._rules = rules
+
+    async def answer(self, incoming: Incoming) -> Whole:
+        """Take a verdict. Raises what ``Feedback.take`` does."""
+        if incoming.method != "POST":
+            raise BadRequest(f"{PATH} takes POST")
+        try:
+            said = jsontext.parse(await incoming.read(_LARGEST))
+        except ValueError as error:
+            raise BadRequest(f"the body is not valid JSON: {error}") from error
+        if not isinstance(said, dict):
+            raise BadRequest("the body must be a JSON object")
+        _, _, query = incoming.target.partition("?")
+        tenant = tenant_of(incoming.headers, scope.credential(incoming.headers, query), self._rules)
+        done = await self._feedback.take(said, tenant=tenant)
+        return Whole(200, [("Content-Type", "application/json")], jsontext.dump(done))
+
+
+def _read(said: JsonObject) -> tuple[str, str, str]:
+    entry_id, verdict, note = said.get("entry"), said.get("verdict"), said.get("note", "")
+    if not isinstance(entry_id, str) or not entry_id:
+        raise BadRequest('feedback needs "entry": the id that X-CacheProxy-Entry gave')
+    if verdict not in (WRONG, RIGHT):
+        raise BadRequest('feedback needs "verdict": "wrong" or "right"')
+    if not isinstance(note, str) or len(note) > _LONGEST_NOTE:
+        raise BadRequest(f'"note" must be a text of at most {_LONGEST_NOTE} characters')
+    return entry_id, str(verdict), note

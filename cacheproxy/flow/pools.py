@@ -1,0 +1,192 @@
+"""The pools of this process: who belongs to which, labels kept in the store, rules made anew in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from cacheproxy.core.monitor import Monitor
+from cacheproxy.core.policy import Found, Serve, audit_rate
+from cacheproxy.core.pool import LABELS_KEPT, LABELS_LIVE_S, Pool, Source, refit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from cacheproxy.core.features import Key
+    from cacheproxy.core.likelihood import Likelihood
+    from cacheproxy.core.policy import Policy
+    from cacheproxy.core.pool import Label
+    from cacheproxy.core.profile import Profile
+    from cacheproxy.flow.asked import Asked
+    from cacheproxy.flow.shelter import Shelter
+    from cacheproxy.ports import Labels
+    from cacheproxy.tasks import TaskSet
+
+DEFAULT: Final = "default"
+MOST_POOLS: Final = 1_000
+"""Namespaces come from callers: past this many they share the default pool."""
+MOST_WAITING: Final = 10_000
+log = logging.getLogger(__name__)
+
+
+class LivePool(Pool):
+    """A pool with a name, and labels on their way to the store."""
+
+    def __init__(self, name: str, *, budget: float, prior: Likelihood | None) -> None:
+        super().__init__(budget=budget, prior=prior)
+        self.name = name
+        self.waiting: list[Label] = []
+        self.fitting = False
+        self.forgetting = False
+        self.shadowed = 0
+        """Hits that there would have been, but for shadow mode ..."""
+        self.shadowed_wrong = 0
+        """... and those of them that a fresh answer did not confirm."""
+
+    def found(self, asked: Profile, keys: Sequence[Key]) -> Found:
+        """What is known near a prompt."""
+        roots = {key.root for key in keys}
+        return Found(
+            asked,
+            keys,
+            records={root: self.records[root] for root in roots if root in self.records},
+            observed={root: self.observed[root] for root in roots if root in self.observed},
+            rule=self.rule,
+            tripped=self.tripped,
+            budget=self.budget,
+        )
+
+    def restore(self, labels: Sequence[Label]) -> None:
+        """Take up labels of earlier runs, oldest first. What they said of the promise counts, but breaks it no more.
+
+        They would have tripped the pool when they came, if not under a budget that was another one. The traffic of
+        those runs is gone; a label stands for as many requests as its inclusion says.
+        """
+        for label in labels:
+            self.labels.append(label)
+            self.total += 1
+            self.judged(label.root, right=label.right, similarity=label.features.similarity)
+            for _ in range(round(1 / label.inclusion)):
+                self.saw(label.features)
+            if label.source is Source.AUDIT:
+                self.monitor = self.monitor.audited(right=label.right, budget=self.budget)
+                if self.monitor.alarmed:
+                    self.monitor = Monitor()
+
+
+class Pools:
+    """Pools by name. A namespace is a pool; requests without one are in the default pool.
+
+    ``budgets`` are the operator's: for every pool, and for some by name.
+    """
+
+    def __init__(
+        self,
+        *,
+        labels: Labels,
+        writes: Shelter,
+        policy: Policy,
+        budget: float,
+        budgets: Mapping[str, float],
+        prior: Likelihood | None,
+        rate: float,
+        tasks: TaskSet,
+        now: Callable[[], float],
+    ) -> None:
+        self._labels = labels
+        self._writes = writes
+        self._policy = policy
+        self._budget = budget
+        self._budgets = budgets
+        self._prior = prior
+        self._rate = rate
+        self._tasks = tasks
+        self._now = now
+        self._pools: dict[str, LivePool] = {}
+        for name in (DEFAULT, *budgets):
+            self.named(name)
+
+    def __iter__(self) -> Iterator[LivePool]:
+        return iter(list(self._pools.values()))
+
+    def of(self, asked: Asked) -> LivePool:
+        """The pool that a request belongs to."""
+        return self.named(asked.controls.namespace or DEFAULT)
+
+    def named(self, name: str) -> LivePool:
+        """A pool, made when it is first asked for."""
+        pool = self._pools.get(name)
+        if pool is None:
+            if len(self._pools) >= MOST_POOLS and DEFAULT in self._pools:
+                return self._pools[DEFAULT]
+            budget = self._budgets.get(name, self._budget)
+            pool = self._pools[name] = LivePool(name, budget=budget, prior=self._prior)
+        return pool
+
+    async def load(self) -> None:
+        """Take up the labels of earlier runs, and fit the rules that they lead to."""
+        since = self._now() - LABELS_LIVE_S
+        for name in await self._labels.broken():
+            self.named(name).tripped = True
+        for name in await self._labels.pools():
+            pool = self.named(name)
+            pool.restore([label for label in await self._labels.recent(name, LABELS_KEPT) if label.at >= since])
+            if self._policy.keeps_budgets and pool.due:
+                pool.adopt(await asyncio.to_thread(pool.fit))
+
+    def add(self, pool: LivePool, label: Label) -> None:
+        """A verdict came in."""
+        trips = pool.monitor.trips
+        pool.add(label)
+        if pool.monitor.trips > trips:
+            log.warning(
+                "pool %s: too many of the audited hits were wrong, so similar questions are not answered until new "
+                "verdicts say that the budget of %s is kept",
+                pool.name,
+                pool.budget,
+            )
+            pool.waiting.clear()
+            pool.forgetting = True
+            self._tasks.start(self._keep(pool), name="forget")  # now: a crash must not bring the broken promise back
+        elif len(pool.waiting) < MOST_WAITING:
+            pool.waiting.append(label)
+        if self._policy.keeps_budgets and pool.due and not pool.fitting:
+            pool.fitting = True
+            self._tasks.start(self._fit(pool), name="fit")
+
+    def audit_rate(self, pool: LivePool, decision: Serve) -> float:
+        """The chance with which a hit is to be asked again."""
+        return audit_rate(decision.stage, pool.hits, self._rate)
+
+    async def flush(self) -> None:
+        """Write the labels that came since the last time."""
+        for pool in self:
+            await self._keep(pool)
+
+    async def _keep(self, pool: LivePool) -> None:
+        if pool.forgetting:
+            pool.forgetting = False
+            if not await self._writes.call("forget", partial(self._forget, pool)):
+                pool.forgetting = True
+                return  # what came since would be forgotten with the rest
+        if pool.waiting:
+            waiting, pool.waiting = pool.waiting, []
+            await self._writes.call("label", partial(self._labels.add, pool.name, waiting))
+
+    async def _forget(self, pool: LivePool) -> bool:
+        await self._labels.forget(pool.name, self._now())
+        return True
+
+    async def _fit(self, pool: LivePool) -> None:
+        """Make a rule from what is known now; what comes meanwhile waits for the next one."""
+        trips = pool.monitor.trips
+        labels, traffic, total = list(pool.labels), list(pool.traffic), pool.total
+        try:
+            rule = await asyncio.to_thread(refit, labels, traffic, prior=pool.prior, budget=pool.budget, total=total)
+        finally:
+            pool.fitting = False
+        if pool.monitor.trips == trips:  # else the promise was broken meanwhile, by the labels that this rests on
+            pool.adopt(rule)
+            log.info("pool %s: a rule from %d labels, %s", pool.name, total, rule.stage(pool.budget))

@@ -1,0 +1,38 @@
+"""What judges may spend: a share of what the cache saved, so that checking never costs more than it is worth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from cacheproxy.model import Audited, Served
+
+ALLOWANCE_USD: Final = 0.05
+"""For the first verdicts, before anything was saved."""
+
+
+class Spending:
+    """An observer that counts savings, and the budget (``ports.Budget``) that they make. Since the process started."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._saved_usd = 0.0
+        self._spent_usd = 0.0
+
+    def served(self, event: Served) -> None:
+        """Count what a hit saved."""
+        self._saved_usd += event.saved_usd
+
+    def audited(self, event: Audited) -> None:
+        """Nothing: what a judge spends is settled with it."""
+
+    def reserve(self, usd: float) -> bool:
+        """Whether so much may be spent; if so, it counts as spent until it is settled."""
+        if self._spent_usd + usd > ALLOWANCE_USD + self._share * self._saved_usd:
+            return False
+        self._spent_usd += usd
+        return True
+
+    def settle(self, reserved_usd: float, spent_usd: float) -> None:
+        """Book what a reservation came to."""
+        self._spent_usd += spent_usd - reserved_usd

@@ -1,0 +1,1 @@
+"""Judges: does a cached answer say the same as a fresh one?"""

@@ -1,0 +1,207 @@
+"""What every ``Labels`` promises."""
+
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import pytest
+from support.stores import NOW, direction, make_entry
+
+from cacheproxy.core.features import Features
+from cacheproxy.core.pool import LABELS_KEPT, LABELS_LIVE_S, Label, Source
+from cacheproxy.model import Selection
+from cacheproxy.store.sqlite import open_sqlite
+from cacheproxy.store.sqlite_labels import MARKS_KEPT, SqliteLabels
+from cacheproxy.store.vectors import EmbeddingName
+
+HOUR = 3600.0
+
+
+@pytest.fixture(params=["sqlite"])
+async def books(request, tmp_path):
+    """Opens a store and the labels beside it, as several processes would."""
+    async with AsyncExitStack() as stack:
+
+        async def open_books():
+            opened = open_sqlite(tmp_path / "cache.db", clock=lambda: NOW, embedding=EmbeddingName("test-model", 4))
+            store = await stack.enter_async_context(opened)
+            return store, SqliteLabels(store.database)
+
+        yield open_books
+
+
+@pytest.fixture
+async def opened(books):
+    return await books()
+
+
+@pytest.fixture
+def store(opened):
+    return opened[0]
+
+
+@pytest.fixture
+def labels(opened):
+    return opened[1]
+
+
+def label(number=0, **changes):
+    features = Features(*(0.1 * place + number for place in range(len(Features._fields))))
+    return replace(
+        Label(NOW + number, f"root-{number}", features, right=number % 2 == 0, source=Source.MISS), **changes
+    )
+
+
+# --- labels
+
+
+async def test_a_label_comes_back_as_it_was(labels):
+    given = [label(1, source=Source.AUDIT, inclusion=0.05, principal="alice"), label(2)]
+    await labels.add("pool", given)
+    assert list(await labels.recent("pool", 9)) == given
+
+
+async def test_the_newest_labels_come_oldest_first(labels):
+    await labels.add("pool", [label(1), label(2)])
+    await labels.add("pool", [label(3)])
+    assert [each.root for each in await labels.recent("pool", 2)] == ["root-2", "root-3"]
+    assert list(await labels.recent("pool", 0)) == []
+
+
+async def test_labels_that_came_later_are_newer_whatever_their_clock_said(labels):
+    await labels.add("pool", [label(2), label(1)])
+    assert [each.root for each in await labels.recent("pool", 9)] == ["root-2", "root-1"]
+
+
+async def test_pools_do_not_see_each_other_s_labels(labels):
+    await labels.add("b", [label(1)])
+    await labels.add("a", [label(2)])
+    assert list(await labels.pools()) == ["a", "b"]
+    assert [each.root for each in await labels.recent("a", 9)] == ["root-2"]
+    await labels.forget("a", NOW)
+    await labels.forget("never", NOW)
+    assert list(await labels.pools()) == ["b"]
+    assert list(await labels.recent("a", 9)) == []
+
+
+async def test_a_broken_promise_is_remembered_as_long_as_its_labels_would_have_been(labels, store):
+    assert list(await labels.broken()) == []
+    for _ in range(2):
+        await labels.forget("a", NOW)
+    assert list(await labels.broken()) == ["a"]
+    await store.sweep(NOW + LABELS_LIVE_S)
+    assert list(await labels.broken()) == ["a"]
+    await store.sweep(NOW + LABELS_LIVE_S + 1)
+    assert list(await labels.broken()) == []
+
+
+async def test_no_labels_are_no_pool(labels):
+    await labels.add("pool", [])
+    assert list(await labels.pools()) == []
+
+
+async def test_a_pool_keeps_its_newest_labels_and_takes_none_of_another_s(labels):
+    await labels.add("other", [label(0)])
+    await labels.add("pool", [label(number) for number in range(LABELS_KEPT)])
+    await labels.add("pool", [label(-1), label(-2)])
+    kept = await labels.recent("pool", 2 * LABELS_KEPT)
+    assert len(kept) == LABELS_KEPT
+    assert [kept[0].root, kept[-1].root] == ["root-2", "root--2"]
+    assert len(await labels.recent("other", 9)) == 1
+
+
+async def test_labels_survive_a_restart_and_others_see_them(books, labels):
+    await labels.add("pool", [label(1)])
+    _, again = await books()
+    assert list(await again.recent("pool", 9)) == [label(1)]
+    await again.add("pool", [label(2)])
+    assert len(await labels.recent("pool", 9)) == 2
+
+
+async def test_labels_that_are_too_old_to_count_are_swept(store, labels):
+    await labels.add("pool", [label(0), label(10)])
+    await store.sweep(NOW + LABELS_LIVE_S + 5)
+    assert [each.root for each in await labels.recent("pool", 9)] == ["root-10"]
+
+
+# --- suspended entries
+
+
+async def test_a_suspension_lasts_until_it_is_lifted(books, labels):
+    await labels.suspend("id-a", NOW, "said to be wrong")
+    await labels.suspend("id-b", NOW, "")
+    _, again = await books()
+    assert await again.suspended() == {"id-a": "said to be wrong", "id-b": ""}
+    await labels.lift("id-a")
+    await labels.lift("id-never")
+    assert await again.suspended() == {"id-b": ""}
+
+
+async def test_suspending_again_keeps_the_later_note(labels):
+    await labels.suspend("id-a", NOW, "first")
+    await labels.suspend("id-a", NOW + 1, "second")
+    assert await labels.suspended() == {"id-a": "second"}
+
+
+async def test_a_suspension_goes_with_its_entry(store, labels):
+    await store.put(make_entry("a", expires_at=NOW + 9 * HOUR))
+    await store.put(make_entry("b", expires_at=NOW + 9 * HOUR))
+    for entry_id in ("id-a", "id-b"):
+        await labels.suspend(entry_id, NOW, "")
+    await store.remove(Selection(ids=["id-a"]))
+    await store.sweep(NOW + 2 * HOUR)
+    assert await labels.suspended() == {"id-b": ""}
+
+
+async def test_a_suspension_waits_for_an_entry_that_is_still_to_be_stored(store, labels):
+    await labels.suspend("id-a", NOW, "")
+    await store.sweep(NOW + 60)
+    assert await labels.suspended() == {"id-a": ""}
+
+
+@pytest.mark.parametrize("note", ["\ud800", "n" * 100_000], ids=["a lone surrogate", "an endless note"])
+async def test_a_strange_note_does_not_keep_an_entry_from_being_suspended(labels, note):
+    await labels.suspend("id-a", NOW, note)
+    ((entry_id, kept),) = (await labels.suspended()).items()
+    assert entry_id == "id-a"
+    assert len(kept) <= 1000
+
+
+# --- blocked pairs
+
+
+async def test_a_blocked_pair_stays_blocked(books, labels):
+    await labels.block(b"prompt", "id-a", NOW)
+    await labels.block(b"prompt", "id-a", NOW + 1)
+    await labels.block(b"prompt", "id-b", NOW)
+    _, again = await books()
+    assert set(await again.blocked()) == {(b"prompt", "id-a"), (b"prompt", "id-b")}
+
+
+async def test_a_pair_stays_blocked_while_its_root_has_an_alias(store, labels):
+    for name in "ab":
+        await store.put(make_entry(name, expires_at=NOW + 9 * HOUR))
+        await store.set_vector(f"id-{name}", direction(1, 0, 0, 0), "id-a")
+    await labels.block(b"prompt", "id-a", NOW)
+    await store.remove(Selection(ids=["id-a"]))
+    await store.sweep(NOW + 2 * HOUR)
+    assert set(await labels.blocked()) == {(b"prompt", "id-a")}
+    await store.remove(Selection(ids=["id-b"]))
+    await store.sweep(NOW + 2 * HOUR)
+    assert set(await labels.blocked()) == set()
+
+
+async def test_a_pair_stays_blocked_while_its_root_is_there_without_a_vector(store, labels):
+    await store.put(make_entry("a", expires_at=NOW + 9 * HOUR))
+    await labels.block(b"prompt", "id-a", NOW)
+    await store.sweep(NOW + 2 * HOUR)
+    assert set(await labels.blocked()) == {(b"prompt", "id-a")}
+
+
+async def test_marks_are_bounded_and_the_oldest_go(labels, monkeypatch):
+    assert MARKS_KEPT >= 1000
+    monkeypatch.setattr("cacheproxy.store.sqlite_labels.MARKS_KEPT", 3)
+    for number in range(5):
+        await labels.suspend(f"id-{number}", NOW + number, "")
+        await labels.block(b"%d" % number, "id-a", NOW + number)
+    assert set(await labels.suspended()) == {"id-2", "id-3", "id-4"}
+    assert {prompt_hash for prompt_hash, _ in await labels.blocked()} == {b"2", b"3", b"4"}

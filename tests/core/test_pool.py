@@ -1,0 +1,262 @@
+"""Verdicts in, rules out: what counts, when a rule is made, what it promises, and what a broken promise undoes."""
+
+import math
+import random
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.candidates import always, features, label, rule
+
+from cacheproxy.core.features import Record
+from cacheproxy.core.pool import (
+    BUDGETS,
+    FIRST_FIT,
+    FIT_GROWTH,
+    LABELS_KEPT,
+    LABELS_LIVE_S,
+    LABELS_PER_ROOT,
+    OBSERVED_PER_ROOT,
+    Pool,
+    Source,
+    Stage,
+    Threshold,
+    _capped,
+    refit,
+)
+
+
+def verdicts(count, seed=0, error=0.0):
+    """Near candidates are right, far ones wrong, but for a share of errors."""
+    chance = random.Random(seed)
+    found = []
+    for at in range(count):
+        near = chance.uniform(0.3, 1.0)
+        found.append(label(at, right=(near > 0.6) != (chance.random() < error), similarity=near, root=f"r{at % 97}"))
+    return found
+
+
+def traffic(count=500, seed=1):
+    chance = random.Random(seed)
+    return [features(similarity=near, share=near, keys=1) for near in (chance.uniform(0.3, 1.0) for _ in range(count))]
+
+
+def fitted(labels, *, budget=0.01, total=None):
+    return refit(labels, traffic(), prior=None, budget=budget, total=len(labels) if total is None else total)
+
+
+def pool_with(labels, *, budget=0.01):
+    pool = Pool(budget=budget, prior=None)
+    for each in labels:
+        pool.add(each)
+    for seen in traffic():
+        pool.saw(seen)
+    return pool
+
+
+def tripped(budget=0.01):
+    pool = pool_with(verdicts(FIRST_FIT), budget=budget)
+    for at in range(3):
+        pool.add(label(at, right=False, source=Source.AUDIT))
+    assert pool.tripped
+    return pool
+
+
+# --- which labels count
+
+
+def test_an_answer_counts_with_its_newest_labels_only():
+    labels = [label(at, right=True, root="one") for at in range(LABELS_PER_ROOT + 10)]
+    assert _capped(labels) == labels[10:]
+
+
+def test_a_caller_counts_with_four_times_a_fair_share():
+    flood = [label(at, right=False, principal="loud") for at in range(1000)]
+    others = [label(1000 + at, right=True, principal=f"p{at % 9}") for at in range(200)]
+    kept = _capped(flood + others)
+    assert sum(each.principal == "loud" for each in kept) == 4 * 1200 // 10
+    assert sum(each.principal != "loud" for each in kept) == 200
+
+
+def test_a_single_caller_is_not_capped():
+    labels = [label(at, right=True, principal="only") for at in range(1000)]
+    assert _capped(labels) == labels
+
+
+# Labels that a cap had left out still used up the other cap.
+def test_a_callers_surplus_crowded_out_what_others_said_of_an_answer():
+    honest = [label(at, right=True, root="shared", principal=f"p{at % 9}") for at in range(30)]
+    flood = [label(30 + at, right=False, root="shared", principal="loud") for at in range(40)]
+    surplus = [label(99 + at, right=True, principal="loud") for at in range(FIRST_FIT)]
+    kept = _capped(honest + flood + surplus)
+    assert kept == honest + surplus
+
+
+def test_labels_age_out_by_number_and_by_time():
+    labels = [label(at, right=True) for at in range(LABELS_KEPT + 5)]
+    assert _capped(labels) == labels[5:]
+    old, young = label(0.0, right=True), label(1.0, right=True)
+    assert _capped([old, young, label(LABELS_LIVE_S, right=True)])[0] == young
+
+
+# --- rules
+
+
+def test_the_same_labels_give_the_same_rule():
+    labels = verdicts(400, error=0.02)
+    one, other = fitted(labels), fitted(list(labels))
+    assert one.model.weights.tolist() == other.model.weights.tolist()
+    assert one.thresholds == other.thresholds
+
+
+def test_the_order_in_which_records_came_about_changes_no_rule():
+    labels = verdicts(300, error=0.02)
+    one, other = pool_with(labels), pool_with(labels)
+    other.records = dict(reversed(one.records.items()))
+    other.observed = dict(reversed(one.observed.items()))
+    assert one.fit().thresholds == other.fit().thresholds
+
+
+def test_a_fit_has_an_answer_to_no_labels_at_all():
+    empty = refit([], [], prior=always(1.0), budget=0.01, total=0)
+    assert empty.model.weights.tolist() == always(1.0).weights.tolist()
+    assert empty.stage(0.01) is Stage.BOOTSTRAP
+
+
+def test_a_rule_knows_how_many_labels_there_had_been():
+    labels = verdicts(200)
+    assert (fitted(labels).labels, fitted(labels, total=7000).labels) == (200, 7000)
+
+
+def test_verdicts_that_agree_certify_and_verdicts_that_do_not_leave_the_bootstrap():
+    agreeing = fitted(verdicts(1500), budget=0.02)
+    assert math.isfinite(agreeing.threshold(0.02).certified)
+    assert agreeing.stage(0.02) is not Stage.BOOTSTRAP
+    assert fitted(verdicts(1500, error=0.5), budget=0.02).stage(0.02) is Stage.BOOTSTRAP
+
+
+# A scan ends at its first failure: a looser budget may fail early, where a stricter one has not begun.
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 1500), error=st.sampled_from([0.0, 0.01, 0.05]))
+def test_a_stricter_budget_never_serves_more(seed, count, error):
+    known = fitted(verdicts(count, seed, error), budget=0.011).thresholds
+    assert sorted(known) == sorted({*BUDGETS, 0.011})
+    strict_first = [known[budget] for budget in sorted(known)]
+    for stricter, looser in pairwise(strict_first):
+        assert stricter.estimated >= looser.estimated
+        assert stricter.certified >= looser.certified
+
+
+def test_a_budget_between_two_known_ones_is_held_to_the_stricter():
+    known = rule(0.0, b50=(5.0, 6.0), b100=(3.0, 4.0))
+    assert known.threshold(0.007) == Threshold(5.0, 6.0)
+    assert known.threshold(0.01) == Threshold(3.0, 4.0)
+    assert known.threshold(0.5) == Threshold(3.0, 4.0)
+    assert known.threshold(0.004) == Threshold()
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "stage"),
+    [
+        ((math.inf, math.inf), Stage.BOOTSTRAP),
+        ((3.0, math.inf), Stage.ESTIMATED),
+        ((3.0, 4.0), Stage.ESTIMATED),
+        ((4.0, 4.0), Stage.CERTIFIED),
+        ((math.inf, 4.0), Stage.CERTIFIED),
+    ],
+)
+def test_a_rule_says_what_all_that_it_serves_is_covered_by(thresholds, stage):
+    assert rule(0.0, b100=thresholds).stage(0.01) is stage
+    assert rule(0.0).stage(0.01) is Stage.BOOTSTRAP
+
+
+# --- the pool
+
+
+def test_a_fit_is_due_when_labels_have_grown_by_a_third():
+    pool = Pool(budget=0.01, prior=None)
+    due = []
+    for each in verdicts(300):
+        pool.add(each)
+        if pool.due:
+            due.append(pool.total)
+            pool.adopt(pool.fit())
+    assert due == [FIRST_FIT, 130, 169, 220, 286]
+    assert FIT_GROWTH == 1.3
+
+
+# At 100,000 labels the next fit came 30,000 later: a rule outlived every label that had made it.
+def test_a_rule_outlived_the_labels_that_made_it():
+    pool = Pool(budget=0.01, prior=None)
+    pool.rule = replace(rule(0.0), labels=100_000)
+    pool.total = 100_000 + LABELS_KEPT - 1
+    assert not pool.due
+    pool.total += 1
+    assert pool.due
+
+
+def test_a_verdict_goes_into_the_answers_record_and_observations():
+    pool = pool_with([label(0, right=True, root="a"), label(1, right=False, root="a"), label(2, right=False, root="b")])
+    assert pool.records == {"a": Record(1, 1), "b": Record(0, 1)}
+    assert pool.observed["a"] == [(0.95, True), (0.6, False)]
+
+
+def test_observations_of_one_answer_are_bounded():
+    pool = pool_with([label(at, right=True, root="a") for at in range(OBSERVED_PER_ROOT + 1)])
+    assert len(pool.observed["a"]) == OBSERVED_PER_ROOT
+
+
+def test_a_verdict_for_the_record_only_is_no_label():
+    pool = Pool(budget=0.01, prior=None)
+    pool.judged("a", right=True, similarity=0.9)
+    assert (pool.total, len(pool.labels), pool.records) == (0, 0, {"a": Record(1, 0)})
+
+
+def test_only_audits_of_hits_move_the_monitor():
+    pool = pool_with([label(at, right=False) for at in range(50)])
+    assert pool.monitor.audits == 0
+    pool.add(label(50, right=True, source=Source.AUDIT))
+    assert (pool.monitor.audits, pool.monitor.wrong, pool.tripped) == (1, 0, False)
+
+
+def test_a_broken_promise_clears_what_was_learnt_and_returns_to_shadow():
+    pool = tripped()
+    assert (pool.rule, pool.total, pool.hits, len(pool.labels)) == (None, 0, 0, 0)
+    assert (pool.records, pool.observed) == ({}, {})
+    assert (pool.monitor.trips, pool.monitor.audits) == (1, 0)
+
+
+def test_shadow_ends_with_a_rule_that_promises_something():
+    pool = tripped()
+    pool.total = 200
+    pool.adopt(rule(0.0, b100=(3.0, math.inf)))
+    assert not pool.tripped
+
+
+# The bootstrap rule took over again after a hundred labels, the very rule that had just broken its promise.
+def test_shadow_ended_with_a_rule_that_promises_nothing():
+    pool = tripped()
+    for each in verdicts(FIRST_FIT, error=0.5):
+        pool.add(each)
+    assert pool.due
+    pool.adopt(pool.fit())
+    assert pool.rule is not None
+    assert pool.tripped
+
+
+# A fit takes a while in its thread, and a trip may come in between.
+def test_a_rule_fitted_before_a_trip_ended_the_shadow():
+    pool = tripped()
+    pool.adopt(replace(rule(0.0, b100=(3.0, 3.0)), labels=FIRST_FIT))
+    assert (pool.rule, pool.tripped) == (None, True)
+
+
+def test_records_grew_with_every_answer_that_was_ever_judged(monkeypatch):
+    monkeypatch.setattr("cacheproxy.core.pool.ROOTS_KEPT", 2)
+    pool = Pool(budget=0.01, prior=None)
+    for root in ("a", "b", "a", "c"):
+        pool.judged(root, right=True, similarity=0.9)
+    assert pool.records == {"a": Record(2, 0), "c": Record(1, 0)}
+    assert pool.observed.keys() == pool.records.keys()

@@ -1,0 +1,344 @@
+"""Pools while they run: promises that are kept, broken and restored, labels that come and go, restarts."""
+
+import threading
+
+import pytest
+from support.candidates import always, features, label, rule
+from support.judging import ScriptedJudge, different, same
+from support.switch import Holder
+from support.waiting import until
+
+from cacheproxy.core.pool import FIRST_FIT, Source, Stage
+from cacheproxy.errors import PortUnavailable
+from cacheproxy.flow import pools
+
+ASKED = "Please tell me what a reverse proxy does"
+SIMILAR = [f"{ASKED} please", f"{ASKED}!", f"{ASKED} exactly", f"Kindly {ASKED}"]
+BELIEVING = always(5.0)
+LEGAL = {"X-CacheProxy-Namespace": "legal"}
+BUDGET = 0.01
+
+
+@pytest.fixture
+async def open_certified(open_world):
+    async def build(says=same, **settings):
+        return await open_world(judge=ScriptedJudge(says), policy="certified", max_wrong_per_hit=BUDGET, **settings)
+
+    return build
+
+
+def teach(world, count=600, *, start=0, right=lambda number: number % 4 != 0, pool=None):
+    """Verdicts that a rule can be made from: near answers are right, far ones wrong."""
+    pool = pool or world.pool
+    for number in range(start, start + count):
+        verdict = label(world.clock.now, right=right(number), root=f"root {number}")
+        pool.saw(verdict.features)
+        world.flow.pools.add(pool, verdict)
+
+
+async def break_the_promise(world):
+    """Hits, each of which its audit finds wrong."""
+    await world.ask(ASKED)
+    for question in SIMILAR[:3]:
+        assert (await world.ask(question)).cache == ("Hit", "semantic")
+
+
+# --- a promise
+
+
+async def test_labels_lead_to_a_rule_that_serves(open_certified):
+    world = await open_certified()
+    await world.ask(ASKED)
+    assert (await world.ask(SIMILAR[0])).cache == ("Miss", "uncertified")
+    teach(world)
+    await world.settled()
+    assert world.pool.stage in {Stage.ESTIMATED, Stage.CERTIFIED}
+    assert (await world.ask(SIMILAR[1])).cache == ("Hit", "semantic")
+
+
+async def test_too_many_wrong_audits_end_similar_answers_at_once(open_certified):
+    world = await open_certified(different, prior=BELIEVING, audit_rate=1)
+    await break_the_promise(world)
+    assert (world.pool.stage, world.pool.monitor.trips) == (Stage.SHADOW, 1)
+    assert (await world.ask(SIMILAR[3])).cache == ("Miss", "tripped")
+    assert (await world.ask(ASKED)).cache == ("Hit", "exact")
+
+
+async def test_a_broken_promise_forgets_its_labels(open_certified):
+    world = await open_certified(different, prior=BELIEVING, audit_rate=1)
+    await break_the_promise(world)
+    await world.flow.pools.flush()
+    assert list(await world.labels.recent("default", 9)) == []
+    assert not world.pool.labels
+
+
+async def test_a_broken_promise_stays_broken_through_a_restart(open_certified):
+    world = await open_certified(different, prior=BELIEVING, audit_rate=1)
+    await break_the_promise(world)  # and no flush: the process ends here
+    again = await open_certified(prior=BELIEVING)
+    assert again.pool.stage is Stage.SHADOW
+    assert (await again.ask(SIMILAR[3])).cache == ("Miss", "tripped")
+
+
+async def test_new_labels_bring_a_promise_back(open_certified):
+    world = await open_certified(different, prior=BELIEVING, audit_rate=1)
+    await break_the_promise(world)
+    teach(world)
+    await world.settled()
+    assert world.pool.stage in {Stage.ESTIMATED, Stage.CERTIFIED}
+    world.flow.pools.add(world.pool, label(world.clock.now, right=True, root="last"))
+    await world.upkeep.flush()
+    again = await open_certified(prior=BELIEVING)
+    assert again.pool.stage in {Stage.ESTIMATED, Stage.CERTIFIED}
+
+
+# --- restarts
+
+
+async def test_labels_survive_a_restart_and_lead_to_the_same_rule(open_certified):
+    world = await open_certified()
+    teach(world, FIRST_FIT)  # exactly one fit, so that the rule rests on all of them
+    await world.settled()
+    assert world.pool.rule is not None
+    await world.upkeep.flush()
+    again = await open_certified()
+    assert list(again.pool.labels) == list(world.pool.labels)
+    assert again.pool.rule.model.weights.tolist() == world.pool.rule.model.weights.tolist()
+    assert again.pool.rule.thresholds == world.pool.rule.thresholds
+
+
+async def test_an_estimated_promise_is_not_lost_with_the_traffic_of_the_run_before(open_certified):
+    world = await open_certified()
+    teach(world, 250)
+    await world.settled()
+    assert world.pool.stage is Stage.ESTIMATED
+    await world.upkeep.flush()
+    again = await open_certified()
+    assert again.pool.stage is Stage.ESTIMATED
+
+
+async def test_an_audit_stands_for_the_hits_that_it_was_drawn_from(open_certified):
+    world = await open_certified()
+    verdict = label(world.clock.now, right=True, source=Source.AUDIT)
+    await world.labels.add("default", [verdict, label(world.clock.now, right=False)])
+    await world.labels.add("default", [label(world.clock.now, right=True, root="seldom")])
+    again = await open_certified()
+    assert len(again.pool.traffic) == 3
+
+
+async def test_labels_that_aged_out_do_not_count_after_a_restart(open_certified):
+    world = await open_certified()
+    teach(world, 5)
+    await world.upkeep.flush()
+    world.clock.now += pools.LABELS_LIVE_S + 1
+    assert not (await open_certified()).pool.labels
+
+
+async def test_a_stricter_budget_after_a_restart_keeps_the_labels(open_world):
+    loose = await open_world(policy="certified", max_wrong_per_hit=0.2)
+    for number in range(40):
+        verdict = label(loose.clock.now, right=number % 10 != 0, root=f"root {number}", source=Source.AUDIT)
+        loose.flow.pools.add(loose.pool, verdict)
+    assert loose.pool.monitor.trips == 0
+    await loose.upkeep.flush()
+    strict = await open_world(policy="certified", max_wrong_per_hit=0.01)
+    assert (strict.pool.stage, len(strict.pool.labels)) == (Stage.BOOTSTRAP, 40)
+
+
+# --- fits in a thread
+
+
+@pytest.fixture
+def held_fit(monkeypatch):
+    """Fits that wait, in their thread, for the event; the events of those that began."""
+    release, begun = threading.Event(), []
+    real = pools.refit
+
+    def held(*given, **named):
+        begun.append(named["total"])
+        assert release.wait(60)
+        return real(*given, **named)
+
+    monkeypatch.setattr(pools, "refit", held)
+    yield release, begun
+    release.set()
+
+
+async def test_requests_are_answered_while_a_rule_is_fitted(open_certified, held_fit):
+    release, begun = held_fit
+    world = await open_certified()
+    teach(world, FIRST_FIT)
+    await until(lambda: begun)
+    assert (await world.send(world.chat(ASKED))).status == 200
+    release.set()
+    await world.settled()
+    assert world.pool.rule is not None
+
+
+async def test_labels_that_come_during_a_fit_wait_for_the_next_one(open_certified, held_fit):
+    release, begun = held_fit
+    world = await open_certified()
+    teach(world, FIRST_FIT)
+    await until(lambda: begun)
+    teach(world, FIRST_FIT, start=FIRST_FIT)
+    release.set()
+    await world.settled()
+    assert world.pool.rule.labels == FIRST_FIT
+    teach(world, 1, start=2 * FIRST_FIT)
+    await world.settled()
+    assert (world.pool.rule.labels, begun) == (2 * FIRST_FIT + 1, [FIRST_FIT, 2 * FIRST_FIT + 1])
+
+
+async def test_a_rule_fitted_on_labels_of_a_broken_promise_is_dropped(open_certified, held_fit):
+    release, begun = held_fit
+    world = await open_certified()
+    teach(world, FIRST_FIT)
+    await until(lambda: begun)
+    for number in range(5):
+        verdict = label(world.clock.now, right=False, root=f"wrong {number}", source=Source.AUDIT)
+        world.flow.pools.add(world.pool, verdict)
+    assert world.pool.tripped
+    release.set()
+    await world.settled()
+    assert (world.pool.rule, world.pool.stage) == (None, Stage.SHADOW)
+
+
+# --- namespaces
+
+
+async def test_a_namespace_is_a_pool_of_its_own(open_certified):
+    world = await open_certified(different, prior=BELIEVING, audit_rate=1)
+    for question in (ASKED, SIMILAR[3]):
+        await world.ask(question, headers=LEGAL)
+    assert len(world.flow.pools.named("legal").labels) == 1
+    assert not world.pool.labels
+    await break_the_promise(world)
+    assert (await world.ask(SIMILAR[0], headers=LEGAL)).cache == ("Hit", "semantic")
+    assert (await world.ask(SIMILAR[3])).cache == ("Miss", "tripped")
+
+
+async def test_a_namespace_has_its_own_budget(open_certified):
+    world = await open_certified(namespaces={"legal": {"max_wrong_per_hit": 0.002}})
+    assert world.pool.budget == BUDGET
+    assert world.flow.pools.named("legal").budget == 0.002
+    assert world.flow.pools.named("other").budget == BUDGET
+
+
+async def test_a_namespace_has_its_own_mode(open_certified):
+    world = await open_certified(
+        prior=BELIEVING, namespaces={"legal": {"mode": "exact"}, "trial": {"mode": "shadow"}, "none": {"mode": "off"}}
+    )
+    told = {}
+    for name in ("", "legal", "trial", "none"):
+        headers = {"X-CacheProxy-Namespace": name} if name else {}
+        await world.ask(ASKED, headers=headers)
+        told[name] = (await world.ask(SIMILAR[0], headers=headers)).cache
+    assert told == {
+        "": ("Hit", "semantic"),
+        "legal": ("Miss", "no-entry"),
+        "trial": ("Miss", "shadow"),
+        "none": ("Bypass", "mode-off"),
+    }
+
+
+async def test_a_crowd_of_namespaces_shares_the_default_pool(open_certified, monkeypatch):
+    monkeypatch.setattr(pools, "MOST_POOLS", 3)
+    world = await open_certified(namespaces={"legal": {"max_wrong_per_hit": 0.002}})
+    named = world.flow.pools.named
+    assert named("first").name == "first"
+    assert named("second") is named("third") is named("default")
+    assert named("legal").budget == 0.002
+
+
+# --- what is asked for
+
+
+@pytest.mark.parametrize(("asked", "told"), [("0.001", ("Miss", "below-threshold")), ("0.1", ("Hit", "semantic"))])
+async def test_a_caller_may_tighten_the_budget_and_not_loosen_it(open_certified, asked, told):
+    world = await open_certified()
+    await world.ask(ASKED)
+    world.pool.rule = rule(2.0, b10=(3.0, 3.0), b100=(1.0, 3.0))
+    assert (await world.ask(SIMILAR[0], headers={"X-CacheProxy-Max-Wrong": asked})).cache == told
+
+
+async def test_a_budget_over_the_operators_does_not_help(open_certified):
+    world = await open_certified()
+    await world.ask(ASKED)
+    world.pool.rule = rule(2.0, b100=(3.0, 3.0), b1000=(1.0, 1.0))
+    headers = {"X-CacheProxy-Max-Wrong": "0.1"}
+    assert (await world.ask(SIMILAR[0], headers=headers)).cache == ("Miss", "below-threshold")
+
+
+async def test_before_there_is_a_rule_a_tightened_budget_means_exact_only(open_certified):
+    world = await open_certified(prior=BELIEVING)
+    await world.ask(ASKED)
+    headers = {"X-CacheProxy-Max-Wrong": "0.001"}
+    assert (await world.ask(SIMILAR[0], headers=headers)).cache == ("Miss", "uncertified")
+    assert (await world.ask(SIMILAR[1])).cache == ("Hit", "semantic")
+
+
+async def test_a_plain_threshold_keeps_no_budget_and_does_not_pretend_to(open_world):
+    world = await open_world(policy="threshold", threshold=0.8)
+    await world.ask(ASKED)
+    headers = {"X-CacheProxy-Max-Wrong": "0.1"}
+    assert (await world.ask(SIMILAR[0], headers=headers)).cache == ("Miss", "uncertified")
+
+
+# --- shadow mode
+
+
+async def test_in_shadow_mode_nothing_similar_is_served_and_everything_is_labelled(open_certified):
+    world = await open_certified(different, prior=BELIEVING, mode="shadow")
+    await world.ask(ASKED)
+    assert (await world.ask(SIMILAR[0])).cache == ("Miss", "shadow")
+    assert (await world.ask("Please tell me what a forward proxy does")).cache == ("Miss", "below-threshold")
+    assert [(verdict.right, verdict.source) for verdict in world.pool.labels] == [(False, Source.MISS)] * 2
+    assert (world.pool.shadowed, world.pool.shadowed_wrong, world.pool.hits) == (1, 1, 0)
+
+
+async def test_a_caller_may_ask_for_shadow(open_certified):
+    world = await open_certified(prior=BELIEVING)
+    await world.ask(ASKED)
+    headers = {"X-CacheProxy-Mode": "shadow"}
+    assert (await world.ask(SIMILAR[0], headers=headers)).cache == ("Miss", "shadow")
+
+
+# --- a store for labels that fails
+
+
+@pytest.mark.parametrize(
+    "how", ["hang", PortUnavailable("gone"), RuntimeError("bug")], ids=["hangs", "fails", "breaks"]
+)
+async def test_labels_that_cannot_be_kept_break_no_request(open_certified, how, monkeypatch):
+    monkeypatch.setattr("cacheproxy.assembly.WRITE_DEADLINE_S", 0.2)
+    world = await open_certified(around_labels=(holder := Holder()).around)
+    holder.adapter.failing = dict.fromkeys(("add", "forget", "suspend", "block"), how)
+    await world.ask(ASKED)
+    await world.ask(SIMILAR[0])
+    await world.flow.pools.flush()
+    assert (await world.ask(SIMILAR[0])).cache == ("Hit", "exact")
+    assert len(world.pool.labels) == 1
+
+
+async def test_labels_are_forgotten_as_soon_as_that_is_possible(open_certified):
+    world = await open_certified(around_labels=(holder := Holder()).around)
+    teach(world, 5)
+    await world.flow.pools.flush()
+    holder.adapter.failing = {"forget": PortUnavailable("gone")}
+    for number in range(5):
+        verdict = label(world.clock.now, right=False, root=f"wrong {number}", source=Source.AUDIT)
+        world.flow.pools.add(world.pool, verdict)
+    await world.flow.pools.flush()
+    assert len(await world.labels.recent("default", 99)) == 5
+    holder.adapter.failing = {}
+    await world.flow.pools.flush()
+    # What came after the promise was broken counts again, and is kept.
+    assert list(await world.labels.recent("default", 99)) == list(world.pool.labels)
+
+
+async def test_a_candidate_counts_as_traffic_whatever_becomes_of_it(open_certified):
+    world = await open_certified(mode="shadow", prior=BELIEVING)
+    await world.ask(ASKED)
+    await world.ask(SIMILAR[0])
+    assert len(world.pool.traffic) == 1
+    assert world.pool.traffic[0] != features()

@@ -1,0 +1,10 @@
+"""Waiting for what must come."""
+
+import asyncio
+
+
+async def until(condition):
+    """Let everything else run until something holds."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - the conditions are counters, which set no event
+            await asyncio.sleep(0)
