@@ -14,7 +14,9 @@ from cacheproxy.cli.common import (
     DataDirOption,
     JsonOption,
     Misuse,
+    StoreOption,
     console,
+    existing,
     print_json,
     say,
     settings_from,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from cacheproxy.core.features import Features
     from cacheproxy.core.likelihood import Likelihood
+    from cacheproxy.core.pool import Label
     from cacheproxy.lab.evaluate import Arm
 
 _PAGE_WIDTH = 180
@@ -137,11 +140,14 @@ def calibrate(
     file: Annotated[
         Path | None,
         typer.Argument(
-            help="JSON lines of labels; with --train also of what evaluate reads.", metavar="FILE", show_default=False
+            help="JSON lines of labels, in place of the store's own; with --train also of what evaluate reads.",
+            metavar="FILE",
+            show_default=False,
         ),
     ] = None,
     *,
-    train: Annotated[bool, typer.Option("--train", help="Fit a prior on the file instead.")] = False,
+    train: Annotated[bool, typer.Option("--train", help="Fit a prior on them instead.")] = False,
+    pool: Annotated[str, typer.Option(help="Whose labels, without a FILE.")] = "default",
     write: Annotated[
         Path | None,
         typer.Option(
@@ -157,13 +163,18 @@ def calibrate(
     json: JsonOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
+    store: StoreOption = None,
 ) -> None:
     """Report what recorded verdicts prove: thresholds for each budget, their bounds, how honest the chances are."""
-    settings = settings_from({"config": config, "embedding_model": embedding_model, "data_dir": data_dir}).settings
-    if file is None:
-        raise Misuse("name a FILE with labels to report on or, with --train, to fit a prior on")
+    flags = {"config": config, "embedding_model": embedding_model, "data_dir": data_dir, "store": store}
+    settings = settings_from(flags).settings
     if train:
-        _train(file, write or settings.data_dir / "prior.json", settings, requests=requests, seed=seed, json=json)
+        if file is None:
+            model, verdicts = settings.embedding_model, _verdicts_of(_stored(settings, pool))
+        else:
+            model, verdicts = _verdicts(file, settings, requests=requests, seed=seed)
+        name = f"pool {pool}" if file is None else file.name
+        _train(name, model, verdicts, write or settings.data_dir / "prior.json", json=json)
         return
     from cacheproxy.lab import evaluation, plots  # noqa: PLC0415 - only this command needs them
     from cacheproxy.lab.calibration import certificate_of  # noqa: PLC0415
@@ -171,7 +182,8 @@ def calibrate(
 
     if out is not None:
         plots.require()
-    found = certificate_of(read_labels(file), budget=budget, prior=_prior(prior, settings.embedding_model, cold=False))
+    labels = _stored(settings, pool) if file is None else read_labels(file)
+    found = certificate_of(labels, budget=budget, prior=_prior(prior, settings.embedding_model, cold=False))
     table = evaluation.render_certificate(found)
     report = found.to_json()
     if out is not None:
@@ -180,16 +192,33 @@ def calibrate(
     _tell(report, table, json=json)
 
 
-def _train(file: Path, write: Path, settings: Settings, *, requests: int, seed: int, json: bool) -> None:
-    from cacheproxy.core.prior import TrainedOn, dump_prior, train  # noqa: PLC0415 - only this command needs them
-    from cacheproxy.lab import evaluation  # noqa: PLC0415
+def _stored(settings: Settings, pool: str) -> "Sequence[Label]":
+    """The labels that the proxy recorded for a pool."""
+    from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
+    from cacheproxy.core.pool import LABELS_KEPT  # noqa: PLC0415
 
-    with evaluation.progress_bar(console(stderr=True)) as bar:
-        model, verdicts = _verdicts(file, settings, bar, requests=requests, seed=seed)
+    async def read() -> "tuple[Sequence[Label], Sequence[str]]":
+        async with wiring.open_books(existing(settings)) as (_, labels):
+            return await labels.recent(pool, LABELS_KEPT), await labels.pools()
+
+    found, pools = asyncio.run(read())
+    if not found:
+        known = f"these have some: {', '.join(pools)}" if pools else "no pool has any; `mode: shadow` gathers them"
+        raise BadRequest(f"pool {pool} has no labels; {known}")
+    return found
+
+
+def _verdicts_of(labels: "Sequence[Label]") -> "list[tuple[Features, bool]]":
+    return [(label.features, label.right) for label in labels]
+
+
+def _train(name: str, model: str, verdicts: "Sequence[tuple[Features, bool]]", write: Path, *, json: bool) -> None:
+    from cacheproxy.core.prior import TrainedOn, dump_prior, train  # noqa: PLC0415 - only this command needs them
+
     wrong = sum(not right for _, right in verdicts)
     if not 0 < wrong < len(verdicts):
-        raise BadRequest(f"{file} leads to {len(verdicts)} verdicts, {wrong} of them wrong; both kinds are needed.")
-    trained_on = TrainedOn(file.name, len(verdicts), wrong)
+        raise BadRequest(f"{name} leads to {len(verdicts)} verdicts, {wrong} of them wrong; both kinds are needed.")
+    trained_on = TrainedOn(name, len(verdicts), wrong)
     write.parent.mkdir(parents=True, exist_ok=True)
     write.write_text(dump_prior(train(verdicts), embedding_model=model, trained_on=[trained_on]), "utf-8")
     if json:
@@ -198,27 +227,27 @@ def _train(file: Path, write: Path, settings: Settings, *, requests: int, seed: 
         say(f"fitted on {len(verdicts):,} verdicts, {wrong:,} of them wrong; for {model}: {write}")
 
 
-def _verdicts(
-    file: Path, settings: Settings, bar: "Progress", *, requests: int, seed: int
-) -> tuple[str, list[tuple["Features", bool]]]:
+def _verdicts(file: Path, settings: Settings, *, requests: int, seed: int) -> tuple[str, "list[tuple[Features, bool]]"]:
     """The embedding model, and what the file teaches: labels as they are, pairs and classes by trying them."""
-    from cacheproxy.lab.corpus import Profiles  # noqa: PLC0415 - only this command needs them
+    from cacheproxy.lab import evaluation  # noqa: PLC0415 - only this command needs them
+    from cacheproxy.lab.corpus import Profiles  # noqa: PLC0415
     from cacheproxy.lab.label_file import are_labels, read_labels  # noqa: PLC0415
     from cacheproxy.lab.labelled import read_labelled, texts_of  # noqa: PLC0415
     from cacheproxy.lab.streams import Domain  # noqa: PLC0415
     from cacheproxy.lab.training import verdicts_on_pairs, verdicts_on_stream  # noqa: PLC0415
 
     if are_labels(file):
-        return settings.embedding_model, [(label.features, label.right) for label in read_labels(file)]
+        return settings.embedding_model, _verdicts_of(read_labels(file))
     labelled = read_labelled(file)
     texts = texts_of(labelled)
-    model, vectors = _embedded(settings, texts, bar)
-    if not isinstance(labelled, Domain):
-        return model, verdicts_on_pairs(labelled, Profiles(texts), vectors)
-    task = bar.add_task("stream", total=requests)
-    return model, verdicts_on_stream(
-        labelled, vectors, requests=requests, seed=seed, on_progress=lambda _: bar.advance(task)
-    )
+    with evaluation.progress_bar(console(stderr=True)) as bar:
+        model, vectors = _embedded(settings, texts, bar)
+        if not isinstance(labelled, Domain):
+            return model, verdicts_on_pairs(labelled, Profiles(texts), vectors)
+        task = bar.add_task("stream", total=requests)
+        return model, verdicts_on_stream(
+            labelled, vectors, requests=requests, seed=seed, on_progress=lambda _: bar.advance(task)
+        )
 
 
 def _embedded(settings: Settings, texts: Sequence[str], bar: "Progress") -> tuple[str, "NDArray[float32]"]:

@@ -37,7 +37,7 @@ _STYLE: Final = (
 def require() -> None:
     """Raises ``ConfigError`` without matplotlib: before the work, not after it."""
     try:
-        import matplotlib  # noqa: F401, PLC0415 - only whether it is there
+        import matplotlib as mpl  # noqa: F401, PLC0415 - only whether it is there
     except ImportError as error:
         raise ConfigError("plots need matplotlib: pip install 'cacheproxy[plots]', or leave out --out") from error
 

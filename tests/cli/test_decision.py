@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from support.corpora import made_up, write_lines
@@ -12,6 +15,7 @@ from cacheproxy import wiring
 from cacheproxy.cli import run
 from cacheproxy.embed.hashed import HashedEmbedder
 from cacheproxy.lab.label_file import dump_label
+from cacheproxy.settings import Settings
 
 FAST = ["--requests", "60", "--orderings", "1"]
 
@@ -146,11 +150,43 @@ def test_labels_lead_to_a_certificate(labels, tmp_path, capsys):
     assert "certified" in capsys.readouterr().out
 
 
+@pytest.fixture
+def recorded(tmp_path):
+    """A data directory whose store has labels of the pool ``default``."""
+
+    async def fill():
+        now = time.time()
+        async with wiring.open_books(Settings(data_dir=tmp_path)) as (_, kept):
+            await kept.add("default", [replace(label, at=now + label.at / 1e6) for label in made_up_labels(300)])
+
+    asyncio.run(fill())
+    return tmp_path
+
+
+def test_the_stores_own_labels_lead_to_a_certificate(recorded, capsys):
+    report = reported(capsys, "calibrate", "--data-dir", recorded)
+    assert report["sources"]["miss"]["of"] == 300
+
+
+def test_a_prior_can_be_fitted_on_the_stores_own_labels(recorded, capsys):
+    report = reported(capsys, "calibrate", "--train", "--data-dir", recorded)
+    assert report["labels"] == 300
+    assert json.loads((recorded / "prior.json").read_text("utf-8"))["trained_on"][0]["name"] == "pool default"
+
+
+def test_a_pool_without_labels_is_told_with_those_that_have_some(recorded, capsys):
+    assert run(["calibrate", "--data-dir", str(recorded), "--pool", "docs"]) == 1
+    assert "these have some: default" in capsys.readouterr().err
+
+
+def test_a_store_that_is_not_there_is_told(tmp_path, capsys):
+    assert run(["calibrate", "--data-dir", str(tmp_path)]) == 1
+    assert "there is no store" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        pytest.param(["calibrate"], "name a FILE", id="nothing-to-report-on"),
-        pytest.param(["calibrate", "--train"], "name a FILE", id="nothing-to-train-on"),
         pytest.param(["evaluate", "FILE", "--cold", "--prior", "x"], "--cold", id="cold-with-a-prior"),
         pytest.param(["evaluate", "FILE", "--budget", "2"], "--budget", id="budget"),
         pytest.param(["evaluate", "FILE", "--policy", "best"], "--policy", id="policy"),
