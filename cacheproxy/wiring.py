@@ -98,10 +98,17 @@ async def open_store(settings: Settings) -> AsyncIterator[SqliteStore]:
 
 
 @asynccontextmanager
-async def open_books(settings: Settings) -> AsyncIterator[tuple[Store, Ledger, Labels]]:
-    """The store, and the ledger and the verdicts beside it."""
+async def open_books(settings: Settings) -> AsyncIterator[tuple[Ledger, Labels]]:
+    """The ledger and the verdicts beside the store."""
     async with open_store(settings) as store:
-        yield store, SqliteLedger(store.database), SqliteLabels(store.database)
+        yield SqliteLedger(store.database), SqliteLabels(store.database)
+
+
+@asynccontextmanager
+async def open_judged(settings: Settings) -> AsyncIterator[tuple[Store, Labels]]:
+    """The store, and the verdicts on what it holds."""
+    async with open_store(settings) as store:
+        yield store, SqliteLabels(store.database)
 
 
 @asynccontextmanager

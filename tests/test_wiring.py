@@ -77,7 +77,7 @@ async def test_answers_the_ledger_and_the_secret_outlive_it(session, settings):
             assert await status_of(session, running) == "Hit"  # at once: the credential's proof was kept too
     async with open_store(settings()) as store:
         assert await store.count() == 1
-    async with open_books(settings()) as (_, ledger, _):
+    async with open_books(settings()) as (ledger, _):
         tallies = await ledger.tallies(["status"])
     assert {tally.group["status"]: tally.requests for tally in tallies} == {"Hit": 2, "Miss": 1}
 

@@ -14,6 +14,7 @@ from cacheproxy.cli.common import (
     Misuse,
     StoreOption,
     console,
+    existing,
     one_of,
     print_json,
     say,
@@ -74,7 +75,7 @@ def export_lessons(
     )
 
     async def run() -> None:
-        async with wiring.open_books(settings) as (opened, _, labels):
+        async with wiring.open_judged(existing(settings)) as (opened, labels):
             with file.open("wb") as out:
                 done = await export(opened, labels, rules, out.write, now=now)
         if json:
