@@ -2,8 +2,8 @@
 
     python benchmarks/prior.py --data DIR [--cache DIR] [--only clinc150,qqp] [--orderings 2] [--out FILE]
 
-Streams of every domain go through a proxy in shadow mode; the prior is fitted on the verdicts. ``--only`` leaves domains
-out, to see what the prior is worth on one that it was not trained on.
+Streams of every domain go through a proxy in shadow mode; the prior is fitted on the verdicts. ``--only`` leaves
+domains out, to see what the prior is worth on one that it was not trained on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Pairs that look alike and are not, and pairs that are the same: CheckList's suite, and what users complained about.
 
 Each pair is decided on alone: one question stored, the other one asked. "No verdicts yet" is a fresh proxy with the
-prior; "after ..." is one whose rule was learnt on a stream of that domain, at the same budget.
+prior; "after ..." is one whose rule was learnt on a stream of that domain, at the same budget, and "among ..." has that
+domain's questions beside the stored one, as the index has that the rule was learnt on. Both say what becomes of
+questions that are unlike any that verdicts came from.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from domains import FILES, read_domain
 
+from cacheproxy.core.features import Key
+from cacheproxy.core.policy import Found, Serve
 from cacheproxy.core.pool import Pool
 from cacheproxy.lab import offline
 from cacheproxy.lab.corpus import corpus_of
@@ -28,10 +32,14 @@ if TYPE_CHECKING:
 
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.core.pool import Rule
+    from cacheproxy.lab.evaluate import Arm
     from cacheproxy.lab.labelled import Pair
+    from cacheproxy.lab.offline import Corpus
     from cacheproxy.lab.tally import Tally
 
 BUDGETS = (0.01, 0.02)
+NEIGHBORS = 8
+STORED = "stored"
 REQUESTS = 6_000
 
 
@@ -44,7 +52,12 @@ def measure(data: Path, embeddings: Embeddings, prior: Likelihood) -> dict[str, 
         "look-alikes": LOOKALIKES,
     }
     results: dict[str, Any] = {}
-    learnt = {(name, budget): _learnt(name, budget, data, embeddings, prior) for name in FILES for budget in BUDGETS}
+    domains = {name: read_domain(name, data).part(Part.REPORT) for name in FILES}
+    learnt = {
+        (name, budget): _learnt(domain, budget, embeddings, prior)
+        for name, domain in domains.items()
+        for budget in BUDGETS
+    }
     for suite, pairs in suites.items():
         texts = [text for pair in pairs for text in (pair.a, pair.b)]
         corpus = corpus_of(texts, embeddings.of(texts))
@@ -54,9 +67,14 @@ def measure(data: Path, embeddings: Embeddings, prior: Likelihood) -> dict[str, 
                 (tally,) = over_pairs([threshold(least, guards=guards)], pairs, corpus, seed=0)
                 told[tally.name] = _told(tally)
         for budget in BUDGETS:
-            for name, rule in {"": None, **{name: learnt[name, budget] for name in FILES}}.items():
-                (tally,) = over_pairs([certified(budget, prior)], pairs, corpus, seed=0, rule=rule)
-                told[f"ours {budget:g}, {f'after {name}' if name else 'no verdicts yet'}"] = _told(tally)
+            arm = certified(budget, prior)
+            (tally,) = over_pairs([arm], pairs, corpus, seed=0)
+            told[f"ours {budget:g}, no verdicts yet"] = _told(tally)
+            for name, domain in domains.items():
+                rule = learnt[name, budget]
+                (tally,) = over_pairs([arm], pairs, corpus, seed=0, rule=rule)
+                told[f"ours {budget:g}, after {name}"] = _told(tally)
+                told[f"ours {budget:g}, among {name}"] = _among(arm, pairs, corpus, rule, domain, embeddings)
         results[suite] = told
         print(f"{suite}: {len(pairs):,} pairs, {sum(pair.same for pair in pairs):,} of them the same")
         for name, row in told.items():
@@ -80,8 +98,39 @@ def _told(tally: Tally) -> dict[str, Any]:
     }
 
 
-def _learnt(name: str, budget: float, data: Path, embeddings: Embeddings, prior: Likelihood) -> Rule | None:
-    domain = read_domain(name, data).part(Part.REPORT)
+def _among(
+    arm: Arm, pairs: Sequence[Pair], corpus: Corpus, rule: Rule | None, domain: Domain, embeddings: Embeddings
+) -> dict[str, Any]:
+    """The stored question among the domain's, each a key of its class's answer. Any answer of theirs is wrong."""
+    texts = [text for own in domain.classes.values() for text in own]
+    roots = [name for name, own in domain.classes.items() for _ in own]
+    others = corpus_of(texts, embeddings.of(texts))
+    near = corpus.vectors[1::2] @ others.vectors.T
+    served_same = served_different = served_other = 0
+    for place, pair in enumerate(pairs):
+        best = np.argsort(-near[place])[: NEIGHBORS - 1].tolist()
+        keys = [
+            Key(str(other), roots[other], max(float(near[place, other]), 0.0), others.profiles[other]) for other in best
+        ]
+        own = max(float(corpus.vectors[2 * place] @ corpus.vectors[2 * place + 1]), 0.0)
+        keys.append(Key(STORED, STORED, min(own, 1.0), corpus.profiles[2 * place]))
+        keys.sort(key=lambda key: -key.similarity)
+        decision = arm.policy.decide(Found(corpus.profiles[2 * place + 1], keys, rule=rule), draw=0.5)
+        if isinstance(decision, Serve):
+            served_other += decision.key.root != STORED
+            served_same += decision.key.root == STORED and pair.same
+            served_different += decision.key.root == STORED and not pair.same
+    same = sum(pair.same for pair in pairs)
+    wrong = served_different + served_other
+    return {
+        "wrong_per_served": Proportion(wrong, wrong + served_same).to_json(),
+        "same_served": Proportion(served_same, same).to_json(),
+        "different_served": Proportion(served_different, len(pairs) - same).to_json(),
+        "others_served": served_other,
+    }
+
+
+def _learnt(domain: Domain, budget: float, embeddings: Embeddings, prior: Likelihood) -> Rule | None:
     arm, pool = certified(budget, prior), Pool(budget=budget, prior=prior)
     stream = domain.stream(REQUESTS, np.random.default_rng(0))
     offline.run(

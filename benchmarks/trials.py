@@ -180,9 +180,7 @@ def drift(benches: Sequence[Bench], prior: Likelihood, *, orderings: int, reques
                     arm.policy,
                     pool=Pool(budget=arm.budget, prior=prior),
                     chance=np.random.default_rng(each),
-                    truth=lambda request, kind, swap=_swap(stream.classes, share, each): (
-                        kind if request < half else swap.get(kind, kind)
-                    ),
+                    truth=_swapping(stream.classes, share, each, half),
                 )
                 rows.append(_after(run, half))
             tripped = [row["requests"] for row in rows if row["requests"] is not None]
@@ -192,18 +190,20 @@ def drift(benches: Sequence[Bench], prior: Likelihood, *, orderings: int, reques
                 + (f", after {median(tripped):.0f} requests" if tripped else "")
                 + f", wrong served until then {[row['wrong'] for row in rows]} of {[row['hits'] for row in rows]} hits"
                 f", wrong afterwards {[row['wrong_afterwards'] for row in rows]} of"
-                f" {[row['hits_afterwards'] for row in rows]}; false alarms before {sum(r['false_alarms'] for r in rows)}",
+                f" {[row['hits_afterwards'] for row in rows]}"
+                f"; false alarms before {sum(row['false_alarms'] for row in rows)}",
                 flush=True,
             )
     return results
 
 
-def _swap(classes: Iterable[int], share: float, seed: int) -> dict[int, int]:
-    """Some classes in a ring, each with the answer of the next."""
+def _swapping(classes: Iterable[int], share: float, seed: int, half: int) -> Callable[[int, int], int]:
+    """From the middle on some classes, in a ring, have the answer of the next one."""
     known = sorted({int(kind) for kind in classes if kind >= 0})
     random.Random(seed).shuffle(known)
     ring = known[: max(2, round(share * len(known)))]
-    return dict(zip(ring, [*ring[1:], ring[0]], strict=True))
+    swap = dict(zip(ring, [*ring[1:], ring[0]], strict=True))
+    return lambda request, kind: kind if request < half else swap.get(kind, kind)
 
 
 def _after(run: offline.Run, half: int) -> dict[str, Any]:

@@ -59,6 +59,15 @@ class Known:
     """Whether it is a list or an object."""
 
 
+def calm_threads() -> None:
+    """Let OpenMP's threads wait in their sleep, unless the environment says otherwise. Before anything loads torch.
+
+    By default they spin for milliseconds at every barrier of the embedding model. Where other programs want the same
+    cores that made one embedding last 20 times as long, and the semantic layer was always too slow for its deadline.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # noqa: TID251 - this is its one home
+
+
 def load(*, flags: Mapping[str, Any], environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Loaded:
     """Read all sources. Raises ``ConfigError``.
 

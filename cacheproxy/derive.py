@@ -103,6 +103,7 @@ def policy(settings: Settings, *, prior: Likelihood | None) -> Policy:
                 Bootstrap(settings.decision.bootstrap_similarity),
                 prior=None if prior is None else Rule(prior),
                 certified_only=settings.decision.certified_only,
+                guards_final=settings.guards.final,
             )
         case PolicyName.THRESHOLD:
             return ThresholdPolicy(settings.threshold, disabled)

@@ -139,6 +139,8 @@ class GuardSettings(Frozen):
 
     disabled: tuple[str, ...] = ()
     """Guards that do not veto."""
+    final: bool = True
+    """Whether a veto stands whatever verdicts say; false lets the verdicts of a pool outweigh it, for more hits."""
 
     @field_validator("disabled")
     @classmethod

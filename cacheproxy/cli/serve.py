@@ -8,6 +8,7 @@ from cacheproxy import __version__
 from cacheproxy.address import Address
 from cacheproxy.cli.common import ConfigOption, DataDirOption, StoreOption, say, settings_from
 from cacheproxy.cli.logs import set_up_log
+from cacheproxy.config import calm_threads
 from cacheproxy.settings import Policy
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def serve(
         "allow_open": allow_open,
     }
     loaded = settings_from(flags)
+    calm_threads()
     from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
 
     set_up_log(loaded.settings.log)

@@ -151,9 +151,10 @@ class Bootstrap:
 class CertifiedPolicy:
     """Serve the likeliest answer where the pool's rule covers it.
 
-    Until verdicts lead to a rule every guard's veto stands; from then on it is evidence that the pool's own verdicts
-    may outweigh, since guards err in some places (two dates, one answer) and not in others. ``certified_only`` leaves
-    out what is not proven to keep the budget: bootstrap hits, and those that are estimated to.
+    A guard's veto stands. With ``guards_final`` False it does so only until verdicts lead to a rule; from then on it is
+    evidence that the pool's own verdicts may outweigh, since guards err in some places (two dates, one answer) and not
+    in others. ``certified_only`` leaves out what is not proven to keep the budget: bootstrap hits, and those that are
+    estimated to.
     """
 
     budget: float
@@ -161,6 +162,7 @@ class CertifiedPolicy:
     bootstrap: Bootstrap = Bootstrap()
     prior: Rule | None = None
     certified_only: bool = False
+    guards_final: bool = True
     keeps_budgets: bool = True
     learns: bool = True
 
@@ -194,7 +196,7 @@ class CertifiedPolicy:
         unlikely = assessed.logit < assessed.threshold
         if tripped:
             return Reason.TRIPPED
-        if assessed.group.objection is not None and (bootstrapped or unlikely):
+        if assessed.group.objection is not None and (self.guards_final or bootstrapped or unlikely):
             return assessed.group.objection
         if bootstrapped and (unlikely or barred or self.certified_only):
             return Reason.UNCERTIFIED

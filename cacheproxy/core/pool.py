@@ -150,19 +150,12 @@ def refit(
     ``total`` counts all labels that ever came. Scores for thresholds come from models that did not see their label's
     answer: five folds by root. ``budget`` is the operator's; the rule knows stricter and looser ones too.
     """
-    kept = _capped(labels)
-    rows = bent(matrix([label.features for label in kept]))
-    right = np.array([label.right for label in kept], dtype=np.float64)
+    kept = capped(labels)
     counts = np.array([1 / label.inclusion for label in kept])
     few = _few_of_each(kept)
-    folds = np.array([zlib.crc32(label.root.encode()) % _FOLDS for label in kept])
-    scores = np.zeros(len(kept))
     # Threads gain nothing on tables this small, and wait for each other where cores are busy: 20 times as long.
     with threadpool_limits(1, "blas"):
-        for fold in range(_FOLDS):
-            others = folds != fold
-            if not others.all():
-                scores[~others] = rows[~others] @ fit(rows[others], right[others], prior=prior).weights
+        rows, right, scores = cross_scored(kept, prior)
         model = fit(rows, right, prior=prior)
     recent = model.logits(matrix(traffic))
     alpha = certificate.alpha_at(certificate.look_at(total))
@@ -197,7 +190,20 @@ def grey_share(scores: Matrix, threshold: Threshold) -> float:
     return float(near.mean()) if len(near) else 0.0
 
 
-def _capped(labels: Sequence[Label]) -> list[Label]:
+def cross_scored(labels: Sequence[Label], prior: Likelihood | None) -> tuple[Matrix, Matrix, Matrix]:
+    """The labels' bent features, whether they are right, and the log odds by a model that did not see their answer."""
+    rows = bent(matrix([label.features for label in labels]))
+    right = np.array([label.right for label in labels], dtype=np.float64)
+    folds = np.array([zlib.crc32(label.root.encode()) % _FOLDS for label in labels])
+    scores = np.zeros(len(labels))
+    for fold in range(_FOLDS):
+        others = folds != fold
+        if not others.all():
+            scores[~others] = rows[~others] @ fit(rows[others], right[others], prior=prior).weights
+    return rows, right, scores
+
+
+def capped(labels: Sequence[Label]) -> list[Label]:
     """The newest labels: at most so many of one answer, and of one caller four times a fair share."""
     newest = [label for label in labels[-LABELS_KEPT:] if label.at > labels[-1].at - LABELS_LIVE_S]
     principals = {label.principal for label in newest}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
@@ -122,8 +123,9 @@ def credential_name(base_url: str, credential: str, *, secret: bytes) -> str:
     return keyed_hash("credential", base_url, credential, secret=secret)
 
 
+@lru_cache(maxsize=1024)
 def keyed_hash(kind: str, *parts: str, secret: bytes) -> str:
-    """A name for something secret, for instance a credential: 32 hexadecimal digits."""
+    """A name for something secret, for instance a credential: 32 hexadecimal digits. The same few come all the time."""
     text = jsontext.dump(parts)
     return blake2b(text, digest_size=16, key=secret, person=kind.encode()[:16]).hexdigest()
 

@@ -180,4 +180,7 @@ def _parsed(text: bytes) -> JsonObject | None:
 
 
 def _header(response: UpstreamResponse, name: str) -> str:
-    return next((value.strip().lower() for header, value in response.headers if header.lower() == name), "")
+    for header, value in response.headers:
+        if header.lower() == name:
+            return value.strip().lower()
+    return ""

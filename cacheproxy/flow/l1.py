@@ -49,11 +49,12 @@ class L1:
             return
         key = entries[0].key
         self.drop_key(key)
-        size = sum(entry.size for entry in entries)
+        size = sum([entry.size for entry in entries])
         if size > self._max_bytes:
             return
         self._by_key[key] = tuple(entries)
-        self._by_id.update((entry.id, entry) for entry in entries)
+        for entry in entries:
+            self._by_id[entry.id] = entry
         self._held += size
         while self._held > self._max_bytes:
             self.drop_key(next(iter(self._by_key)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy import jsontext
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from cacheproxy.errors import ProxyError
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.told import Hit, Miss
+    from cacheproxy.jsontext import Json
     from cacheproxy.wire.dialect import Dialect, Fresh
 
 JSON: Final = ("Content-Type", "application/json")
@@ -24,6 +26,8 @@ _FORWARDED: Final = {
     CacheStatus.REFRESH: "request",
 }
 """RFC 9211, section 2.2: why a request went forward."""
+_SHORT: Final = 4 * 1024
+"""Bytes up to which an answer is kept parsed while it is among the latest told: some megabytes for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class RenderRules:
 def replay(asked: Asked, hit: Hit, *, fresh: Fresh, now: float, rules: RenderRules) -> Whole:
     """The entry as the caller's dialect and stream mode want it, with an id and a creation time of its own."""
     dialect, view = asked.dialect, asked.view
-    answer = jsontext.parse(hit.entry.answer)
+    answer = _parsed(hit.entry.answer)
     if not view.retained_upstream:
         answer = dialect.refresh(answer, fresh, zero_usage=rules.zero_usage)
     headers = [(dialect.request_id_header, f"req_{fresh.token}")]
@@ -49,15 +53,23 @@ def replay(asked: Asked, hit: Hit, *, fresh: Fresh, now: float, rules: RenderRul
     return Whole(200, [EVENTS, *NO_BUFFERING, *headers], body)
 
 
+def _parsed(answer: bytes) -> Json:
+    """An entry's answer to be told, never to be changed: whoever asks for it again may get the same object."""
+    return _parsed_once(answer) if len(answer) <= _SHORT else jsontext.parse(answer)
+
+
+_parsed_once = lru_cache(maxsize=1024)(jsontext.parse)
+
+
 def hit_headers(hit: Hit, *, now: float) -> list[tuple[str, str]]:
     """What is said of an answer from the cache."""
     entry = hit.entry
     ttl = max(0, round(entry.expires_at - now))
-    headers = [
-        ("X-Cache-Status", CacheStatus.HIT.value),
+    headers: list[tuple[str, str]] = [
+        ("X-Cache-Status", CacheStatus.HIT),
         ("Age", str(max(0, round(now - entry.created_at)))),
         ("Cache-Status", f"cacheproxy; hit; ttl={ttl}; detail={hit.layer}"),
-        ("X-CacheProxy-Layer", hit.layer.value),
+        ("X-CacheProxy-Layer", hit.layer),
         ("X-CacheProxy-Entry", entry.id),
         ("X-CacheProxy-Cost", "0"),
     ]
@@ -70,10 +82,10 @@ def hit_headers(hit: Hit, *, now: float) -> list[tuple[str, str]]:
 
 def miss_headers(miss: Miss, *, cost_usd: float | None = None) -> list[tuple[str, str]]:
     """What is said of an answer from the upstream. ``cost_usd`` None: not known, as that of a stream that begins."""
-    headers = [
-        ("X-Cache-Status", miss.status.value),
+    headers: list[tuple[str, str]] = [
+        ("X-Cache-Status", miss.status),
         ("Cache-Status", f"cacheproxy; fwd={_FORWARDED[miss.status]}; detail={miss.reason}"),
-        ("X-CacheProxy-Reason", miss.reason.value),
+        ("X-CacheProxy-Reason", miss.reason),
     ]
     if miss.similarity is not None:
         headers.append(("X-CacheProxy-Similarity", f"{miss.similarity:.4f}"))
@@ -101,6 +113,7 @@ def failure(dialect: Dialect, error: ProxyError) -> Whole:
     return Whole(error.status, headers, jsontext.dump(dialect.error(error.status, error.code, error.message)))
 
 
+@lru_cache(maxsize=1024)
 def usd(amount: float) -> str:
     """An amount of money without an exponent, at most ten decimals."""
     return f"{amount:.10f}".rstrip("0").rstrip(".")

@@ -7,6 +7,7 @@ upstream of that name. Paths are matched and passed on byte for byte.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy.errors import UnknownUpstream
@@ -18,6 +19,8 @@ DEFAULT: Final = "default"
 ANTHROPIC: Final = "anthropic"
 OWN: Final = "cacheproxy"
 """The first segment of our own paths, which never go upstream."""
+_REMEMBERED: Final = 128
+"""Callers ask for few paths, again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Routes:
 
     def __init__(self, targets: Mapping[str, Target]) -> None:
         self._targets = dict(targets)
+        self._remembered = lru_cache(_REMEMBERED)(self._resolve)
 
     @property
     def targets(self) -> Mapping[str, Target]:
@@ -61,6 +65,9 @@ class Routes:
 
         Raises ``UnknownUpstream`` for ``/<unknown name>/v1/...``.
         """
+        return self._remembered(target, anthropic)
+
+    def _resolve(self, target: str, anthropic: bool) -> Route:  # noqa: FBT001 - a key of the memory
         path, mark, query = target.partition("?")
         query = mark + query
         first, _, rest = path[1:].partition("/")

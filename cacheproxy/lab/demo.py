@@ -144,7 +144,7 @@ async def _simulated(options: DemoOptions, folder: Path) -> AsyncIterator[str]:
         f"--listen={_HOST}:{free_port(options.upstream_port)}",
         f"--delay-ms={options.delay_ms}",
         f"--tokens-per-s={options.tokens_per_s}",
-        f"--questions={SAMPLE}",
+        f"--answers={SAMPLE}",
     ]
     async with _started(arguments, says="simulated LLM on ", log_file=folder / "simulate.log") as running:
         yield running.url

@@ -38,7 +38,7 @@ class Arm:
     policy: Policy
     budget: float = 0.01
     prior: Likelihood | None = None
-    rules: offline.Rules = offline.Rules()
+    rules: offline.Rules = offline.Rules()  # noqa: RUF009 - frozen
     scored: bool = False
     """Whether the policy computes a chance of being right."""
 
@@ -64,6 +64,7 @@ def certified(
     *,
     name: str = "",
     guards: bool = True,
+    guards_final: bool = True,
     certified_only: bool = False,
     rules: offline.Rules = offline.Rules(),  # noqa: B008 - frozen
 ) -> Arm:
@@ -73,6 +74,7 @@ def certified(
         frozenset() if guards else NO_GUARDS,
         prior=None if prior is None else Rule(prior),
         certified_only=certified_only,
+        guards_final=guards_final,
     )
     return Arm(name or f"certified {budget:g}", policy, budget, prior, rules, scored=True)
 
@@ -124,6 +126,8 @@ def over_pairs(
 ) -> list[Tally]:
     """Each arm on each pair alone: its first question is all that is stored when the second is asked.
 
+    Pairs of one text are exact hits.
+
     ``corpus`` is of the first pair's two texts, then of the second's, and so on. Nothing is learnt; what a pool had
     learnt before is its ``rule``.
     """
@@ -152,6 +156,10 @@ def _decided(
     )
     dice = np.random.default_rng(seed + _OTHER_DICE)
     for place, pair in enumerate(pairs):
+        on_progress(place)
+        if pair.a.strip() == pair.b.strip():
+            run.outcome[place], run.similarity[place], run.candidate_right[place] = offline.EXACT, 0.0, False
+            continue
         key = Key("0", "0", float(run.similarity[place]), corpus.profiles[2 * place])
         decision = arm.policy.decide(Found(corpus.profiles[2 * place + 1], [key], rule=rule), draw=dice.random())
         if decision.assessed is not None:
@@ -160,5 +168,4 @@ def _decided(
             run.outcome[place] = offline.SEMANTIC
             run.wrong[place] = not pair.same
             run.stage[place] = decision.stage
-        on_progress(place)
     return run

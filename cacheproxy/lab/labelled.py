@@ -23,11 +23,13 @@ class Pair(NamedTuple):
     same: bool
 
 
-Labelled: TypeAlias = "Sequence[Pair] | Domain"
+Labelled: TypeAlias = "list[Pair] | Domain"
 
 
 def read_labelled(path: Path) -> Labelled:
-    """What a file holds, told by its first line. A line is one of
+    """What a file holds, told by its first line.
+
+    A line is one of these:
 
     - ``{"a", "b", "same"}``: a pair;
     - ``{"class", "questions"}``: a class with all its questions;
@@ -52,6 +54,11 @@ def read_labelled(path: Path) -> Labelled:
     filler = sorted(set(filler))
     known = sum(map(len, classes.values()))
     return Domain(classes, filler, len(filler) / (known + len(filler)))
+
+
+def texts_of(labelled: Labelled) -> Sequence[str]:
+    """The texts to embed: of the first pair's two, then of the second's and so on, or of the domain, each once."""
+    return labelled.texts if isinstance(labelled, Domain) else [text for pair in labelled for text in (pair.a, pair.b)]
 
 
 def _pair(row: JsonObject, where: str) -> Pair:

@@ -1,7 +1,7 @@
 """The decision without the network: a stream of labelled questions through a policy, with the very code that serves.
 
-A question's class says which answers are right for it: the upstream is asked by looking the class up. What the flow does
-with verdicts is done here as well: aliases, insert-on-different, audits by a coin, fits when they are due.
+A question's class says which answers are right for it: the upstream is asked by looking the class up. What the flow
+does with verdicts is done here as well: aliases, insert-on-different, audits by a coin, fits when they are due.
 """
 
 from __future__ import annotations
@@ -94,7 +94,10 @@ def run(
     truth: Callable[[int, int], int] | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Run:
-    """Send a stream through a policy and the pool that it learns in. ``truth(request, class)`` may let what a class's answer is change over time."""
+    """Send a stream through a policy and the pool that it learns in.
+
+    ``truth(request, class)`` may let what a class's answer is change over time.
+    """
     stream = _Stream(corpus, policy, pool, chance, rules, len(questions))
     for request, (question, kind) in enumerate(zip(questions, classes, strict=True)):
         stream.ask(request, int(question), int(kind) if truth is None else truth(request, int(kind)))

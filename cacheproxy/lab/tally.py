@@ -161,7 +161,7 @@ class Tally:
         return (exact + count) / max(self.requests, 1), np.cumsum(~right) / count
 
     def reachable(self, limit: float) -> float:
-        """The hit rate with the best cut through the candidates' scores, chosen in hindsight: what the score is worth."""
+        """The hit rate with the best cut through the candidates' scores, in hindsight: what the score is worth."""
         rates, wrong = self.curve()
         kept = np.flatnonzero(wrong <= limit)
         exact = (self.hits.count - self.wrong.of) / max(self.requests, 1)
@@ -171,13 +171,7 @@ class Tally:
         """Predicted chance against observed, in tenths; empty for a policy without one."""
         if not self.scored:
             return []
-        scores, right = self.candidates()
-        tenth = np.minimum((scores * BINS).astype(int), BINS - 1)
-        return [
-            Bin(float(scores[mine].mean()), Proportion(int(right[mine].sum()), int(mine.sum())))
-            for each in range(BINS)
-            if (mine := tenth == each).any()
-        ]
+        return reliability(*self.candidates())
 
     def to_json(self, prices: Prices = Prices()) -> JsonObject:  # noqa: B008 - immutable
         """Everything but the curves."""
@@ -201,6 +195,16 @@ class Tally:
             "net_usd": self.net_usd(prices),
             "reliability": [{"predicted": b.predicted, **b.observed.to_json()} for b in self.reliability()],
         }
+
+
+def reliability(chance: Values, right: Flags) -> list[Bin]:
+    """Predicted chance against observed, in tenths; those that hold something."""
+    tenth = np.minimum((chance * BINS).astype(int), BINS - 1)
+    return [
+        Bin(float(chance[mine].mean()), Proportion(int(right[mine].sum()), int(mine.sum())))
+        for each in range(BINS)
+        if (mine := tenth == each).any()
+    ]
 
 
 def _wrong(parts: Sequence[tuple[NDArray[np.int8], Flags]]) -> Proportion:

@@ -56,13 +56,13 @@ class AiohttpIncoming:
         length = self._request.content_length
         if length is not None and length > limit:
             raise TooLarge(f"the body has {length} bytes; at most {limit} are taken")
-        await self._expected()
-        chunk = await self._piece()
-        if self._request.content.at_eof():
-            read = chunk
+        self._expected()
+        content = self._request.content
+        if content.is_eof():
+            read = content.read_nowait()  # all of it is here already
         else:
-            parts = [chunk]
-            size = len(chunk)
+            parts = []
+            size = 0
             while chunk := await self._piece():
                 parts.append(chunk)
                 size += len(chunk)
@@ -75,7 +75,7 @@ class AiohttpIncoming:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes."""
-        await self._expected()
+        self._expected()
         while chunk := await self._piece():
             yield chunk
 
@@ -92,7 +92,7 @@ class AiohttpIncoming:
                 f"the request's body stopped coming: nothing for {self._body_s:g} s; send it whole, and again"
             ) from None
 
-    async def _expected(self) -> None:
+    def _expected(self) -> None:
         if self.headers.get("Expect", "").lower() == "100-continue" and self._request.transport is not None:
             self._request.transport.write(_CONTINUE)
 

@@ -7,7 +7,7 @@ and its body: put together here it costs less, and replies are most of what a ca
 from __future__ import annotations
 
 from email.utils import formatdate
-from functools import lru_cache
+from functools import cache, lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -41,41 +41,46 @@ class WholeResponse(web.StreamResponse):
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the caller left")
-        self._writer = request.writer
+        self._protocol, self._writer = request.protocol, request.writer
         transport.write(self._bytes(request))
 
     async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002 - the parent's signature
         """Wait for a caller that reads slowly, so that replies to requests sent ahead do not pile up for it."""
-        await self._writer.drain()
+        if self._protocol.writing_paused:
+            await self._writer.drain()
 
     def _bytes(self, request: web.BaseRequest) -> bytes:
         reply, body = self._reply, self._reply.body
         status = reply.status
-        lines = [f"HTTP/1.1 {status} {_REASONS.get(status, '')}"]
-        given = set()
-        for name, value in reply.headers:
-            if "\n" in value or "\r" in value:
-                raise ValueError(f"a header value with a line break: {name}")
-            given.add(name.lower())
-            lines.append(f"{name}: {value}")
+        lines = [_status_line(status)]
+        lines += [f"{name}: {value}" for name, value in reply.headers]
+        given = {name.lower() for name, _ in reply.headers}
         if status not in _NO_BODY:
             lines.append(f"Content-Length: {len(body)}")
         if not given >= _DATED:
-            lines += [
-                f"{name.title()}: {value}"
-                for name, value in (("date", _date(int(self._now))), ("server", "cacheproxy"))
-                if name not in given
-            ]
+            if "date" not in given:
+                lines.append(_date(int(self._now)))
+            if "server" not in given:
+                lines.append("Server: cacheproxy")
         if not self._keep_alive:
             lines.append("Connection: close")
         elif request.version == HttpVersion10:
             lines.append("Connection: keep-alive")
-        head = "\r\n".join(lines).encode("utf-8", "surrogateescape")
+        text = "\r\n".join(lines)
+        if text.count("\n") >= len(lines) or text.count("\r") >= len(lines):
+            broken = next(name for name, value in reply.headers if "\n" in value or "\r" in value)
+            raise ValueError(f"a header value with a line break: {broken}")
+        head = text.encode("utf-8", "surrogateescape")
         if request.method == "HEAD" or status in _NO_BODY:
             body = b""
         return b"%b\r\n\r\n%b" % (head, body)
 
 
+@cache
+def _status_line(status: int) -> str:
+    return f"HTTP/1.1 {status} {_REASONS.get(status, '')}"
+
+
 @lru_cache(maxsize=2)
 def _date(second: int) -> str:
-    return formatdate(second, usegmt=True)
+    return f"Date: {formatdate(second, usegmt=True)}"

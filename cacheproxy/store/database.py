@@ -40,7 +40,7 @@ _FOREIGN: Final[dict[type[BaseException], type[ProxyError]]] = {
     UnicodeError: PortUnavailable,  # a lone surrogate in a text column
 }
 _MAX_TOGETHER: Final = 512
-"""Pieces of work in one transaction: bounds how long the first of them waits for the last."""
+"""A transaction of so many pieces of work takes no more: bounds how long the first waits for the last."""
 _LINGER_S: Final = 0.002
 """How long a writer that is busy anyway waits for company before a commit."""
 _MAX_WAITING: Final = 4096
@@ -88,19 +88,14 @@ class Database:
 
         Raises the first failure, once every one has ended.
         """
-        failure: PortUnavailable | None = None
-        answers: list[asyncio.Future[T]] = []
-        for work, weight in works:
-            answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        new_future = asyncio.get_running_loop().create_future
+        jobs = [_Job(work, new_future(), weight, in_transaction=True, settled=settled) for work, weight in works]
+        taken, failure = self._writes.submit(jobs)
+        for job in taken:
+            if job.answer.done() and job.answer.exception() is None:
+                continue  # like most: they are answered together with the first
             try:
-                self._writes.submit(_Job(work, answer, weight, in_transaction=True, settled=settled))
-            except PortUnavailable as refusal:
-                failure = failure or refusal
-            else:
-                answers.append(answer)
-        for answer in answers:
-            try:
-                await self._answered(answer, doing)
+                await self._answered(job.answer, doing)
             except PortUnavailable as error:
                 failure = failure or error
         if failure is not None:
@@ -129,7 +124,9 @@ class Database:
         settled: Callable[[Outcome], None] | None = None,
     ) -> T:
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        worker.submit(_Job(work, answer, weight, in_transaction, settled))
+        _, refusal = worker.submit([_Job(work, answer, weight, in_transaction, settled)])
+        if refusal is not None:
+            raise refusal
         return await self._answered(answer, doing)
 
     async def _answered(self, answer: asyncio.Future[T], doing: str) -> T:
@@ -180,7 +177,7 @@ class _Worker:
         self._linger_s = linger_s
         self._in_company = False
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Sequence[_Job] | None] = queue.SimpleQueue()
         self._waiting = 0
         self._waiting_bytes = 0
         self._closing = False
@@ -188,14 +185,22 @@ class _Worker:
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, job: _Job) -> None:
-        if refusal := self._refusal(job):
-            if job.settled is not None:
-                job.settled(Failed(refusal))
-            raise refusal
-        self._waiting += 1
-        self._waiting_bytes += job.weight
-        self._queue.put(job)
+    def submit(self, jobs: Sequence[_Job]) -> tuple[Sequence[_Job], PortUnavailable | None]:
+        """Hand jobs over at once, as each time may cost the loop the interpreter: which were taken, why not all."""
+        taken: list[_Job] = []
+        first: PortUnavailable | None = None
+        for job in jobs:
+            if refusal := self._refusal(job):
+                first = first or refusal
+                if job.settled is not None:
+                    job.settled(Failed(refusal))
+                continue
+            self._waiting += 1
+            self._waiting_bytes += job.weight
+            taken.append(job)
+        if taken:
+            self._queue.put(taken)
+        return taken, first
 
     def _refusal(self, job: _Job) -> PortUnavailable | None:
         if self._closing:
@@ -224,15 +229,15 @@ class _Worker:
     def _next_jobs(self) -> list[_Job]:
         """Everything that waits, at least one job; nothing once all is done and the worker closes."""
         jobs: list[_Job] = []
-        job = self._queue.get()
+        more = self._queue.get()
         if self._in_company and self._linger_s:
             time.sleep(self._linger_s)
-        while job is not None:
-            jobs.append(job)
-            if len(jobs) == _MAX_TOGETHER:
+        while more is not None:
+            jobs += more
+            if len(jobs) >= _MAX_TOGETHER:
                 break
             try:
-                job = self._queue.get_nowait()
+                more = self._queue.get_nowait()
             except queue.Empty:
                 break
         else:

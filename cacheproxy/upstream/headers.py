@@ -75,14 +75,17 @@ def shared(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _kept(pairs: Sequence[tuple[str, str]], dropped: frozenset[str], *, body_changed: bool) -> list[tuple[str, str]]:
-    named = {
-        token.strip().lower() for name, value in pairs if name.lower() == "connection" for token in value.split(",")
-    }
-    if named:
-        dropped = dropped | named
+    names = [name.lower() for name, _ in pairs]
+    if "connection" in names:
+        values = [value for name, (_, value) in zip(names, pairs, strict=True) if name == "connection"]
+        dropped = dropped | {token.strip().lower() for value in values for token in value.split(",")}
     if body_changed:
         dropped = dropped | _CONTENT_LENGTH
-    return [pair for pair in pairs if (name := pair[0].lower()) not in dropped and not name.startswith(CONTROL_PREFIX)]
+    return [
+        pair
+        for name, pair in zip(names, pairs, strict=True)
+        if name not in dropped and not name.startswith(CONTROL_PREFIX)
+    ]
 
 
 def _asking_identity(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -20,20 +20,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from cacheproxy.errors import Overloaded, ProxyError, UpstreamTimeout, UpstreamUnreachable
+from cacheproxy.upstream.quick import LARGEST, QuickClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Sequence
     from types import TracebackType
 
     from cacheproxy.ports import UpstreamRequest, UpstreamResponse
+    from cacheproxy.upstream.quick import QuickAnswer
 
-_ONE_WRITE: Final = 32 * 1024
-"""Bodies up to this size go out in one write, which cannot stall; longer ones in slices, each with a deadline."""
 _SLICE: Final = 64 * 1024
+"""Longer bodies than the quick client's go out in slices, each with a deadline."""
 _MAX_HEADER_BYTES: Final = 64 * 1024  # aiohttp's 8 KiB is less than some providers' cookies and policies take
+_FOREIGN: Final = (aiohttp.ClientError, HttpProcessingError, OSError, ValueError)
 _COME_BACK_S: Final = 1.0
 _AUTO_HEADERS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
@@ -60,17 +63,20 @@ class HttpUpstream:
         self.calls = 0
         self._most_calls = most_calls
         self._deadlines = deadlines or Deadlines()
+        connector = aiohttp.TCPConnector(limit=0)
+        timeout = aiohttp.ClientTimeout(
+            total=None, connect=self._deadlines.connect_s, sock_read=self._deadlines.first_byte_s
+        )
+        self._quick = QuickClient(connector, timeout=timeout, max_header_bytes=_MAX_HEADER_BYTES)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=_AUTO_HEADERS,
             auto_decompress=False,
             trust_env=False,
             max_line_size=_MAX_HEADER_BYTES,
             max_field_size=_MAX_HEADER_BYTES,
-            timeout=aiohttp.ClientTimeout(
-                total=None, connect=self._deadlines.connect_s, sock_read=self._deadlines.first_byte_s
-            ),
+            timeout=timeout,
         )
 
     @asynccontextmanager
@@ -85,15 +91,22 @@ class HttpUpstream:
         self.calls += 1
         try:
             url = _url(request.url)
-            body = request.body
-            if body is None or (isinstance(body, bytes) and len(body) <= _ONE_WRITE):
-                response = await self._request(request, url, request.headers, body)
-            else:
-                response = await self._upload(request, url, body)
-            async with response:
+            async with await self._answer(request, url) as response:
                 yield _HttpResponse(response, url, self._deadlines)
         finally:
             self.calls -= 1
+
+    async def _answer(self, request: UpstreamRequest, url: URL) -> aiohttp.ClientResponse | QuickAnswer:
+        """The answer's head, by the shortest way that the request can go."""
+        body = request.body
+        if self._quick.takes(request, url):
+            try:
+                return await self._quick.ask(request, url)
+            except _FOREIGN as error:
+                raise _translated(error, url, self._deadlines.first_byte_s) from error
+        if body is None or (isinstance(body, bytes) and len(body) <= LARGEST):
+            return await self._request(request, url, request.headers, body)
+        return await self._upload(request, url, body)
 
     async def _request(
         self,
@@ -106,7 +119,7 @@ class HttpUpstream:
             return await self._session.request(
                 request.method, url, headers=_one_spelling(headers), data=body, allow_redirects=False
             )
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except _FOREIGN as error:
             raise _translated(error, url, self._deadlines.first_byte_s) from error
 
     async def _upload(
@@ -180,10 +193,10 @@ class _HttpResponse:
 
     __slots__ = ("_deadlines", "_response", "_url", "headers", "reason", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse, url: URL, deadlines: Deadlines) -> None:
+    def __init__(self, response: aiohttp.ClientResponse | QuickAnswer, url: URL, deadlines: Deadlines) -> None:
         self.status = response.status
         self.reason = response.reason or ""
-        self.headers: Sequence[tuple[str, str]] = [(_text(name), _text(value)) for name, value in response.raw_headers]
+        self.headers: Sequence[tuple[str, str]] = _texts(response.raw_headers)
         self._response = response
         self._url = url
         self._deadlines = deadlines
@@ -214,7 +227,7 @@ class _HttpResponse:
 def _url(text: str) -> URL:
     """The URL, with its path and query to the byte: aiohttp sends what yarl calls ``raw_path_qs``."""
     url = URL(text, encoded=True)
-    if text.endswith(url.raw_path_qs):
+    if "#" not in text and text.endswith(url.raw_path_qs):
         return url
     # yarl drops a "?" with nothing behind it, and what follows a "#". In a path that is encoded already it keeps both.
     return url.with_path("/" + text.partition("://")[2].partition("/")[2], encoded=True)
@@ -234,6 +247,13 @@ def _one_spelling(headers: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str
     return [(first.setdefault(name.lower(), name), value) for name, value in headers]
 
 
+def _texts(raw: Sequence[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    try:
+        return [(name.decode(), value.decode()) for name, value in raw]
+    except UnicodeDecodeError:
+        return [(_text(name), _text(value)) for name, value in raw]
+
+
 def _text(raw: bytes) -> str:
     """A header's name or value: UTF-8, and Latin-1 where it is not that (RFC 9110, section 5.5)."""
     try:
@@ -246,7 +266,7 @@ def _host(url: URL) -> str:
     return url.host_port_subcomponent or "(no host)"
 
 
-_FAILURES: Final[tuple[tuple[type[BaseException], type[ProxyError], str], ...]] = (
+_FAILURES: Final[tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], type[ProxyError], str], ...]] = (
     (
         aiohttp.ClientConnectorCertificateError,
         UpstreamUnreachable,
@@ -284,7 +304,7 @@ _FAILURES: Final[tuple[tuple[type[BaseException], type[ProxyError], str], ...]] 
         "ended its answer before it was complete: try again, and check the upstream's own log.",
     ),
     (
-        aiohttp.ClientResponseError,
+        (aiohttp.ClientResponseError, HttpProcessingError),
         UpstreamUnreachable,
         "answered something that is not HTTP/1.1: check that the upstream's URL names the right port.",
     ),

@@ -28,8 +28,7 @@ MISS = Served(
     cost_usd=0.25,
     price_version="prices 1",
 )
-HIT = replace(
-    MISS,
+HIT = MISS._replace(
     status=CacheStatus.HIT,
     layer=Layer.SEMANTIC,
     reason=None,
@@ -134,7 +133,7 @@ async def test_sums_are_grouped(ledger, by, expected):
 
 
 async def test_a_group_holds_its_own_sums(ledger):
-    other = replace(MISS, model="other", cost_usd=1.0)
+    other = MISS._replace(model="other", cost_usd=1.0)
     tallies = await booked(ledger, MISS, other, other, by=["model"])
     assert {tally.group["model"]: (tally.requests, tally.cost_usd) for tally in tallies} == {
         "gpt-4o-mini": (1, 0.25),
@@ -144,7 +143,7 @@ async def test_a_group_holds_its_own_sums(ledger):
 
 async def test_a_day_is_a_day_in_utc(ledger):
     midnight = datetime(2026, 3, 2, tzinfo=UTC).timestamp()
-    tallies = await booked(ledger, replace(MISS, at=midnight - 0.001), replace(MISS, at=midnight), by=["day"])
+    tallies = await booked(ledger, MISS._replace(at=midnight - 0.001), MISS._replace(at=midnight), by=["day"])
     assert [tally.group["day"] for tally in tallies] == ["2026-03-01", "2026-03-02"]
 
 
@@ -161,20 +160,20 @@ async def test_a_day_is_a_day_in_utc(ledger):
     ],
 )
 async def test_sums_are_taken_over_a_time(ledger, since, until, requests):
-    events = [replace(MISS, at=NOON + offset) for offset in (-HOUR, 0.0, HOUR)]
+    events = [MISS._replace(at=NOON + offset) for offset in (-HOUR, 0.0, HOUR)]
     (tally,) = await booked(ledger, *events, since=since, until=until)
     assert tally.requests == requests
 
 
 async def test_estimated_requests_are_counted(ledger):
-    guessed = replace(MISS, usage=Usage(5, 5, estimated=True))
-    guessed_saving = replace(HIT, saved_usage=Usage(5, 5, estimated=True))
+    guessed = MISS._replace(usage=Usage(5, 5, estimated=True))
+    guessed_saving = HIT._replace(saved_usage=Usage(5, 5, estimated=True))
     (tally,) = await booked(ledger, MISS, HIT, guessed, guessed_saving)
     assert (tally.requests, tally.estimated) == (4, 2)
 
 
 async def test_requests_without_a_price_are_counted_and_add_nothing(ledger):
-    bought, saved = replace(MISS, cost_usd=0.0, unpriced=True), replace(HIT, saved_usd=0.0, unpriced=True)
+    bought, saved = MISS._replace(cost_usd=0.0, unpriced=True), HIT._replace(saved_usd=0.0, unpriced=True)
     (tally,) = await booked(ledger, MISS, HIT, bought, saved)
     assert (tally.requests, tally.unpriced) == (4, 2)
     assert (tally.cost_usd, tally.saved_usd) == (0.25, 0.25)
@@ -223,14 +222,14 @@ async def test_an_unknown_group_is_refused_with_the_known_ones(ledger, name):
     ],
 )
 async def test_a_strange_request_does_not_keep_the_others_from_the_books(ledger, strange):
-    (tally,) = await booked(ledger, MISS, replace(MISS, tenant="bob", **strange))
+    (tally,) = await booked(ledger, MISS, MISS._replace(tenant="bob", **strange))
     assert tally.requests == 2
     assert tally.cost_usd >= 0.25
 
 
 async def test_names_that_callers_make_up_do_not_pile_up(ledger):
     for number in range(10_500):
-        ledger.served(replace(MISS, model=f"made-up-{number}"))
+        ledger.served(MISS._replace(model=f"made-up-{number}"))
     await ledger.flush()
     tallies = await ledger.tallies(["model"])
     assert len(tallies) <= 10_001

@@ -12,6 +12,7 @@ from cacheproxy.core.policy import (
     BOOTSTRAP_AUDITS,
     BOOTSTRAP_HITS,
     LEAST_AUDITS,
+    UNPROVEN_AUDITS,
     Assessed,
     CertifiedPolicy,
     Forward,
@@ -155,9 +156,9 @@ def test_a_rule_that_promises_nothing_yet_lets_no_guard_be_outvoted(stands):
 @pytest.mark.parametrize(
     ("similarity", "logit", "outcome"),
     [
-        pytest.param(0.92, 3.0, Stage.BOOTSTRAP, id="near and likely"),
-        pytest.param(0.9199, 3.0, Reason.BELOW_THRESHOLD, id="not near enough"),
-        pytest.param(0.99, 2.99, Reason.UNCERTIFIED, id="not likely enough"),
+        pytest.param(0.9, 3.7, Stage.BOOTSTRAP, id="near and likely"),
+        pytest.param(0.8999, 3.7, Reason.BELOW_THRESHOLD, id="not near enough"),
+        pytest.param(0.99, 3.69, Reason.UNCERTIFIED, id="not likely enough"),
     ],
 )
 def test_before_verdicts_a_key_must_be_near_and_likely_by_the_prior(similarity, logit, outcome):
@@ -241,7 +242,7 @@ def test_a_tripped_pool_serves_nothing_similar_and_still_assesses(known):
 
 def test_the_likeliest_answer_is_served_with_its_nearest_key_and_the_others_are_told():
     near, right = key("How do I disable 2FA?", 0.95, "off"), key("How do I enable 2FA", 0.94, "on")
-    decision = certified("How do I enable 2FA?", near, right, prior=Rule(believing_guards(always(3.0))))
+    decision = certified("How do I enable 2FA?", near, right, prior=Rule(believing_guards(always(4.0))))
     assert decision.key == right
     assert decision.assessed.group.root == "on"
     assert [group.root for group in decision.assessed.others] == ["off"]
@@ -264,7 +265,7 @@ def test_a_candidates_chance_is_its_log_odds_told_otherwise():
         (Stage.BOOTSTRAP, 0, 0.05, BOOTSTRAP_AUDITS),
         (Stage.BOOTSTRAP, BOOTSTRAP_HITS - 1, 0.5, 0.5),
         (Stage.BOOTSTRAP, BOOTSTRAP_HITS, 0.05, 0.05),
-        (Stage.ESTIMATED, 0, 0.0, LEAST_AUDITS),
+        (Stage.ESTIMATED, 0, 0.0, UNPROVEN_AUDITS),
         (Stage.CERTIFIED, 0, 0.0, LEAST_AUDITS),
         (Stage.CERTIFIED, 0, 0.3, 0.3),
     ],

@@ -23,7 +23,7 @@ from cacheproxy.core.pool import (
     Source,
     Stage,
     Threshold,
-    _capped,
+    capped,
     refit,
 )
 
@@ -69,20 +69,20 @@ def tripped(budget=0.01):
 
 def test_an_answer_counts_with_its_newest_labels_only():
     labels = [label(at, right=True, root="one") for at in range(LABELS_PER_ROOT + 10)]
-    assert _capped(labels) == labels[10:]
+    assert capped(labels) == labels[10:]
 
 
 def test_a_caller_counts_with_four_times_a_fair_share():
     flood = [label(at, right=False, principal="loud") for at in range(1000)]
     others = [label(1000 + at, right=True, principal=f"p{at % 9}") for at in range(200)]
-    kept = _capped(flood + others)
+    kept = capped(flood + others)
     assert sum(each.principal == "loud" for each in kept) == 4 * 1200 // 10
     assert sum(each.principal != "loud" for each in kept) == 200
 
 
 def test_a_single_caller_is_not_capped():
     labels = [label(at, right=True, principal="only") for at in range(1000)]
-    assert _capped(labels) == labels
+    assert capped(labels) == labels
 
 
 # Labels that a cap had left out still used up the other cap.
@@ -90,15 +90,15 @@ def test_a_callers_surplus_crowded_out_what_others_said_of_an_answer():
     honest = [label(at, right=True, root="shared", principal=f"p{at % 9}") for at in range(30)]
     flood = [label(30 + at, right=False, root="shared", principal="loud") for at in range(40)]
     surplus = [label(99 + at, right=True, principal="loud") for at in range(FIRST_FIT)]
-    kept = _capped(honest + flood + surplus)
+    kept = capped(honest + flood + surplus)
     assert kept == honest + surplus
 
 
 def test_labels_age_out_by_number_and_by_time():
     labels = [label(at, right=True) for at in range(LABELS_KEPT + 5)]
-    assert _capped(labels) == labels[5:]
+    assert capped(labels) == labels[5:]
     old, young = label(0.0, right=True), label(1.0, right=True)
-    assert _capped([old, young, label(LABELS_LIVE_S, right=True)])[0] == young
+    assert capped([old, young, label(LABELS_LIVE_S, right=True)])[0] == young
 
 
 # --- rules

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from support.gated import CHAT, asking, chunks, question_in, said
 
-from cacheproxy import wiring
+from cacheproxy import assembly
 from cacheproxy.flow.coalesce import Flights
 
 ROUNDS = ("follow", "flush", "sweep")
@@ -32,7 +32,7 @@ class Kept(Flights):
 def flights(monkeypatch):
     """The flights of the proxies that the test opens."""
     monkeypatch.setattr(Kept, "made", [], raising=False)
-    monkeypatch.setattr(wiring, "Flights", Kept)
+    monkeypatch.setattr(assembly, "Flights", Kept)
     return Kept.made
 
 

@@ -8,6 +8,7 @@ from cacheproxy.errors import BadRequest, Overloaded
 from cacheproxy.flow import render
 from cacheproxy.flow.told import Hit, Miss
 from cacheproxy.model import CacheStatus, Layer, Reason
+from cacheproxy.wire.dialect import Fresh
 from cacheproxy.wire.dialects import DIALECTS
 
 CHAT = DIALECTS["/v1/chat/completions"]
@@ -83,3 +84,77 @@ def test_an_error_of_ours_is_told_in_the_callers_dialect(error, status, retry):
     assert json.loads(reply.body)["error"]["code"] == error.code
     assert dict(reply.headers).get("Retry-After") == retry
     assert json.loads(render.failure(DIALECTS["/v1/messages"], error).body)["type"] == "error"
+
+
+CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+TOLD = {
+    "/v1/chat/completions": {
+        "id": "chatcmpl-1",
+        "created": 1,
+        "model": "m",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Yes, " * 30, "tool_calls": [CALL], "refusal": None},
+                "logprobs": {"content": [{"token": "Yes", "logprob": -1, "top_logprobs": []}]},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 1}},
+    },
+    "/v1/completions": {
+        "id": "cmpl-1",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "text": "Yes, " * 30, "logprobs": {"tokens": ["Yes"]}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 5},
+    },
+    "/v1/responses": {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "completed_at": 3,
+        "status": "completed",
+        "model": "m",
+        "metadata": {},
+        "output": [
+            {"id": "rs_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm"}]},
+            {
+                "id": "msg_1",
+                "type": "message",
+                "role": "assistant",
+                "status": "completed",
+                "content": [{"type": "output_text", "text": "Yes", "annotations": [{"type": "file_path"}]}],
+            },
+            {"id": "fc_1", "type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        ],
+        "usage": {"input_tokens": 3, "output_tokens": 5},
+    },
+    "/v1/messages": {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [
+            {"type": "thinking", "thinking": "Hm", "signature": "s"},
+            {"type": "text", "text": "Yes", "citations": [{"type": "char_location", "cited_text": "y"}]},
+            {"type": "tool_use", "id": "t", "name": "f", "input": {"a": [1, {"b": 2}]}},
+        ],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 3, "output_tokens": 5, "cache_creation": {"ephemeral_5m_input_tokens": 0}},
+    },
+}
+
+
+@pytest.mark.parametrize("path", TOLD)
+def test_telling_an_answer_does_not_change_it(path):
+    """It may be told again from the very same object."""
+    dialect, answer = DIALECTS[path], TOLD[path]
+    before = json.dumps(answer)
+    fresh = dialect.refresh(answer, Fresh("t0k3n", 2), zero_usage=True)
+    for told in (answer, fresh):
+        for with_usage in (True, False):
+            assert b"".join(event.encode() for event in dialect.replay(told, with_usage=with_usage))
+    assert json.dumps(answer) == before
+    assert fresh["id"] != answer["id"]

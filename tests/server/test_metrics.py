@@ -28,7 +28,7 @@ MISS = Served(
 
 
 def served(**changes):
-    return Served(**{name: changes.get(name, getattr(MISS, name)) for name in Served.__dataclass_fields__})
+    return Served(**{name: changes.get(name, getattr(MISS, name)) for name in Served._fields})
 
 
 HIT = served(
@@ -120,6 +120,16 @@ def test_checks_are_counted_by_verdict_and_paid_by_kind():
     assert found['cacheproxy_audits_total{verdict="right"}'] == 2
 
 
+def test_checks_and_answers_add_up_to_the_cost_of_a_model():
+    metrics = Metrics()
+    metrics.served(MISS)
+    metrics.audited(Audited(at=0.0, model="gpt-4o", tenant="t", upstream="u", kind=CheckKind.AUDIT, cost_usd=0.5))
+    metrics.served(MISS)
+    found = samples(metrics)
+    assert found['cacheproxy_cost_usd_total{kind="audit",model="gpt-4o"}'] == 0.5
+    assert found['cacheproxy_cost_usd_total{kind="upstream",model="gpt-4o"}'] == 0.5
+
+
 def test_sums_add_up():
     found = after(MISS, HIT, HIT)
     assert found['cacheproxy_saved_usd_total{layer="semantic",model="gpt-4o"}'] == 0.5
@@ -181,3 +191,17 @@ def test_two_proxies_in_one_process_count_apart():
     one, other = Metrics(), Metrics()
     one.served(MISS)
     assert not any(name.startswith("cacheproxy_requests_total{") for name in samples(other))
+
+
+@pytest.mark.parametrize("number", [1, 63, 64, 65, 200])
+def test_each_request_is_counted_once_however_many_there_are(number):
+    counted = after(*[MISS] * number)
+    assert counted['cacheproxy_requests_total{dialect="openai-chat",layer="none",status="Miss"}'] == number
+    assert counted['cacheproxy_request_seconds_count{layer="none"}'] == number
+    assert counted['cacheproxy_cost_usd_total{kind="upstream",model="gpt-4o"}'] == number * 0.25
+
+
+def test_looking_twice_counts_nothing_twice():
+    metrics = Metrics()
+    metrics.served(MISS)
+    assert samples(metrics) == samples(metrics)

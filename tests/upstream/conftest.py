@@ -1,9 +1,9 @@
-"""``HttpUpstream`` with several patiences."""
+"""``HttpUpstream`` with several patiences, and the two ways that it sends."""
 
 from __future__ import annotations
 
 import pytest
-from support.sockets import LENIENT, SHORT
+from support.sockets import LENIENT, SHORT, get, post
 
 from cacheproxy.upstream.http import HttpUpstream
 
@@ -24,3 +24,9 @@ async def hasty():
 async def lenient():
     async with HttpUpstream(LENIENT) as upstream:
         yield upstream
+
+
+@pytest.fixture(params=["quick", "session"])
+def ask(request):
+    """A request for each of the two ways there are to send one."""
+    return get if request.param == "session" else lambda url, headers=(): post(url, b"{}", headers)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from aiohttp import web
-from support.sockets import LENIENT, abort, answering, forever, get, http_server, pieces, post, raw_server, read
+from support.sockets import LENIENT, abort, answering, forever, http_server, pieces, post, raw_server, read
 
 from cacheproxy.errors import UpstreamTimeout, UpstreamUnreachable
 from cacheproxy.tasks import TaskSet
@@ -22,12 +22,12 @@ TRUNCATED = {
 
 class TestFailure:
     @pytest.mark.parametrize("data", TRUNCATED.values(), ids=TRUNCATED)
-    async def test_a_body_that_breaks_off_is_an_error(self, upstream, data):
+    async def test_a_body_that_breaks_off_is_an_error(self, upstream, data, ask):
         async with raw_server(answering(data)) as base:
             with pytest.raises(UpstreamUnreachable, match=r"127\.0\.0\.1:\d+"):
-                await read(upstream, get(base))
+                await read(upstream, ask(base))
 
-    async def test_a_reset_in_mid_stream_is_an_error(self, upstream):
+    async def test_a_reset_in_mid_stream_is_an_error(self, upstream, ask):
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
         got = asyncio.Event()
 
@@ -37,7 +37,7 @@ class TestFailure:
 
         async with (
             raw_server(answering(head, then=after_the_first_chunk)) as base,
-            upstream.send(get(base)) as response,
+            upstream.send(ask(base)) as response,
         ):
             chunks = aiter(response.chunks())
             assert await anext(chunks) == b"abc"
@@ -63,44 +63,44 @@ class TestFailure:
         assert base.removeprefix("http://") in str(failure.value)
         assert "secret" not in str(failure.value)
 
-    async def test_a_refused_connection_names_the_host_and_what_to_check(self, upstream, unused_tcp_port):
+    async def test_a_refused_connection_names_the_host_and_what_to_check(self, upstream, unused_tcp_port, ask):
         with pytest.raises(
             UpstreamUnreachable, match=f"127.0.0.1:{unused_tcp_port} does not accept connections: check"
         ):
-            await read(upstream, get(f"http://127.0.0.1:{unused_tcp_port}/v1/models?key=sk"))
+            await read(upstream, ask(f"http://127.0.0.1:{unused_tcp_port}/v1/models?key=sk"))
 
-    async def test_an_unknown_name_is_unreachable(self, upstream):
+    async def test_an_unknown_name_is_unreachable(self, upstream, ask):
         with pytest.raises(UpstreamUnreachable, match=r"no-such-host\.invalid"):
-            await read(upstream, get("http://no-such-host.invalid/"))
+            await read(upstream, ask("http://no-such-host.invalid/"))
 
-    async def test_tls_towards_a_plain_server_is_unreachable(self, upstream):
+    async def test_tls_towards_a_plain_server_is_unreachable(self, upstream, ask):
         async def plain(reader, writer):
             await reader.readexactly(1)
             writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         async with raw_server(plain) as base:
             with pytest.raises(UpstreamUnreachable, match=r"https?://"):
-                await read(upstream, get(base.replace("http:", "https:")))
+                await read(upstream, ask(base.replace("http:", "https:")))
 
     @pytest.mark.parametrize("url", ["ftp://host/", "/v1/models", "http:///v1"])
-    async def test_a_url_that_is_none_is_unreachable(self, upstream, url):
+    async def test_a_url_that_is_none_is_unreachable(self, upstream, url, ask):
         with pytest.raises(UpstreamUnreachable, match="check the upstream's URL"):
-            await read(upstream, get(url))
+            await read(upstream, ask(url))
 
     async def test_no_head_in_time_is_a_timeout(self, hasty):
         async with raw_server(answering(b"", then=forever)) as base:
             with pytest.raises(UpstreamTimeout, match=r"sent nothing for 0\.05 s"):
                 await read(hasty, post(base, b"{}"))
 
-    async def test_a_stream_that_falls_silent_is_a_timeout(self, lenient):
+    async def test_a_stream_that_falls_silent_is_a_timeout(self, lenient, ask):
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
-        async with raw_server(answering(head, then=forever)) as base, lenient.send(get(base)) as response:
+        async with raw_server(answering(head, then=forever)) as base, lenient.send(ask(base)) as response:
             chunks = aiter(response.chunks())
             assert await anext(chunks) == b"abc"
             with pytest.raises(UpstreamTimeout, match="sent nothing"):
                 await anext(chunks)
 
-    async def test_bytes_may_come_sooner_than_the_head_and_later_than_the_first_patience(self):
+    async def test_bytes_may_come_sooner_than_the_head_and_later_than_the_first_patience(self, ask):
         """The deadline for a first byte does not run while the body flows, nor the other way round."""
 
         async def dripping(_reader, writer):
@@ -114,7 +114,7 @@ class TestFailure:
             HttpUpstream(Deadlines(first_byte_s=0.4, between_bytes_s=30)) as patient,
             raw_server(answering(head, then=dripping)) as base,
         ):
-            assert (await read(patient, get(base)))[1] == b"xxxxxx"
+            assert (await read(patient, ask(base)))[1] == b"xxxxxx"
 
     @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "bytes"])
     async def test_an_upstream_that_takes_no_more_of_a_request_is_a_timeout(self, hasty, streamed):
