@@ -23,7 +23,7 @@ from cacheproxy.errors import ProxyError
 from cacheproxy.flow import render
 from cacheproxy.flow.told import Hit, Miss
 from cacheproxy.model import CacheStatus, Entry, Layer, Reason, Usage
-from cacheproxy.server.metrics import Metrics
+from cacheproxy.server.metrics import Metrics, PoolCollector
 from cacheproxy.settings import PriceSettings, Settings
 from cacheproxy.upstream.providers import PROVIDERS
 from cacheproxy.wire.dialects import DIALECTS
@@ -207,8 +207,12 @@ def test_every_metric_and_its_labels_are_documented():
 
 def _collectors(metrics: Metrics) -> list[tuple[str, Any]]:
     """Each metric as it is scraped, counters with their ending."""
-    collectors = {id(c): c for c in metrics._registry._names_to_collectors.values()}.values()
-    return [(c._name + ("_total" if c._type == "counter" else ""), c) for c in collectors]
+    collectors = list({id(c): c for c in metrics._registry._names_to_collectors.values()}.values())
+    promises = list(PoolCollector(list).collect())
+    return [
+        *((c._name + ("_total" if c._type == "counter" else ""), c) for c in collectors),
+        *((family.name + ("_total" if family.type == "counter" else ""), family) for family in promises),
+    ]
 
 
 def test_every_guard_is_documented_with_an_example_that_it_refuses():

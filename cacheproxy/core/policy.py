@@ -32,7 +32,12 @@ BOOTSTRAP_AUDITS: Final = 0.2
 BOOTSTRAP_HITS: Final = 200
 """... for so many of them."""
 UNPROVEN_AUDITS: Final = 0.12
-"""The share while the budget is estimated to be kept and not proven to: a proof needs verdicts on what is served."""
+"""The share while the budget is estimated to be kept and not proven to: a proof needs verdicts on what is served ..."""
+UNPROVEN_HITS: Final = 3_000
+"""... but only of so many hits: each audit costs an answer."""
+LEAST_SIMILARITY: Final = 0.5
+"""Below it nothing is served, however sure a rule is: rules are learnt where questions lie close together, and among
+others they would be sure of anything."""
 LEAST_AUDITS: Final = 0.05
 """Share of hits that are audited whatever the operator says: what is promised has to be watched."""
 
@@ -200,7 +205,11 @@ class CertifiedPolicy:
             return assessed.group.objection
         if bootstrapped and (unlikely or barred or self.certified_only):
             return Reason.UNCERTIFIED
-        if unlikely or (bootstrapped and assessed.group.similarity < self.bootstrap.similarity):
+        if (
+            unlikely
+            or assessed.group.similarity < LEAST_SIMILARITY
+            or (bootstrapped and assessed.group.similarity < self.bootstrap.similarity)
+        ):
             return Reason.BELOW_THRESHOLD
         return None
 
@@ -218,7 +227,7 @@ def audit_rate(stage: Stage | None, hits: int, rate: float) -> float:
             return 0.0
         case Stage.BOOTSTRAP if hits < BOOTSTRAP_HITS:
             return max(BOOTSTRAP_AUDITS, rate)
-        case Stage.ESTIMATED:
+        case Stage.ESTIMATED if hits < UNPROVEN_HITS:
             return max(UNPROVEN_AUDITS, rate)
         case _:
             return max(LEAST_AUDITS, rate)

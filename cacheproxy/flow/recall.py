@@ -124,7 +124,7 @@ class Recall:
 
     async def _decided(self, asked: Asked, keys: Sequence[Key], vector: Vector) -> Recalled:
         pool = self._pools.of(asked)
-        found = replace(pool.found(profile(asked.prompt), keys), asked_budget=asked.controls.max_wrong)
+        found = replace(pool.found(_known_profile(asked.prompt), keys), asked_budget=asked.controls.max_wrong)
         coin = self._draw()  # before deciding, so that what is audited is a fair sample of what is served
         decision = self._policy.decide(found, draw=self._draw())
         if decision.assessed is not None:

@@ -127,7 +127,7 @@ class Metrics:
 
     def watch_pools(self, pools: Callable[[], Iterable[LivePool]]) -> None:
         """Read what these pools promise, and how they fare, at each scrape."""
-        self._registry.register(_PoolCollector(pools))
+        self._registry.register(PoolCollector(pools))
 
     def watch_breakers(self, states: Mapping[str, Callable[[], float]]) -> None:
         """Ask these for the breakers' states at each scrape."""
@@ -213,13 +213,14 @@ class Metrics:
         return "other"
 
 
-class _PoolCollector:
+class PoolCollector:
     """The promise of each pool, read when Prometheus asks. Past so many pools the rest is left out."""
 
     def __init__(self, pools: Callable[[], Iterable[LivePool]]) -> None:
         self._pools = pools
 
     def collect(self) -> Iterator[Metric]:
+        """What Prometheus is told."""
         wrong = GaugeMetricFamily(
             "cacheproxy_wrong_per_hit",
             "Wrong hits per hit on a similar question: the budget, what audits measured, and their anytime-valid bound",

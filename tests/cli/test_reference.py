@@ -16,7 +16,9 @@ def row_of(name: str) -> str:
 @pytest.mark.parametrize(
     ("name", "start"),
     [
-        pytest.param("threshold", "| `threshold` | `CACHEPROXY_THRESHOLD` | `0.95` | The least", id="number"),
+        pytest.param(
+            "threshold", "| `threshold` | `CACHEPROXY_THRESHOLD` | `0.95` | With the policy threshold", id="number"
+        ),
         pytest.param("cache.max_bytes", "| `cache.max_bytes` | `CACHEPROXY_CACHE__MAX_BYTES` | `2GiB` |", id="size"),
         pytest.param("mode", "| `mode` | `CACHEPROXY_MODE` | `semantic` |", id="word"),
         pytest.param("expose_headers", "| `expose_headers` | `CACHEPROXY_EXPOSE_HEADERS` | `true` |", id="flag"),

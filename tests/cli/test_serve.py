@@ -14,7 +14,7 @@ def told(*, model: str = "m on cpu", no_model: str = "") -> str:
         store="sqlite x.db",
         model=model,
         no_model=no_model,
-        settings=Settings(threshold=0.97),
+        settings=Settings(policy="threshold", threshold=0.97),
         leave=lambda: None,
     )
     return banner(running)
