@@ -16,6 +16,7 @@ from cacheproxy.errors import ConfigError
 from cacheproxy.model import Selection
 from cacheproxy.settings import Settings
 from cacheproxy.store.sqlite import open_sqlite
+from cacheproxy.store.sqlite_labels import SqliteLabels
 from cacheproxy.wiring import open_proxy
 
 NEW = {
@@ -107,6 +108,7 @@ async def test_what_the_cache_held_the_student_answers_itself(model, tmp_path, b
             admin_listen="127.0.0.1:0",
             data_dir=tmp_path / "data",
             upstream_url=upstream,
+            policy="threshold",
             threshold=1.0,
             deadlines={"store_ms": 20_000, "embedder_ms": 20_000},
         )
@@ -120,7 +122,8 @@ async def test_what_the_cache_held_the_student_answers_itself(model, tmp_path, b
     path = tmp_path / "lessons.jsonl"
     async with open_sqlite(settings.database, clock=lambda: 1.0) as store:
         with path.open("wb") as file:
-            done = await export(store, LessonRules(frozenset({"*"}), Selection()), file.write, now=1.0)
+            rules = LessonRules(frozenset({"*"}), Selection())
+            done = await export(store, SqliteLabels(store.database), rules, file.write, now=1.0)
     assert done.lessons == len(PAIRS) - len(held)
     options = TrainOptions(ModelOptions(model, device="cpu"), epochs=40, rate=4e-3, held_out=0)
     train(options, path, tmp_path / "student", lambda *_: None)

@@ -77,7 +77,7 @@ async def test_openais_client_through_the_proxy_to_the_model_and_then_the_cache(
 
 async def test_similar_questions_meet_by_the_backends_embeddings(backend, proxied):
     async with (
-        proxied(upstream_url=backend.url, embedder={"url": backend.url}, threshold=0.9) as url,
+        proxied(upstream_url=backend.url, embedder={"url": backend.url}, policy="threshold", threshold=0.9) as url,
         openai_at(url) as completions,
     ):
         asked = []
