@@ -16,7 +16,6 @@ from support.servers import PATIENCE_S, proxy_from, proxy_settings
 from cacheproxy.lab.questions import classes_of, read_questions
 from cacheproxy.lab.replay import ReplayOptions, replay
 from cacheproxy.lab.simulate import SimulateOptions, serving
-from cacheproxy.upstream.rewording import code_word
 from cacheproxy.upstream.simulated import knowledge_of
 
 from .conftest import bundled
