@@ -22,6 +22,7 @@ from cacheproxy.flow.feedback import Feedback, FeedbackDoor, Withdrawn
 from cacheproxy.flow.forward import Forwarder
 from cacheproxy.flow.l1 import L1
 from cacheproxy.flow.learn import KeepRules, Learner
+from cacheproxy.flow.local import LocalFirst
 from cacheproxy.flow.passthrough import PassThrough
 from cacheproxy.flow.pools import Pools
 from cacheproxy.flow.prompts import Prompts
@@ -93,6 +94,7 @@ def assemble(
     prices: Prices,
     spending: Spending,
     upstream: Upstream,
+    local: Upstream,
     metrics: Metrics,
     tasks: TaskSet,
     routes: Routes,
@@ -206,7 +208,14 @@ def assemble(
         finish_abandoned=settings.finish_abandoned,
         limit_bytes=cache.max_answer_bytes,
     )
-    forwarder = Forwarder(upstream=upstream, proofs=proofs, clock=clock, limit_bytes=cache.max_answer_bytes)
+    local_rules = derive.local_rules(settings)
+    forwarder = Forwarder(
+        upstream=upstream,
+        proofs=proofs,
+        clock=clock,
+        limit_bytes=cache.max_answer_bytes,
+        local=LocalFirst(local_rules, upstream=local, proofs=proofs, clock=clock) if local_rules else None,
+    )
     embeddings = CachedEmbeddings(
         exact=exact,
         flights=flights,

@@ -13,6 +13,7 @@ from cacheproxy.core.pricing import PriceOverride
 from cacheproxy.core.searching import SearchingModels
 from cacheproxy.core.vcache import VCachePolicy
 from cacheproxy.flow.asked import Rules, TenantRules
+from cacheproxy.flow.local import LOCAL, LocalRules
 from cacheproxy.flow.routing import ANTHROPIC, DEFAULT, Target
 from cacheproxy.judge.llm import JudgeModel
 from cacheproxy.model import Mode
@@ -21,6 +22,8 @@ from cacheproxy.upstream.http import Deadlines
 from cacheproxy.upstream.providers import PROVIDERS
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.core.policy import Policy
     from cacheproxy.settings import PriceSettings, Settings, UpstreamSettings
@@ -90,6 +93,42 @@ def price(price: PriceSettings) -> PriceOverride:
         price.cache_write_per_mtok,
         price.upstream,
     )
+
+
+def prices(settings: Settings) -> list[PriceOverride]:
+    """Every price that the table does not know: those of private models, and of the local server's tokens."""
+    told = [price(one) for one in settings.prices]
+    local = settings.local
+    if local.url is None:
+        return told
+    usd_per_s = local.usd_per_gpu_hour / 3600
+    return [
+        *told,
+        PriceOverride(
+            "*",
+            1e6 * usd_per_s / local.input_tokens_per_s,
+            1e6 * usd_per_s / local.output_tokens_per_s,
+            upstream=LOCAL,
+        ),
+    ]
+
+
+def local_rules(settings: Settings) -> LocalRules | None:
+    """What the local server may answer; None without one."""
+    local = settings.local
+    if local.url is None:
+        return None
+    return LocalRules(local.url, local.models, local.model, local.anyone, plain(local.api_key))
+
+
+def local_deadlines(settings: Settings) -> Deadlines:
+    """How long the local server is waited for."""
+    return Deadlines(settings.local.connect_s, settings.local.first_byte_s, settings.deadlines.between_bytes_s)
+
+
+def plain(secret: SecretStr | None) -> str:
+    """A secret to be used; empty without one."""
+    return secret.get_secret_value() if secret else ""
 
 
 def policy(settings: Settings, *, prior: Likelihood | None) -> Policy:

@@ -262,6 +262,8 @@ class Selection:
     namespace: str | None = None
     older_than: float | None = None
     """Created before this time (seconds since the epoch)."""
+    min_hits: int = 0
+    """Served at least so often."""
 
 
 class Served(NamedTuple):

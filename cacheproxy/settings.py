@@ -8,83 +8,31 @@ import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ByteSize,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PositiveFloat,
-    PositiveInt,
-    SecretStr,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, ByteSize, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from cacheproxy.address import Address
+from cacheproxy.local_settings import DistillSettings, EmbedderSettings, LocalSettings
 from cacheproxy.model import Mode, Reason
+from cacheproxy.setting_types import (
+    AnyCase,
+    CacheMode,
+    Frozen,
+    HeaderName,
+    Listen,
+    Pattern,
+    Price,
+    Secret,
+    Size,
+    StoreUrl,
+    Url,
+)
 from cacheproxy.upstream.providers import PROVIDERS
 
 GUARDS: Final = tuple(r.value.removeprefix("guard-") for r in Reason if r.value.startswith("guard-"))
-_LATER_STORES: Final = ("redis", "rediss", "redis+cluster", "redis+sentinel")
 _MIB: Final = 1024 * 1024
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _RESERVED_NAMES: Final = ("v1", "livez", "readyz", "cacheproxy")
-
-
-def _regular_expression(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
-    return pattern
-
-
-def _base_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be a base URL such as https://llm.example/v1")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("must not hold a user or password; use upstreams.<name>.api_key_env")
-    if parts.query or parts.fragment:
-        raise ValueError("must not hold a query or fragment")
-    return url.rstrip("/")
-
-
-def _store_url(url: str) -> str:
-    scheme = url.partition(":")[0]
-    if scheme in _LATER_STORES:
-        raise ValueError(f"{scheme} stores are not available in this version; use sqlite:///PATH")
-    if not url.startswith("sqlite:///") or url == "sqlite:///":
-        raise ValueError("must be sqlite:///PATH (four slashes for an absolute path)")
-    return url
-
-
-def _lowered(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _mode_word(value: object) -> object:
-    return Mode.OFF.value if value is False else _lowered(value)  # YAML 1.1 reads the bare word off as false
-
-
-Listen = Annotated[
-    Address,
-    BeforeValidator(lambda value: value if isinstance(value, Address) else Address.parse(str(value))),
-    PlainSerializer(str),
-    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8090", "[::1]:8090", ":8090"]}),
-]
-Url = Annotated[str, AfterValidator(_base_url)]
-Pattern = Annotated[str, AfterValidator(_regular_expression)]
-Size = Annotated[ByteSize, Field(ge=0)]
-Price = Annotated[float, Field(ge=0)]
-Secret = Annotated[SecretStr, Field(min_length=1)]
-HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), AfterValidator(str.lower)]
 
 
 class Policy(StrEnum):
@@ -102,14 +50,6 @@ class JudgeName(StrEnum):
     EQUALITY = "equality"
     SEMANTIC = "semantic"
     LLM = "llm"
-
-
-class Frozen(BaseModel):
-    """What all settings have in common."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
 
 
 class UpstreamSettings(Frozen):
@@ -172,7 +112,7 @@ class DecisionSettings(Frozen):
 class NamespaceSettings(Frozen):
     """What is different in one namespace."""
 
-    mode: Annotated[Mode, BeforeValidator(_mode_word)] | None = None
+    mode: CacheMode | None = None
     """Its mode, in place of the general one."""
     max_wrong_per_hit: Annotated[float, Field(gt=0, le=0.5)] | None = None
     """Its error budget, in place of the general one."""
@@ -287,9 +227,9 @@ class PriceSettings(Frozen):
 class LogSettings(Frozen):
     """The log, on standard error."""
 
-    level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowered)] = "info"
+    level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = "info"
     """The least serious messages that are shown."""
-    format: Annotated[Literal["text", "json"], BeforeValidator(_lowered)] = "text"
+    format: Annotated[Literal["text", "json"], AnyCase] = "text"
     """For people or for programs."""
 
 
@@ -304,15 +244,15 @@ class Settings(Frozen):
     """The bearer token of the admin listener; needed when it is not on loopback."""
     upstream_url: Url | None = None
     """Base URL with its /v1 of the LLM API behind the proxy; unset, the providers' own public ones."""
-    upstreams: dict[str, UpstreamSettings] = {}
+    upstreams: dict[str, UpstreamSettings] = Field(default={})
     """Named LLM APIs, each reached under /NAME/...; the names default and anthropic are those behind /v1."""
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Path("~/.local/share/cacheproxy")
     """Where entries, the ledger and the secret that keys are made with are kept."""
-    store: Annotated[str, AfterValidator(_store_url)] | None = None
+    store: StoreUrl | None = None
     """sqlite:///PATH; unset, a database in the data directory."""
-    mode: Annotated[Mode, BeforeValidator(_mode_word)] = Mode.SEMANTIC
+    mode: CacheMode = Mode.SEMANTIC
     """semantic; shadow (exact hits only; what similarity would have answered is counted); exact; off."""
-    policy: Annotated[Policy, BeforeValidator(_lowered)] = Policy.CERTIFIED
+    policy: Annotated[Policy, AnyCase] = Policy.CERTIFIED
     """How a similar question's answer is accepted: certified (keeps an error budget), threshold or vcache."""
     max_wrong_per_hit: Annotated[float, Field(gt=0, le=0.5)] = 0.01
     """The error budget of certified: the share of hits on similar questions that may be wrong. For vcache its delta."""
@@ -320,21 +260,21 @@ class Settings(Frozen):
     """With the policy threshold: the least cosine similarity, 0 to 1, at which an answer is served."""
     audit_rate: Annotated[float, Field(ge=0.05, le=1)] = 0.05
     """The least share of hits on similar questions that the upstream is asked again for, in the background."""
-    judge: Annotated[JudgeName, BeforeValidator(_lowered)] = JudgeName.AUTO
+    judge: Annotated[JudgeName, AnyCase] = JudgeName.AUTO
     """Who compares a cached answer with a fresh one: equality, semantic, llm, or auto (each where it can tell)."""
     judge_model: Annotated[str, Field(min_length=1)] | None = None
     """The model that the llm judge asks at the default upstream; unset, there is none."""
     decision: DecisionSettings = DecisionSettings()
-    namespaces: dict[str, NamespaceSettings] = {}
+    namespaces: dict[str, NamespaceSettings] = Field(default={})
     """What is different for requests of some namespaces, by name."""
     guards: GuardSettings = GuardSettings()
     embedding_model: Annotated[str, Field(min_length=1)] = "sentence-transformers/all-MiniLM-L6-v2"
     """The sentence-transformers model that compares questions."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$"), BeforeValidator(_lowered)] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$"), AnyCase] = "auto"
     """Where the model runs: auto, cpu, cuda, cuda:1, mps ..."""
     expose_headers: bool = True
     """Whether responses carry the cache's own headers."""
-    hit_usage: Annotated[Literal["original", "zero"], BeforeValidator(_lowered)] = "original"
+    hit_usage: Annotated[Literal["original", "zero"], AnyCase] = "original"
     """The token counts that a hit reports: those of the stored answer, or zero."""
     allow_open: bool = False
     """Accept that anyone who reaches the listener spends a key of ours."""
@@ -347,6 +287,9 @@ class Settings(Frozen):
     limits: LimitSettings = LimitSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
     batching: BatchingSettings = BatchingSettings()
+    embedder: EmbedderSettings = EmbedderSettings()
+    local: LocalSettings = LocalSettings()
+    distill: DistillSettings = DistillSettings()
     prices: tuple[PriceSettings, ...] = ()
     """Prices of private models; they win over the price library."""
     log: LogSettings = LogSettings()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import random
 import secrets
 import signal
@@ -25,7 +24,7 @@ from cacheproxy import derive
 from cacheproxy.assembly import World, assemble
 from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.core.prior import load_prior, shipped_prior
-from cacheproxy.errors import ConfigError, PortUnavailable
+from cacheproxy.errors import PortUnavailable
 from cacheproxy.flow.routing import DEFAULT, Routes
 from cacheproxy.flow.spending import Spending
 from cacheproxy.judge.chain import JudgeChain, automatic
@@ -39,6 +38,7 @@ from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.readiness import Readiness
 from cacheproxy.settings import JudgeName
 from cacheproxy.store.entries import StoreLimits
+from cacheproxy.store.secret import server_secret
 from cacheproxy.store.sqlite import open_sqlite
 from cacheproxy.store.sqlite_labels import SqliteLabels
 from cacheproxy.store.sqlite_ledger import SqliteLedger
@@ -47,11 +47,11 @@ from cacheproxy.upstream.http import HttpUpstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-    from pathlib import Path
 
     from cacheproxy.address import Address
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.embed.local import LocalEmbedder
+    from cacheproxy.embed.remote import RemoteEmbedder
     from cacheproxy.flow.shelter import Shelter
     from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Prices, Store, Upstream, VectorIndex
     from cacheproxy.settings import Settings
@@ -63,7 +63,6 @@ GC_THRESHOLDS: Final = (50_000, 20, 50)
 """Python's own (700, 10, 10) cost a tenth of the requests per second on misses."""
 SETTLE_S: Final = 2.0
 """At the end, for what was answered and is not stored yet."""
-_SECRET_BYTES: Final = 32
 _FENCE_BYTES: Final = 8
 _now: Final = time.time  # noqa: TID251 - the clock's one home
 _clock: Final = time.monotonic
@@ -107,10 +106,30 @@ async def open_books(settings: Settings) -> AsyncIterator[tuple[Ledger, Labels]]
 
 
 @asynccontextmanager
+async def open_judged(settings: Settings) -> AsyncIterator[tuple[Store, Labels]]:
+    """The store, and the verdicts on what it holds."""
+    async with open_store(settings) as store:
+        yield store, SqliteLabels(store.database)
+
+
+@asynccontextmanager
 async def open_embedder(
     settings: Settings, on_batch: Callable[[int, float], None] | None = None
-) -> AsyncIterator[LocalEmbedder]:
-    """The embedding model. Raises ``PortUnavailable`` when there is none to be had."""
+) -> AsyncIterator[LocalEmbedder | RemoteEmbedder]:
+    """The embedding model, here or elsewhere. Raises ``PortUnavailable`` when there is none to be had."""
+    remote = settings.embedder
+    if remote.url is not None:
+        from cacheproxy.embed.remote import open_remote  # noqa: PLC0415 - most proxies have none
+
+        async with await open_remote(
+            remote.url,
+            settings.embedding_model,
+            key=derive.plain(remote.api_key),
+            window_tokens=remote.window_tokens,
+            max_waiting=settings.batching.max_queue,
+        ) as elsewhere:
+            yield elsewhere
+        return
     from cacheproxy.embed.local import open_local  # noqa: PLC0415 - torch takes seconds, and not everything needs it
 
     batching = settings.batching
@@ -142,12 +161,12 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         if embedder is not None:
             await store.claim_embedding(embedder.model, embedder.dimension)
             await _fill(index, store)
-        upstream = await stack.enter_async_context(
-            HttpUpstream(derive.deadlines(settings), most_calls=settings.limits.upstream_calls)
-        )
+        most_calls = settings.limits.upstream_calls
+        upstream = await stack.enter_async_context(HttpUpstream(derive.deadlines(settings), most_calls=most_calls))
+        local = await stack.enter_async_context(HttpUpstream(derive.local_deadlines(settings), most_calls=most_calls))
         tasks = await stack.enter_async_context(TaskSet("flow"))
         routes = Routes(derive.targets(settings))
-        prices = GenaiPrices(clock=_now, overrides=[derive.price(price) for price in settings.prices])
+        prices = GenaiPrices(clock=_now, overrides=derive.prices(settings))
         spending = Spending(settings.decision.judge_share)
         flow = assemble(
             settings,
@@ -160,11 +179,12 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             prices=prices,
             spending=spending,
             upstream=upstream,
+            local=local,
             metrics=metrics,
             tasks=tasks,
             routes=routes,
             prior=_prior(settings, embedder) if embedder else None,
-            secret=_secret(settings.data_dir),
+            secret=server_secret(settings.data_dir),
             world=World(_now, _clock, _dice()),
         )
         await flow.pools.load()
@@ -222,7 +242,9 @@ async def _serve(settings: Settings, on_ready: Callable[[Running], None]) -> Non
         running.leave()
 
 
-async def _embedder(settings: Settings, stack: AsyncExitStack, metrics: Metrics) -> tuple[LocalEmbedder | None, str]:
+async def _embedder(
+    settings: Settings, stack: AsyncExitStack, metrics: Metrics
+) -> tuple[LocalEmbedder | RemoteEmbedder | None, str]:
     """The model, or why there is none: then the exact layer serves alone."""
     if not derive.needs_model(settings):
         return None, f"mode {settings.mode} needs none"
@@ -278,28 +300,6 @@ def _state(embedder: Embedder | None, no_model: str, shelters: Sequence[Shelter]
     semantic = {"semantic": "on", "model": embedder.model} if embedder else {"semantic": "off", "why": no_model}
     ports = {shelter.port: shelter.state.name.lower() for shelter in shelters}
     return {**semantic, "breakers": ports}
-
-
-def _secret(data_dir: Path) -> bytes:
-    """The secret that keys every hash, made on the first start and only readable by its owner."""
-    path = data_dir / "secret"
-    try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            secret = path.read_bytes()
-        else:
-            secret = secrets.token_bytes(_SECRET_BYTES)
-            with os.fdopen(handle, "wb") as file:
-                file.write(secret)
-    except OSError as error:
-        raise ConfigError(f"cannot keep the server's secret in {path}: {error.strerror}; choose --data-dir") from error
-    if len(secret) != _SECRET_BYTES:
-        raise ConfigError(
-            f"{path} does not hold a secret of {_SECRET_BYTES} bytes; delete it, and the cache starts anew"
-        )
-    return secret
 
 
 def _dice() -> random.Random:

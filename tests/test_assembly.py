@@ -43,6 +43,7 @@ async def assembled(tmp_path):
             prices=GenaiPrices(clock=lambda: NOW),
             spending=Spending(0.05),
             upstream=ScriptedUpstream([]),
+            local=ScriptedUpstream([]),
             metrics=metrics,
             tasks=tasks,
             routes=Routes(derive.targets(settings)),

@@ -18,6 +18,8 @@ MAX_DEPTH: Final = 2
 
 TESTED_ELSEWHERE: Final = {
     "__main__": "one call, made by tests/cli/test_app.py",
+    "backend/api": "two records and protocols, used by the tests of each API and of the server in tests/backend",
+    "backend/engine": "a protocol and records; tests/backend runs every engine",
     "flow/messages": "protocols and two records, used by tests/flow/test_proxy.py and tests/server/test_data_plane.py",
     "model": "records without behaviour; everything else's tests use them",
     "ports": "protocols; tests/contracts runs a suite for each port over every adapter",

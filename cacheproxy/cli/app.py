@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from cacheproxy import __version__
-from cacheproxy.cli import cache, config, decision, lab, serve, stats
+from cacheproxy.cli import backend, cache, config, decision, distill, lab, serve, stats
 from cacheproxy.cli.common import say
 from cacheproxy.errors import ProxyError
 
@@ -36,9 +36,11 @@ app.command(epilog="Example: cacheproxy simulate --listen 127.0.0.1:8099 --delay
 app.command(epilog="Example: cacheproxy replay questions.jsonl --proxy http://127.0.0.1:8090/v1")(lab.replay)
 app.command(epilog="Example: cacheproxy evaluate questions.jsonl --budget 0.01 --out report")(decision.evaluate)
 app.command(epilog="Example: cacheproxy calibrate --train questions.jsonl")(decision.calibrate)
+app.command(epilog="Example: cacheproxy backend ./my-model --quantize int8 --listen 127.0.0.1:8100")(backend.backend)
 app.command(epilog="Example: cacheproxy stats --by model,day --since 7d")(stats.stats)
 app.add_typer(cache.app, name="cache")
 app.add_typer(config.app, name="config")
+app.add_typer(distill.app, name="distill")
 
 
 @app.callback()

@@ -4,17 +4,21 @@ import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
 from cacheproxy import jsontext
+from cacheproxy.address import Address
 from cacheproxy.config import Loaded, load
 from cacheproxy.errors import ConfigError
 from cacheproxy.settings import Settings
+
+E = TypeVar("E", bound=StrEnum)
 
 _DURATION: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[smhdw])")
 _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -70,6 +74,22 @@ def seconds(text: str) -> float:
     if match is None:
         raise Misuse(f"{text!r} is no duration; write for instance 30m, 36h or 7d")
     return float(match["number"]) * _UNIT_S[match["unit"]]
+
+
+def address_from(text: str) -> Address:
+    """The value of ``--listen``. Raises ``Misuse``."""
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        raise Misuse(f"--listen: {error} (got {text!r})") from None
+
+
+def one_of(choices: type[E], option: str, text: str) -> E:
+    """The value of an option that has few. Raises ``Misuse``."""
+    try:
+        return choices(text.lower())
+    except ValueError:
+        raise Misuse(f"{option}: {text!r} is none of {', '.join(choices)}") from None
 
 
 def wall_clock() -> float:

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cacheproxy.address import Address
-from cacheproxy.cli.common import JsonOption, Misuse, console, print_json, say
+from cacheproxy.cli.common import JsonOption, Misuse, address_from, console, print_json, say
 from cacheproxy.config import secret_in
 from cacheproxy.errors import ConfigError, ProxyError
 
@@ -37,7 +36,7 @@ def simulate(
     seed: Annotated[int | None, typer.Option(help="Repeats the failures, and the words of --answers.")] = None,
 ) -> None:
     """Run a simulated LLM with OpenAI's and Anthropic's APIs until it is interrupted."""
-    address = _address(listen)
+    address = address_from(listen)
     from cacheproxy.lab.questions import classes_of, read_questions  # noqa: PLC0415 - only this command needs it
     from cacheproxy.lab.simulate import SimulateOptions, run_simulate  # noqa: PLC0415 - only this command needs it
     from cacheproxy.upstream.simulated import knowledge_of  # noqa: PLC0415 - only this command needs it
@@ -112,13 +111,6 @@ def replay(
     if report.failed == report.requests:
         reason = next(iter(report.errors), "unknown")
         raise ProxyError(f"every request failed ({reason}): is a proxy at {proxy}?")
-
-
-def _address(text: str) -> Address:
-    try:
-        return Address.parse(text)
-    except ValueError as error:
-        raise Misuse(f"--listen: {error} (got {text!r})") from None
 
 
 def _key(variable: str) -> str:

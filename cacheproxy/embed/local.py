@@ -68,6 +68,8 @@ class _Encoder:
     """A longer text is not tokenised: its tokens cannot hold it. (An unknown word of any length is one token, but then
     the vector does not stand for the text.)"""
     pack: Callable[[Sequence[int]], list[list[int]]]
+    count: Callable[[str], int]
+    """Tokens of a text, special tokens included; for any thread."""
 
     def compute(self, texts: Sequence[str]) -> Iterator[list[tuple[int, Vector | ProxyError]]]:
         """Each text's unit vector or what is wrong with it, in batches packed by padded tokens."""
@@ -130,6 +132,10 @@ class LocalEmbedder:
         if len(text) > self._encoder.max_chars:
             raise self._encoder.too_long()
         return await self._batcher.submit(text)
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens that the model reads of a text, special tokens included."""
+        return self._encoder.count(text)
 
     async def aclose(self) -> None:
         """Answer every caller with ``PortUnavailable`` and take no more."""
@@ -212,11 +218,22 @@ def _load(asked: str, asked_device: str, max_items: int, max_padded_tokens: int)
                 max_padded_tokens=max_padded_tokens,
                 launch_tokens=_CPU_LAUNCH_TOKENS if device == "cpu" else _ACCELERATOR_LAUNCH_TOKENS,
             ),
+            count=_counter(model.tokenizer, prompt),
         )
         dimension = forward(["warm"]).shape[1]
         forward(["the first batch of several allocates what the next ones reuse"] * 8)
     log.info("embedding model %s on %s: %d dimensions, window of %d tokens", name, device, dimension, window)
     return _Loaded(name, device, dimension, encoder)
+
+
+def _counter(tokenizer: Any, prompt: str) -> Callable[[str], int]:
+    """Counts tokens with a copy that cuts and pads nothing, and keeps no state."""
+    from tokenizers import Tokenizer  # noqa: PLC0415 - see the module's docstring
+
+    copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    return lambda text: len(copy.encode((prompt + text).encode("utf-8", "replace").decode()))
 
 
 def _device(asked: str) -> str:

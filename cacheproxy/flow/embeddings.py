@@ -159,13 +159,14 @@ class CachedEmbeddings:
         _: bytes | None,
         *,
         upstream_ms: float,
+        upstream: str,
     ) -> Outcome:
         try:
             answers = wire.split(answer, values)
         except ValueError:
             return Outcome(http_status=200, upstream_ms=upstream_ms)
         outcomes = [
-            self._learner.learn(single, one, None, recalled=None, upstream_ms=upstream_ms)
+            self._learner.learn(single, one, None, recalled=None, upstream_ms=upstream_ms, upstream=upstream)
             for single, one in zip(wanted, answers, strict=True)
         ]
         usage = _sum([outcome.usage for outcome in outcomes])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.coalesce import Flight
     from cacheproxy.flow.credentials import Proofs
+    from cacheproxy.flow.local import LocalFirst
     from cacheproxy.flow.routing import Target
     from cacheproxy.jsontext import JsonObject
     from cacheproxy.ports import Upstream, UpstreamResponse
@@ -35,15 +36,24 @@ _CREDENTIALS: Final = frozenset(CREDENTIAL_HEADERS)
 class Learn(Protocol):
     """What is done with a complete answer, before its last byte has left."""
 
-    def __call__(self, answer: JsonObject, text: bytes | None, *, upstream_ms: float) -> Outcome:
-        """Take note of it. ``text`` is the answer as it came, if it came whole."""
+    def __call__(self, answer: JsonObject, text: bytes | None, *, upstream_ms: float, upstream: str) -> Outcome:
+        """Take note of it. ``text`` is the answer as it came, if it came whole; ``upstream`` names who gave it."""
 
 
 class Forwarder:
     """Sends requests on. ``clock`` is monotonic, in seconds."""
 
-    def __init__(self, *, upstream: Upstream, proofs: Proofs, clock: Callable[[], float], limit_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        upstream: Upstream,
+        proofs: Proofs,
+        clock: Callable[[], float],
+        limit_bytes: int,
+        local: LocalFirst | None = None,
+    ) -> None:
         self._upstream = upstream
+        self._local = local
         self._proofs = proofs
         self._clock = clock
         self._limit_bytes = limit_bytes
@@ -65,6 +75,8 @@ class Forwarder:
             flight.end(outcome or Outcome(http_status=status), failure)
 
     async def _exchange(self, flight: Flight, asked: Asked, learn: Learn) -> Outcome:
+        if self._local is not None and (outcome := await self._locally(flight, asked, learn, self._local)) is not None:
+            return outcome
         pair = (asked.route.target.name, asked.dialect.name)
         ask_usage = not asked.view.asks_usage and pair not in self._no_usage
         outcome = await self._attempt(flight, asked, learn, ask_usage=ask_usage)
@@ -75,11 +87,35 @@ class Forwarder:
                 self._no_usage.add(pair)
         return outcome
 
-    async def _attempt(self, flight: Flight, asked: Asked, learn: Learn, *, ask_usage: bool) -> Outcome | None:
-        """One call; None when the upstream refused to be asked for usage, before anything reached a listener."""
+    async def _locally(self, flight: Flight, asked: Asked, learn: Learn, local: LocalFirst) -> Outcome | None:
+        """Ask the local server; None when it did not answer, and nothing has reached a listener."""
+        asked_here = await local.asked(asked)
+        if asked_here is None:
+            return None
+        try:
+            return await self._attempt(flight, asked_here, learn, ask_usage=not asked.view.asks_usage, local=local)
+        except ProxyError:
+            local.note(None)
+            if flight.head is not None:
+                raise
+            return None
+
+    async def _attempt(
+        self, flight: Flight, asked: Asked, learn: Learn, *, ask_usage: bool, local: LocalFirst | None = None
+    ) -> Outcome | None:
+        """One call; None when the upstream refused to be asked for usage, before anything reached a listener.
+
+        None as well when it is the ``local`` server that is called, and it gives anything but a success.
+        """
         started = self._clock()
-        async with self._upstream.send(_request(asked, ask_usage=ask_usage)) as response:
-            self._note_credential(asked, response.status)
+        upstream = self._upstream if local is None else local.upstream
+        async with upstream.send(_request(asked, ask_usage=ask_usage)) as response:
+            if local is None:
+                self._note_credential(asked, response.status)
+            else:
+                local.note(response.status)
+                if response.status not in _OK:
+                    return None
             coding = _header(response, "content-encoding")
             if response.status in _OK and _header(response, "content-type").startswith("text/event-stream"):
                 if not can_decode(coding):
@@ -102,7 +138,7 @@ class Forwarder:
             upstream_ms = (self._clock() - started) * 1000
             if answer is None:
                 return Outcome(response.status, upstream_ms=upstream_ms)
-            return learn(answer, text, upstream_ms=upstream_ms)
+            return learn(answer, text, upstream_ms=upstream_ms, upstream=asked.route.target.name)
 
     def _plain(self, whole: bytes, coding: str) -> bytes | None:
         """A body without its coding; None where it is too large or cannot be read."""

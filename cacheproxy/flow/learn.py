@@ -77,11 +77,19 @@ class Learner:
         self._writing = False
 
     def learn(
-        self, asked: Asked, answer: JsonObject, text: bytes | None, *, recalled: Recalled | None, upstream_ms: float
+        self,
+        asked: Asked,
+        answer: JsonObject,
+        text: bytes | None,
+        *,
+        recalled: Recalled | None,
+        upstream_ms: float,
+        upstream: str,
     ) -> Outcome:
         """Read an answer, and keep it where that is allowed. An equal request finds it as soon as this returns.
 
-        ``text`` is the answer as JSON, where there is one already; ``recalled`` what similarity knew before it came.
+        ``text`` is the answer as JSON, where there is one already; ``recalled`` what similarity knew before it came;
+        ``upstream`` names who gave it.
         """
         try:
             read = asked.dialect.read(answer)
@@ -90,8 +98,10 @@ class Learner:
             return Outcome(http_status=200, upstream_ms=upstream_ms)
         usage = read.usage or _estimated(asked, read)
         model = read.model or asked.view.model
-        cost = self._prices.usd(model=model, upstream=asked.route.target.name, usage=usage)
-        entry = self._entry(asked, answer, text, read, usage=usage, cost_usd=cost, upstream_ms=upstream_ms)
+        cost = self._prices.usd(model=model, upstream=upstream, usage=usage)
+        entry = self._entry(
+            asked, answer, text, read, usage=usage, cost_usd=cost, upstream_ms=upstream_ms, upstream=upstream
+        )
         if self._may_keep(asked, entry, read):
             self._l1.keep((*self._l1.find(entry.key), entry)[-self._rules.samples :])
             self._keep(asked, entry, recalled)
@@ -107,6 +117,7 @@ class Learner:
         usage: Usage,
         cost_usd: float | None,
         upstream_ms: float,
+        upstream: str,
     ) -> Entry:
         now = self._now()
         tags = asked.controls.tags
@@ -118,7 +129,7 @@ class Learner:
             scope=asked.keys.scope,
             tenant=asked.tenant,
             dialect=asked.dialect.name,
-            upstream=asked.route.target.name,
+            upstream=upstream,
             model=read.model or asked.view.model,
             prompt=asked.prompt,
             answer=text,

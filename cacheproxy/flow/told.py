@@ -112,6 +112,7 @@ class Teller:
             saved_usd=saved.usd or 0.0,
             unpriced=outcome.cost_usd is None or saved.usd is None,
             upstream_ms=outcome.upstream_ms,
+            upstream=_answerer(asked, outcome),
         )
 
     def asked_again(self, asked: Asked, outcome: Outcome) -> None:
@@ -119,6 +120,7 @@ class Teller:
         self._tell_check(
             asked,
             model=outcome.entry.model if outcome.entry else asked.view.model,
+            upstream=_answerer(asked, outcome),
             kind=CheckKind.AUDIT,
             verdict=None if outcome.entry else CheckVerdict.UNKNOWN,
             usage=outcome.usage,
@@ -131,6 +133,7 @@ class Teller:
         self._tell_check(
             asked,
             model=asked.view.model,
+            upstream=asked.route.target.name,
             kind=CheckKind.JUDGE,
             verdict=verdict.check,
             cost_usd=verdict.cost_usd,
@@ -140,17 +143,16 @@ class Teller:
         event = Audited(
             at=self._now(),
             tenant=asked.tenant,
-            upstream=asked.route.target.name,
             price_version=self._price_version,
             **what,
         )
         self._tell_each(lambda observer: observer.audited(event))
 
     def _tell(self, asked: Asked, **what: Any) -> None:
+        what.setdefault("upstream", asked.route.target.name)
         event = Served(
             at=self._now(),
             dialect=asked.dialect.name,
-            upstream=asked.route.target.name,
             tenant=asked.tenant,
             duration_ms=(self._clock() - asked.started) * 1000,
             price_version=self._price_version,
@@ -164,3 +166,8 @@ class Teller:
                 tell(observer)
             except Exception:
                 log.exception("an observer failed")
+
+
+def _answerer(asked: Asked, outcome: Outcome) -> str:
+    """Who was paid: the local server may have answered in the upstream's place."""
+    return outcome.entry.upstream if outcome.entry else asked.route.target.name

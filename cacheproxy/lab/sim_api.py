@@ -6,15 +6,14 @@ Written apart from ``wire``, which the proxy reads streams with: the two check e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from cacheproxy.errors import BadRequest
 from cacheproxy.jsontext import dump
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from cacheproxy.jsontext import Json, JsonObject
+    from cacheproxy.jsontext import JsonObject
     from cacheproxy.upstream.simulated import Generation, Prompt
     from cacheproxy.wire.dialect import Fresh
 
@@ -61,47 +60,6 @@ def named(kind: str, data: JsonObject, tokens: int = 0) -> Event:
 def unnamed(data: JsonObject, tokens: int = 0) -> Event:
     """An event of data alone."""
     return Event(b"data: %s\n\n" % dump(data), tokens)
-
-
-def member(body: JsonObject, name: str, kind: type[Any]) -> Json:
-    """A member that must be there and have this type. Raises ``BadRequest``."""
-    value = body.get(name)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise BadRequest(f"'{name}' is missing or is no {kind.__name__}.")
-    return value
-
-
-def items(body: JsonObject, name: str) -> list[JsonObject]:
-    """A member that must be a list of objects with something in it. Raises ``BadRequest``."""
-    value = member(body, name, list)
-    if not value or not all(isinstance(item, dict) for item in value):
-        raise BadRequest(f"'{name}' must be a list of objects, and not empty.")
-    return list(value)
-
-
-def nested(body: JsonObject, name: str) -> JsonObject:
-    """A member that may be an object, empty where it is missing. Raises ``BadRequest``."""
-    return {} if body.get(name) is None else dict(member(body, name, dict))
-
-
-def limit(body: JsonObject, *names: str) -> int | None:
-    """The first token limit that is set. Raises ``BadRequest``."""
-    for name in names:
-        if body.get(name) is not None:
-            if member(body, name, int) < 1:
-                raise BadRequest(f"'{name}' must be at least 1.")
-            return int(body[name])
-    return None
-
-
-def text_of(content: Json) -> str:
-    """The text in a message's content: the content itself, or its text parts joined; results of tools included."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    parts = (part for part in content if isinstance(part, dict))
-    return "\n".join(text_of(part.get("text", part.get("content"))) for part in parts)
 
 
 _OPENAI_ERRORS: Final[Mapping[int, tuple[str, str | None]]] = {

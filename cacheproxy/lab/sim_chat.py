@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from cacheproxy.errors import BadRequest
 from cacheproxy.jsontext import canonical
-from cacheproxy.lab.sim_api import ANY_OBJECT, Api, Asked, Event, items, limit, member, nested, text_of, unnamed
+from cacheproxy.lab.sim_api import ANY_OBJECT, Api, Asked, Event, unnamed
 from cacheproxy.upstream.simulated import Finish, Prompt, Tool, count_tokens, pieces_of
+from cacheproxy.wire.asking import items, limit, nested, required, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ _PER_MESSAGE: Final = 4
 
 
 def _chat_read(body: JsonObject) -> Asked:
-    model = member(body, "model", str)
+    model = required(body, "model", str)
     messages = items(body, "messages")
     texts = [text_of(message.get("content")) for message in messages]
     last = messages[-1]
@@ -87,7 +88,7 @@ def _chat_stream(body: JsonObject, said: Sequence[Generation], input_tokens: int
 
 
 def _completions_read(body: JsonObject) -> Asked:
-    model = member(body, "model", str)
+    model = required(body, "model", str)
     given = body.get("prompt")
     prompts = given if isinstance(given, list) and not all(isinstance(item, int) for item in given) else [given]
     if not prompts or not all(isinstance(prompt, str | list) for prompt in prompts):

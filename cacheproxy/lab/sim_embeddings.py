@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from cacheproxy.errors import BadRequest
 from cacheproxy.jsontext import canonical
-from cacheproxy.lab.sim_api import limit, member
 from cacheproxy.upstream.simulated import count_tokens, embedding
+from cacheproxy.wire.asking import limit, required
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ _MAX_INPUTS: Final = 2048
 
 def embeddings(body: JsonObject) -> JsonObject:
     """The answer to ``POST /v1/embeddings``. Raises ``BadRequest``."""
-    model = member(body, "model", str)
+    model = required(body, "model", str)
     inputs = _inputs(body.get("input"))
     dimension = limit(body, "dimensions") or _DIMENSIONS.get(model, _DEFAULT_DIMENSION)
     packed = body.get("encoding_format") == "base64"

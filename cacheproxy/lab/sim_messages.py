@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from cacheproxy.errors import BadRequest
 from cacheproxy.jsontext import canonical, parse
-from cacheproxy.lab.sim_api import Api, Asked, Event, items, limit, member, named, nested, text_of
+from cacheproxy.lab.sim_api import Api, Asked, Event, named
 from cacheproxy.upstream.simulated import Finish, Prompt, Tool, count_tokens, pieces_of
+from cacheproxy.wire.asking import items, limit, nested, required, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ def _read(body: JsonObject) -> Asked:
 
 def prompt_of(body: JsonObject) -> Prompt:
     """What the model is asked, also where only its tokens are counted. Raises ``BadRequest``."""
-    model = member(body, "model", str)
+    model = required(body, "model", str)
     messages = items(body, "messages")
     system = body.get("system") or ""
     texts = [text_of(message.get("content")) for message in messages]

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from cacheproxy.errors import BadRequest
 from cacheproxy.jsontext import canonical
-from cacheproxy.lab.sim_api import ANY_OBJECT, Api, Asked, Event, limit, member, named, text_of
+from cacheproxy.lab.sim_api import ANY_OBJECT, Api, Asked, Event, named
 from cacheproxy.upstream.simulated import Finish, Prompt, Tool, count_tokens, pieces_of
+from cacheproxy.wire.asking import limit, required, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,7 +45,7 @@ _DEFAULTS: Final[JsonObject] = {
 
 
 def _read(body: JsonObject) -> Asked:
-    model = member(body, "model", str)
+    model = required(body, "model", str)
     given = body.get("input")
     conversation = [{"role": "user", "content": given}] if isinstance(given, str) else given
     if not isinstance(conversation, list) or not conversation:

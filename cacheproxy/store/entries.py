@@ -114,6 +114,8 @@ def selected(selection: Selection) -> Condition:
         parts.append(Condition("namespace = ?", (selection.namespace,)))
     if selection.older_than is not None:
         parts.append(Condition("created_at < ?", (selection.older_than,)))
+    if selection.min_hits:
+        parts.append(Condition("hits >= ?", (selection.min_hits,)))
     return _all_of(parts)
 
 

@@ -14,7 +14,7 @@ import pytest
 from multidict import CIMultiDict
 from support.answers import CHAT, completion, echo, embedded, message, pieces, question_of, streamed, whole
 
-from cacheproxy import assembly, derive, wiring
+from cacheproxy import assembly, derive
 from cacheproxy.assembly import assemble
 from cacheproxy.core import scope
 from cacheproxy.core.pricing import GenaiPrices
@@ -29,6 +29,7 @@ from cacheproxy.judge.equality import EqualityJudge
 from cacheproxy.model import Entry, Usage
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.settings import Settings
+from cacheproxy.store.secret import server_secret
 from cacheproxy.store.sqlite import open_sqlite
 from cacheproxy.store.sqlite_labels import SqliteLabels
 from cacheproxy.tasks import TaskSet
@@ -244,7 +245,7 @@ async def open_world(tmp_path, clock):
                     for row in rows:
                         await index.add(row)
             if proven:
-                secret = wiring._secret(chosen.data_dir)
+                secret = server_secret(chosen.data_dir)
                 await store.prove(scope.credential_name(BASE, CREDENTIAL, secret=secret), clock.now)
             upstream = script if isinstance(script, ScriptedUpstream) else ScriptedUpstream(script)
             notebook, metrics = Notebook(), Metrics()
@@ -258,14 +259,15 @@ async def open_world(tmp_path, clock):
                 index=around_index(index),
                 embedder=embedder,
                 judge=judge or EqualityJudge(),
-                prices=GenaiPrices(clock=clock, overrides=[derive.price(price) for price in chosen.prices]),
+                prices=GenaiPrices(clock=clock, overrides=derive.prices(chosen)),
                 spending=Spending(chosen.decision.judge_share),
                 upstream=upstream,
+                local=upstream,
                 metrics=metrics,
                 tasks=tasks,
                 routes=Routes(derive.targets(chosen)),
                 prior=prior,
-                secret=wiring._secret(chosen.data_dir),
+                secret=server_secret(chosen.data_dir),
                 world=assembly.World(clock, clock, dice or Random(0)),
             )
             await flow.pools.load()

@@ -122,6 +122,14 @@ async def test_asking_again_costs_what_an_answer_costs_and_has_no_verdict_yet(te
     assert (event.model, event.usage, event.cost_usd) == ("gpt-4o-mini", Usage(1, 2), 0.5)
 
 
+async def test_what_the_local_server_answered_is_booked_as_its_own(teller, notes, asked, make_entry):
+    here = Outcome(200, make_entry(upstream="local"), Usage(1, 2), 0.5, 321.0)
+    teller.missed(asked, Miss(CacheStatus.MISS, Reason.NO_ENTRY), here)
+    teller.asked_again(asked, here)
+    teller.asked_again(asked, Outcome(502))
+    assert [event.upstream for event in notes.events] == ["local", "local", "groq"]
+
+
 async def test_asking_again_without_an_answer_comes_to_nothing(teller, notes, asked):
     teller.asked_again(asked, Outcome(502))
     (event,) = notes.events
