@@ -17,6 +17,7 @@ short answers in English, of one to four sentences, and no answers of a real mod
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from cacheproxy.ports import Embedder
 
 NAME: Final = "semantic"
+REMEMBERED: Final = 4_096
+"""Texts whose vectors are kept: one fresh answer is held against several cached ones, and these come again and again.
+A few megabytes."""
 _MAX_SENTENCES: Final = 64
 """An answer with more is not judged: half of it would be, and the model is needed by requests."""
 _TELLING: Final = 5
@@ -85,6 +89,7 @@ class SemanticJudge:
     def __init__(self, embedder: Embedder, thresholds: Thresholds | None = None) -> None:
         self._embedder = embedder
         self._thresholds = thresholds or Thresholds()
+        self._known: OrderedDict[str, Vector] = OrderedDict()
 
     async def judge(self, question: str, cached: str, fresh: str) -> Verdict:
         """The verdict, at no cost in money; ``same`` is None in the grey zone and where the embedder fails."""
@@ -124,14 +129,14 @@ class SemanticJudge:
 
     async def _whole(self, text: str) -> Vector | None:
         try:
-            return await self._embedder.embed(text)
+            return await self._embed(text)
         except TurnTooLong:
             return None
 
     async def _vector(self, sentence: str) -> Vector:
         """The sentence's vector; that of one past the window is the direction of its halves'."""
         try:
-            return await self._embedder.embed(sentence)
+            return await self._embed(sentence)
         except TurnTooLong:
             words = sentence.split()
             if len(words) == 1:
@@ -140,6 +145,16 @@ class SemanticJudge:
         vector = await self._vector(" ".join(words[:half])) + await self._vector(" ".join(words[half:]))
         unit: Vector = vector / max(float(np.linalg.norm(vector)), 1e-9)
         return unit
+
+    async def _embed(self, text: str) -> Vector:
+        known = self._known.get(text)
+        if known is None:
+            known = self._known[text] = await self._embedder.embed(text)
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(text)
+        return known
 
 
 def decide(near: Nearness, stated: Facts, thresholds: Thresholds, *, long: bool) -> tuple[bool | None, str]:
