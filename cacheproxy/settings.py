@@ -295,6 +295,11 @@ class Settings(Frozen):
     log: LogSettings = LogSettings()
 
     @property
+    def prior(self) -> Path:
+        """What `calibrate --train` leaves."""
+        return self.data_dir / "prior.json"
+
+    @property
     def database(self) -> Path:
         """The SQLite file."""
         if self.store is None:

@@ -23,7 +23,7 @@ import uvloop
 from cacheproxy import derive
 from cacheproxy.assembly import World, assemble
 from cacheproxy.core.pricing import GenaiPrices
-from cacheproxy.core.prior import shipped_prior
+from cacheproxy.core.prior import load_prior, shipped_prior
 from cacheproxy.errors import PortUnavailable
 from cacheproxy.flow.routing import DEFAULT, Routes
 from cacheproxy.flow.spending import Spending
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from cacheproxy.address import Address
+    from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.embed.remote import RemoteEmbedder
     from cacheproxy.flow.shelter import Shelter
@@ -182,7 +183,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             metrics=metrics,
             tasks=tasks,
             routes=routes,
-            prior=shipped_prior(embedding_model=embedder.model) if embedder else None,
+            prior=_prior(settings, embedder) if embedder else None,
             secret=server_secret(settings.data_dir),
             world=World(_now, _clock, _dice()),
         )
@@ -252,6 +253,13 @@ async def _embedder(
     except PortUnavailable as error:
         log.warning("no embedding model, so only identical requests are answered from the cache: %s", error)
         return None, error.message
+
+
+def _prior(settings: Settings, embedder: Embedder) -> Likelihood | None:
+    """What is believed before verdicts: what `calibrate --train` left in the data directory, else what ships."""
+    if settings.prior.is_file():
+        return load_prior(settings.prior.read_text(encoding="utf-8"), embedding_model=embedder.model)
+    return shipped_prior(embedding_model=embedder.model)
 
 
 def _judge(

@@ -174,7 +174,7 @@ def calibrate(
         else:
             model, verdicts = _verdicts(file, settings, requests=requests, seed=seed)
         name = f"pool {pool}" if file is None else file.name
-        _train(name, model, verdicts, write or settings.data_dir / "prior.json", json=json)
+        _train(name, model, verdicts, write or settings.prior, json=json)
         return
     from cacheproxy.lab import evaluation, plots  # noqa: PLC0415 - only this command needs them
     from cacheproxy.lab.calibration import certificate_of  # noqa: PLC0415

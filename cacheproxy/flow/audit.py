@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 JUDGED: Final = 3
 """Candidates that a fresh answer is compared with until one says the same."""
-AT_ONCE: Final = 8
+AT_ONCE: Final = 2
 """Judges at work. They use the embedding model too, and requests must not wait behind a crowd of them."""
 MOST_WAITING: Final = 1_000
 """Fresh answers that wait for a judge; a further one is not judged."""

@@ -16,6 +16,8 @@ short answers in English, of one to four sentences, and no answers of a real mod
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     from cacheproxy.ports import Embedder
 
 NAME: Final = "semantic"
+REMEMBERED: Final = 4_096
+"""Texts whose vectors are kept: one fresh answer is held against several cached ones, and these come again and again.
+A few megabytes."""
 _MAX_SENTENCES: Final = 64
 """An answer with more is not judged: half of it would be, and the model is needed by requests."""
 _TELLING: Final = 5
@@ -84,6 +89,7 @@ class SemanticJudge:
     def __init__(self, embedder: Embedder, thresholds: Thresholds | None = None) -> None:
         self._embedder = embedder
         self._thresholds = thresholds or Thresholds()
+        self._known: OrderedDict[str, Vector] = OrderedDict()
 
     async def judge(self, question: str, cached: str, fresh: str) -> Verdict:
         """The verdict, at no cost in money; ``same`` is None in the grey zone and where the embedder fails."""
@@ -94,19 +100,21 @@ class SemanticJudge:
         parts, others = sentences(one), sentences(other)
         if max(len(parts), len(others)) > _MAX_SENTENCES:
             return Verdict(same=None, by=NAME, why=f"over {_MAX_SENTENCES} sentences")
+        stated, long = facts(question, one, other), min(len(parts), len(others)) >= _LONG
+        if stated.contradictions and not (long and mostly_shared(stated)):
+            return Verdict(same=False, by=NAME, why=str(stated.contradictions[0]))  # however near they may be
         try:
             near = await self._nearness(one, other, parts, others)
         except ProxyError as error:
             return Verdict(same=None, by=NAME, why=error.message)
-        stated = facts(question, one, other)
-        same, why = decide(near, stated, self._thresholds, long=min(len(parts), len(others)) >= _LONG)
+        same, why = decide(near, stated, self._thresholds, long=long)
         return Verdict(same=same, by=NAME, why=f"similarity {near.similarity:.2f}, {why}")
 
     async def _nearness(self, one: str, other: str, parts: Sequence[str], others: Sequence[str]) -> Nearness:
-        # One after the other: a request that waits for the model then waits for one sentence at most.
-        whole = [await self._whole(text) for text in (one, other)]
-        mine = np.stack([await self._vector(part) for part in parts])
-        theirs = np.stack([await self._vector(part) for part in others])
+        # At once, so that they share a batch: one after the other they take many times as long.
+        whole = await asyncio.gather(self._whole(one), self._whole(other))
+        vectors = await asyncio.gather(*(self._vector(part) for part in (*parts, *others)))
+        mine, theirs = np.stack(vectors[: len(parts)]), np.stack(vectors[len(parts) :])
         table: NDArray[np.float32] = mine @ theirs.T
         forth, back = table.max(axis=1), table.max(axis=0)
         best = zip(parts, table.argmax(axis=1), forth, strict=True)
@@ -121,14 +129,14 @@ class SemanticJudge:
 
     async def _whole(self, text: str) -> Vector | None:
         try:
-            return await self._embedder.embed(text)
+            return await self._embed(text)
         except TurnTooLong:
             return None
 
     async def _vector(self, sentence: str) -> Vector:
         """The sentence's vector; that of one past the window is the direction of its halves'."""
         try:
-            return await self._embedder.embed(sentence)
+            return await self._embed(sentence)
         except TurnTooLong:
             words = sentence.split()
             if len(words) == 1:
@@ -138,6 +146,16 @@ class SemanticJudge:
         unit: Vector = vector / max(float(np.linalg.norm(vector)), 1e-9)
         return unit
 
+    async def _embed(self, text: str) -> Vector:
+        known = self._known.get(text)
+        if known is None:
+            known = self._known[text] = await self._embedder.embed(text)
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(text)
+        return known
+
 
 def decide(near: Nearness, stated: Facts, thresholds: Thresholds, *, long: bool) -> tuple[bool | None, str]:
     """The rule, pure: whether answers that are so near and state these facts say the same, and why."""
@@ -146,8 +164,7 @@ def decide(near: Nearness, stated: Facts, thresholds: Thresholds, *, long: bool)
     similarity = near.similarity
     if stated.contradictions:
         told = str(stated.contradictions[0])
-        mostly_shared = stated.shared > sum(len(gap.cached) + len(gap.fresh) for gap in stated.contradictions)
-        if long and similarity >= thresholds.same and mostly_shared:
+        if long and similarity >= thresholds.same and mostly_shared(stated):
             return None, f"though {told}"
         return False, told
     if similarity < thresholds.different:
@@ -160,6 +177,11 @@ def decide(near: Nearness, stated: Facts, thresholds: Thresholds, *, long: bool)
     if similarity >= (thresholds.same_with_facts if agreed else thresholds.same):
         return True, f"{stated.shared} facts in common"
     return None, "in the grey zone"
+
+
+def mostly_shared(stated: Facts) -> bool:
+    """Whether answers share more facts than they contradict each other in: long ones may, by examples of their own."""
+    return stated.shared > sum(len(gap.cached) + len(gap.fresh) for gap in stated.contradictions)
 
 
 def _mean(parts: Sequence[str], best: NDArray[np.float32]) -> float:

@@ -85,7 +85,7 @@ def proxy(host, simulated, tmp_path_factory):
 @pytest.fixture(scope="session")
 def lenient(host, simulated, tmp_path_factory):
     """The same with a threshold so low that only the guards keep near questions apart."""
-    settings = proxy_settings(tmp_path_factory.mktemp("lenient"), f"{simulated}/v1", threshold=0.8)
+    settings = proxy_settings(tmp_path_factory.mktemp("lenient"), f"{simulated}/v1", policy="threshold", threshold=0.8)
     with host.open(proxy_from(settings)) as served:
         yield served
 

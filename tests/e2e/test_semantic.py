@@ -55,12 +55,12 @@ async def test_a_freer_paraphrase_hits_at_a_threshold_set_lower(lenient, http, t
     assert told.text == first.text
 
 
-async def test_below_the_threshold_it_is_told_how_near_it_was(proxy, http, taught):
+async def test_what_is_not_near_enough_yet_is_told_with_how_near_it_was(proxy, http, taught):
     stored, asked = PARAPHRASES_AT_80[0]
     await taught(http, proxy, stored)
     told = await http.ask(asked, base=proxy.url)
 
-    assert told.cache == ("Miss", "below-threshold")
+    assert told.cache == ("Miss", "uncertified")
     assert 0.8 < float(told.headers["X-CacheProxy-Similarity"]) < 0.95
 
 
@@ -146,5 +146,5 @@ async def test_another_model_is_refused_at_the_start_until_everything_is_embedde
 
     status, told, log = cacheproxy("cache", "re-embed", "--embedding-model", other, "--json")
     assert (status, told.strip()) == (0, '{"entries":1,"too_long":0}'), log
-    with running_proxy(f"{simulated}/v1", embedding_model=other) as served:
+    with running_proxy(f"{simulated}/v1", embedding_model=other, policy="threshold") as served:
         assert (await http.ask(asked, base=served.url)).cache == ("Hit", "semantic")

@@ -129,3 +129,18 @@ async def test_reworded_answers_of_the_simulated_upstream_are_judged_right(minil
     assert all(cached != fresh for cached, fresh in pairs)
     verdicts = await asyncio.gather(*(judge.judge("How does this work?", *pair) for pair in pairs))
     assert sum(verdict.same is same for verdict in verdicts) >= 0.97 * len(pairs)
+
+
+async def test_every_sentence_was_embedded_anew_for_each_candidate():
+    embedder = Broken(window=256)
+    judge = SemanticJudge(embedder)
+    for cached in ("It takes two days. Ask for it at the desk.", "It takes two days. Write to the help desk."):
+        await judge.judge("How long?", cached, "You get it in two days. Go to the desk.")
+    assert len(embedder.asked) == len(set(embedder.asked))
+
+
+async def test_what_is_remembered_is_bounded(monkeypatch):
+    monkeypatch.setattr("cacheproxy.judge.semantic.REMEMBERED", 2)
+    judge = SemanticJudge(Broken(window=256))
+    await judge.judge("How long?", "It takes two days. Ask for it at the desk.", "It takes a week. Go to the desk.")
+    assert len(judge._known) == 2
