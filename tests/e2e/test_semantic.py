@@ -55,12 +55,13 @@ async def test_a_freer_paraphrase_hits_at_a_threshold_set_lower(lenient, http, t
     assert told.text == first.text
 
 
-async def test_what_is_not_near_enough_yet_is_told_with_how_near_it_was(proxy, http, taught):
+async def test_below_the_threshold_it_is_told_how_near_it_was(running_proxy, simulated, http, taught):
     stored, asked = PARAPHRASES_AT_80[0]
-    await taught(http, proxy, stored)
-    told = await http.ask(asked, base=proxy.url)
+    with running_proxy(f"{simulated}/v1", policy="threshold") as served:
+        await taught(http, served, stored)
+        told = await http.ask(asked, base=served.url)
 
-    assert told.cache == ("Miss", "uncertified")
+    assert told.cache == ("Miss", "below-threshold")
     assert 0.8 < float(told.headers["X-CacheProxy-Similarity"]) < 0.95
 
 
