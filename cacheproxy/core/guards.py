@@ -188,7 +188,8 @@ def _roles(a: Profile, b: Profile) -> bool:
         return True
     if _joined_otherwise(a.words, b.words) or _joined_otherwise(b.words, a.words):
         return True
-    if any((right, left) in _directed(b.words) for left, right in _directed(a.words)):
+    mine, theirs = _directed(a.words), _directed(b.words)
+    if any((right, left) in theirs - mine for left, right in mine - theirs):
         return True
     if sorted(a.content) != sorted(b.content):
         return False

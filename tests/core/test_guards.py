@@ -188,6 +188,11 @@ def test_no_text_is_objected_to_against_itself(text):
     assert objections(text, text) == ()
 
 
+def test_a_text_that_says_both_ways_round_was_objected_to_against_itself():
+    text = profile("convert EUR to USD and USD to EUR")
+    assert not [guard.reason for guard in GUARDS if guard.objects(text, text)]
+
+
 @given(PROMPTS)
 def test_no_guard_objects_to_a_profile_against_its_equal(text):
     assert not [guard.reason for guard in GUARDS if guard.objects(profile(text), profile(text))]

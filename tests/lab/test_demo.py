@@ -19,7 +19,7 @@ from cacheproxy.errors import ProxyError
 from cacheproxy.lab.demo import DemoOptions, curl_line, demo, free_port
 from cacheproxy.lab.questions import SAMPLE, draw, read_questions
 
-QUICK = DemoOptions(requests=60, delay_ms=1, tokens_per_s=0, data_port=0, admin_port=0, upstream_port=0)
+QUICK = DemoOptions(requests=60, zipf=1.2, delay_ms=1, tokens_per_s=0, data_port=0, admin_port=0, upstream_port=0)
 RUN = [sys.executable, "-m", "cacheproxy.lab.demo", "--requests", "8"]
 
 
