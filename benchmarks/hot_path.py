@@ -295,7 +295,9 @@ class Servers(contextlib.ExitStack):
         """Start the proxy."""
         command = [sys.executable, "-m", "cacheproxy", "serve", "--listen", f"127.0.0.1:{port}"]
         command += ["--admin-listen", "127.0.0.1:0", "--upstream-url", f"http://127.0.0.1:{upstream}/v1"]
-        self.start(*command, "--data-dir", data_dir, "--mode", mode, stdout=subprocess.DEVNULL)
+        # The plain policy, which answers alike whatever came before: a certified one changes as verdicts come.
+        command += ["--data-dir", data_dir, "--mode", mode, "--policy", "threshold"]
+        self.start(*command, stdout=subprocess.DEVNULL)
 
 
 async def _until_open(port: int) -> None:
