@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scipy.special import betaincinv
+from cacheproxy.core.certificate import interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,13 +59,5 @@ def judge_noise(
     )
 
 
-def clopper_pearson(count: int, of: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """The exact two-sided interval for a binomial rate (Clopper and Pearson, 1934); 0..1 where nothing was counted."""
-    tail = (1 - confidence) / 2
-    low = 0.0 if count == 0 else float(betaincinv(count, of - count + 1, tail))
-    high = 1.0 if count == of else float(betaincinv(count + 1, of - count, 1 - tail))
-    return low, high
-
-
 def _rate(count: int, of: int, confidence: float) -> Rate:
-    return Rate(count, of, *clopper_pearson(count, of, confidence=confidence))
+    return Rate(count, of, *interval(count, of, 1 - confidence))

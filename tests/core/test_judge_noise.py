@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cacheproxy.core.judge_noise import clopper_pearson, judge_noise
+from cacheproxy.core.certificate import interval
+from cacheproxy.core.judge_noise import judge_noise
 
 
 @pytest.mark.parametrize(
@@ -21,14 +22,14 @@ from cacheproxy.core.judge_noise import clopper_pearson, judge_noise
     ],
 )
 def test_the_interval_is_clopper_and_pearsons(count, of, low, high):
-    assert clopper_pearson(count, of) == pytest.approx((low, high), abs=1e-6)
+    assert interval(count, of) == pytest.approx((low, high), abs=1e-6)
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_the_interval_holds_the_rate_and_narrows_with_less_confidence(count, more):
     of = count + more
-    low, high = clopper_pearson(count, of)
-    narrow_low, narrow_high = clopper_pearson(count, of, confidence=0.8)
+    low, high = interval(count, of)
+    narrow_low, narrow_high = interval(count, of, 0.2)
     assert 0 <= low <= narrow_low <= narrow_high <= high <= 1
     assert of == 0 or low <= count / of <= high
 
