@@ -36,7 +36,7 @@ def test_a_recipe_is_answered_and_then_served_from_the_cache(monkeypatch, proxy,
     for _ in range(2):
         before = calls()
         names = {}
-        exec(compile(code.replace(ADDRESS, proxy.url), str(RECIPES), "exec"), names)  # noqa: S102 - our own documents
+        exec(compile(code.replace(ADDRESS, proxy.url), str(RECIPES), "exec"), names)
         answers.append((calls() - before, names["answer"]))
 
     assert [asked for asked, _ in answers] == [1, 0]
