@@ -29,6 +29,14 @@ class Mode(StrEnum):
     OFF = "off"
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever showed a key of this proxy."""
+
+    tenant: str = ""
+    """Whose the key is; empty for a key that only opens the door."""
+
+
 class CacheStatus(StrEnum):
     """``X-Cache-Status``."""
 

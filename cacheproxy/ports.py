@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from cacheproxy.core.keys import VirtualKey
     from cacheproxy.core.pool import Label
     from cacheproxy.model import (
         Audited,
@@ -123,6 +124,22 @@ class Labels(Protocol):
 
     async def blocked(self) -> Collection[tuple[bytes, str]]:
         """The pairs of prompt hash and root that are blocked."""
+
+
+class Keys(Protocol):
+    """Keeps virtual keys, by name. Each write is committed when it returns, and seen by every process."""
+
+    async def add(self, key: VirtualKey) -> bool:
+        """Keep a key; False, and nothing is done, when its name is taken."""
+
+    async def revoke(self, name: str) -> bool:
+        """Forget a key; False when there is none of this name."""
+
+    async def every(self) -> Sequence[VirtualKey]:
+        """All keys in the order of their names, expired ones too."""
+
+    async def version(self) -> int:
+        """A number that no two states of the keys have in common. Cheap: it is asked for twice a second."""
 
 
 class VectorIndex(Protocol):

@@ -145,7 +145,21 @@ _VERDICTS: Final = (
     "ALTER TABLE ledger ADD COLUMN judge_usd REAL NOT NULL DEFAULT 0",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _UNPRICED, _VERDICTS)
+_KEYS: Final = (
+    # Virtual keys, as digests. REAL holds the infinity of those that never expire.
+    """
+    CREATE TABLE keys (
+        name       TEXT PRIMARY KEY,
+        tenant     TEXT NOT NULL,
+        digest     BLOB NOT NULL UNIQUE,
+        hint       TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        expires_at REAL NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _UNPRICED, _VERDICTS, _KEYS)
 """Statements that lead from each version to the next. Released ones never change; new ones are added at the end."""
 
 

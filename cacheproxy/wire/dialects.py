@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from cacheproxy.wire.dialect import Dialect
 
 EMBEDDINGS: Final = OpenAIEmbeddings()
+_MESSAGES: Final = "/v1/messages"
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
     "/v1/chat/completions": OpenAIChat(),
     "/v1/completions": OpenAICompletions(),
     "/v1/responses": OpenAIResponses(),
     "/v1/embeddings": EMBEDDINGS,
-    "/v1/messages": AnthropicMessages(),
+    _MESSAGES: AnthropicMessages(),
 }
 
 _AZURE: Final = re.compile(r"/openai/(?:deployments/[^/]+|v1)(/.+)")
@@ -44,6 +45,7 @@ def dialect_of(path: str) -> Dialect | None:
     return DIALECTS.get(path) or DIALECTS.get(plain_path(path))
 
 
-def dialect_for_errors(headers: Mapping[str, str]) -> Dialect:
-    """Whose error shape a caller understands before its path was."""
-    return DIALECTS["/v1/messages" if "anthropic-version" in headers else "/v1/chat/completions"]
+def dialect_for_errors(headers: Mapping[str, str], path: str = "") -> Dialect:
+    """Whose error shape a caller understands, as far as its headers and its path tell."""
+    anthropic = "anthropic-version" in headers or path.endswith(_MESSAGES) or f"{_MESSAGES}/" in path
+    return DIALECTS[_MESSAGES if anthropic else "/v1/chat/completions"]
