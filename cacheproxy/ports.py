@@ -88,9 +88,27 @@ class Store(Protocol):
     async def revoke(self, credential: str) -> None:
         """An upstream refused this credential."""
 
+    async def proofs(self) -> Mapping[str, float]:
+        """When credentials were accepted, as other processes wrote since the last call; 0.0 for a refused one.
+
+        As with ``Labels.news`` the first call tells nothing, and nothing is lost.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What other processes wrote into ``Labels`` since they were last asked about."""
+
+    broken: tuple[str, ...] = ()
+    """Pools whose labels they forgot."""
+    labels: tuple[tuple[str, Label], ...] = ()
+    """Labels by pool, oldest first: of a pool that is among the broken ones, those that came after."""
+    marks: bool = False
+    """Whether ``suspended`` and ``blocked`` may say something else now."""
+
 
 class Labels(Protocol):
-    """Keeps what verdicts said, for the next start: labels pool by pool, and what they forbid.
+    """Keeps what verdicts said, for the next start and for other processes: labels pool by pool, and what they forbid.
 
     Each write is committed when it returns. Everything is bounded: past so many the oldest go.
     """
@@ -100,6 +118,9 @@ class Labels(Protocol):
 
     async def recent(self, pool: str, limit: int) -> Sequence[Label]:
         """A pool's newest labels, oldest first. Those whose features mean something else by now are left out."""
+
+    async def total(self, pool: str) -> int:
+        """How many labels a pool has had since they were last forgotten, those included that are not kept any more."""
 
     async def pools(self) -> Sequence[str]:
         """The pools that have labels."""
@@ -124,6 +145,13 @@ class Labels(Protocol):
 
     async def blocked(self) -> Collection[tuple[bytes, str]]:
         """The pairs of prompt hash and root that are blocked."""
+
+    async def news(self) -> News:
+        """What other processes wrote since the last call. The first call tells nothing: it says where to begin.
+
+        It is asked several times a second, and cheap when there is nothing. Nothing is lost when a caller leaves before
+        the answer.
+        """
 
 
 class Keys(Protocol):
