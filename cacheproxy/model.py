@@ -210,6 +210,8 @@ class IndexRow:
     scope: bytes
     vector: Vector
     root: str
+    expires_at: float = float("inf")
+    """For an index that lets go of entries by itself; others are told what went."""
 
 
 @dataclass(frozen=True, slots=True)

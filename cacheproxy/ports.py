@@ -171,13 +171,17 @@ class Keys(Protocol):
 
 
 class VectorIndex(Protocol):
-    """Nearest entries by cosine inside one scope."""
+    """Nearest entries by cosine inside one scope. An entry keeps its scope for life."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether all processes have this one index, so that what one has added is there for the others."""
 
     async def add(self, row: IndexRow) -> None:
         """Add an entry, or replace its vector and its root."""
 
-    async def remove(self, entry_id: str) -> None:
-        """Forget an entry; unknown ones are no error."""
+    async def remove(self, entry_id: str, scope: bytes) -> None:
+        """Forget an entry; unknown ones are no error. ``scope`` is empty where nobody knows it any more."""
 
     async def is_empty(self, scope: bytes) -> bool:
         """Whether a scope has no entries."""
@@ -187,9 +191,6 @@ class VectorIndex(Protocol):
 
     async def keys_of(self, scope: bytes, root: str) -> int:
         """How many entries of the scope have this root. Cheap, however many there are."""
-
-    def __len__(self) -> int:
-        """How many entries this process indexes."""
 
 
 class Embedder(Protocol):
