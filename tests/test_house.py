@@ -29,7 +29,6 @@ TESTED_ELSEWHERE: Final = {
     "server/api/live_shapes": "records; tests/server/api/test_live.py and test_openapi.py",
     "server/api/shapes": "the base of all shapes; the tests of every page",
     "wire/dialect": "a protocol; each dialect's tests",
-    "wire/dialects": "one table, walked by tests/test_error_shape.py and the SDK tests in tests/e2e",
 }
 """Modules without a test file of their own, and why."""
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cacheproxy.errors import ConfigError, PortUnavailable
 from cacheproxy.model import EVERYTHING
-from cacheproxy.store import codec, credentials, entries, vectors
+from cacheproxy.store import codec, entries, vectors
+from cacheproxy.store.credentials import SqliteCredentials, forget_credentials
 from cacheproxy.store.database import Done, Share, open_database
 from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.follower import Follower, trim_log
@@ -68,6 +69,7 @@ class SqliteStore:
         self.database = database
         self.corrupt_rows = 0
         """How many rows did not decode since the store was opened."""
+        self._credentials = SqliteCredentials(database)
         self._follower = follower
         self._limits = limits
         self._clock = clock
@@ -141,7 +143,7 @@ class SqliteStore:
 
         def write(connection: sqlite3.Connection) -> _Written:
             trim_log(connection, keep=self._log_rows)
-            credentials.forget_stale(connection, now)
+            forget_credentials(connection, now)
             forget_stale(connection, now)
             return _Written(gone=entries.make_room(connection, self._limits, now=now, writer=self._follower.writer))
 
@@ -251,17 +253,19 @@ class SqliteStore:
 
     async def proven_at(self, credential: str) -> float | None:
         """See ``Store``."""
-        return await self.database.read(
-            lambda rows: credentials.proven_at(rows, credential), doing="look up a credential"
-        )
+        return await self._credentials.proven_at(credential)
 
     async def prove(self, credential: str, at: float) -> None:
         """See ``Store``."""
-        await self.database.write(lambda rows: credentials.prove(rows, credential, at), doing="remember a credential")
+        await self._credentials.prove(credential, at)
 
     async def revoke(self, credential: str) -> None:
         """See ``Store``."""
-        await self.database.write(lambda rows: credentials.revoke(rows, credential), doing="revoke a credential")
+        await self._credentials.revoke(credential)
+
+    async def proofs(self) -> Mapping[str, float]:
+        """See ``Store``."""
+        return await self._credentials.proofs()
 
     # --- what is written for many at once, in the writer's thread
 

@@ -80,7 +80,7 @@ def test_vectors_and_sums_of_the_schema_before_verdicts_are_kept(connection, mon
 
 
 def test_entries_of_the_schema_before_searching_are_found(connection, monkeypatch):
-    monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:3])
+    monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:5])
     schema.prepare(connection)
     entry = make_entry("a", prompt="Grüße")
     payloads = [(1, codec.encode(entry)), (2, b"damaged")]
@@ -96,7 +96,7 @@ def test_entries_of_the_schema_before_searching_are_found(connection, monkeypatc
 
 
 def test_the_sums_of_the_schema_before_days_are_told_by_day(connection, monkeypatch):
-    monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:4])
+    monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:6])
     schema.prepare(connection)
     columns = [name for _, name, *_ in connection.execute("PRAGMA table_info (ledger)")]
     row = dict.fromkeys(columns, 1) | {"duration_ms": 70.0}
