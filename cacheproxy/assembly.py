@@ -15,6 +15,7 @@ from cacheproxy.flow.audit import Auditor
 from cacheproxy.flow.churn import ScopeChurn
 from cacheproxy.flow.coalesce import Flights
 from cacheproxy.flow.credentials import Proofs
+from cacheproxy.flow.elsewhere import Elsewhere
 from cacheproxy.flow.embeddings import CachedEmbeddings
 from cacheproxy.flow.exact import Exact
 from cacheproxy.flow.explain import Explanations
@@ -75,6 +76,7 @@ class Flow:
 
     proxy: Proxy
     upkeep: Upkeep
+    elsewhere: Elsewhere
     pools: Pools
     withdrawn: Withdrawn
     explanations: Explanations
@@ -190,6 +192,7 @@ def assemble(
         now=now,
         new_id=world.new_id,
     )
+    elsewhere = Elsewhere(labels=labels, store=store, pools=pools, feedback=feedback, proofs=proofs, shelter=writes)
     upkeep = Upkeep(
         store=store,
         index=index,
@@ -197,6 +200,7 @@ def assemble(
         prompts=prompts,
         ledger=ledger,
         pools=pools,
+        elsewhere=elsewhere,
         hits=hits,
         shelter=writes,
         written=learner.written,
@@ -260,7 +264,7 @@ def assemble(
     metrics.watch_churn(lambda: churn.share)
     metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})
     metrics.watch_pools(lambda: list(pools) if policy.keeps_budgets else ())
-    return Flow(proxy, upkeep, pools, withdrawn, explanations, feedback, shelters)
+    return Flow(proxy, upkeep, elsewhere, pools, withdrawn, explanations, feedback, shelters)
 
 
 def _state_of(shelter: Shelter) -> float:

@@ -126,6 +126,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         )
         await flow.pools.load()
         await flow.withdrawn.load(labels)
+        await flow.elsewhere.follow()
         rounds = await stack.enter_async_context(TaskSet("upkeep"))
         stack.push_async_callback(flow.upkeep.flush)
         stack.push_async_callback(tasks.settle, SETTLE_S)

@@ -274,6 +274,7 @@ async def open_world(tmp_path, clock):
             )
             await flow.pools.load()
             await flow.withdrawn.load(labels)
+            await flow.elsewhere.follow()
             return World(
                 flow=flow,
                 upstream=upstream,
