@@ -5,6 +5,8 @@ An encoded entry is whole: nothing outside it is needed to decode it. Layout, ve
     version u8 | packing u8 | crc32 u32 | body       (big endian; the checksum covers version, packing and body)
     body, unpacked: head length u32 | head, a JSON array of every field but the answer | answer
 
+An infinite time to expire is null, since JSON has no infinity.
+
 Version 1 had an object for its head, whose names were most of a short entry. A release reads its own version and
 the one before, so that two releases can share a store while one takes the other's place. A damaged text is
 ``CorruptEntry``, one of a later version ``NewerEntry``: the first may be deleted, the second is somebody else's and
@@ -59,10 +61,13 @@ class NewerEntry(ValueError):
 
 def encode(entry: Entry) -> bytes:
     """The entry as bytes. Compresses, so it belongs in a thread of its own when answers are large."""
-    special = {"key": entry.key.hex(), "scope": entry.scope.hex(), "usage": _all_in_usage(entry.usage)}
-    head = jsontext.dump(
-        [special.get(name, value) for name, value in zip(_IN_HEAD, _all_in_head(entry), strict=True)]
-    )
+    special = {
+        "key": entry.key.hex(),
+        "scope": entry.scope.hex(),
+        "usage": _all_in_usage(entry.usage),
+        "expires_at": None if math.isinf(entry.expires_at) else entry.expires_at,
+    }
+    head = jsontext.dump([special.get(name, value) for name, value in zip(_IN_HEAD, _all_in_head(entry), strict=True)])
     body = b"".join((_HEAD_LENGTH.pack(len(head)), head, entry.answer))
     packing = _PLAIN
     if len(body) >= _WORTH_PACKING:
@@ -91,6 +96,16 @@ def decode(text: bytes) -> Entry:
         return (_from_named if version == _NAMED else _from_head)(head, answer=body[start + length :])
     except (zlib.error, struct.error, KeyError, TypeError, ValueError) as error:
         raise CorruptEntry(f"not an entry: {error}") from error
+
+
+def folded(text: str) -> bytes:
+    """A text to be looked for, or in, whatever the case of its letters. Lone surrogates, which SQLite refuses, stay."""
+    return text.casefold().encode("utf-8", "surrogatepass")
+
+
+def named(text: str) -> str:
+    """A name as a text column takes it."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def encode_vector(vector: Vector) -> bytes:
@@ -128,6 +143,6 @@ def _from_named(head: Any, *, answer: bytes) -> Entry:
 
 def _entry(values: dict[str, Any], usage: Usage, answer: bytes) -> Entry:
     decoded: dict[str, Any] = {"key": bytes.fromhex(values["key"]), "scope": bytes.fromhex(values["scope"])}
-    if values["expires_at"] is None:  # JSON has no infinity
+    if values["expires_at"] is None:
         decoded["expires_at"] = math.inf
     return Entry(**{**values, **decoded, "usage": usage, "tags": tuple(values["tags"]), "answer": answer})

@@ -15,8 +15,8 @@ of a cluster: one script changes an entry, what finds it, the sums and the log, 
     :done:NAME         a batch that was counted, so that it is not counted twice
 
 A shard is chosen by the exact key and not by the scope: a scope that is busy is spread over the whole cluster, and a
-look-up needs nothing but the key. Ids end in what tells their shard; those that do not, from another store, are looked
-for in every shard, in the same round trip.
+look-up needs nothing but the key. Ids end in how their key begins (``World.new_id``); those that do not, from before
+or elsewhere, are looked for in every shard, in the same round trip.
 """
 
 from __future__ import annotations
@@ -71,11 +71,6 @@ class Layout:
     def shard_of_name(self, name: str) -> int:
         """A shard for what belongs to no entry."""
         return zlib.crc32(name.encode("utf-8", _SURROGATES)) % self.shards
-
-
-def id_ending(key: bytes) -> str:
-    """What an id ends in so that the shard of its entry is known."""
-    return f"z{key[:2].hex():0>4}"
 
 
 @dataclass(frozen=True, slots=True)

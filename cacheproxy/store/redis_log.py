@@ -175,9 +175,7 @@ class Follower:
             yield [change.row for change in _changes(known, dimension) if change.row is not None]
 
     async def _states(self, asked: Sequence[tuple[int, str]]) -> list[_State | None]:
-        commands = [
-            ("HMGET", self._layout.key(shard, "e", entry_id), "m", "x", "v", "r") for shard, entry_id in asked
-        ]
+        commands = [("HMGET", self._layout.key(shard, "e", entry_id), "m", "x", "v", "r") for shard, entry_id in asked]
         states: list[_State | None] = []
         for text, expires_at, vector, root in await self._link.ask_all(commands):
             meta = decode_meta(text)
