@@ -265,6 +265,10 @@ class Change:
     row: IndexRow | None
 
 
+MISSED = Change("", b"", b"", None)
+"""Some changes can be told no more: whatever memory holds of any entry may be out of date. The index is told apart."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which entries are meant: all conditions together; an empty selection means every entry."""
