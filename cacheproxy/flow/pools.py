@@ -79,7 +79,8 @@ class LivePool(Pool):
 class Pools:
     """Pools by name. A namespace is a pool; requests without one are in the default pool.
 
-    ``budgets`` are the operator's: for every pool, and for some by name.
+    ``budgets`` are the operator's: for every pool, and for some by name. ``verifier`` is the number of the one that is
+    on, 0 without one.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Pools:
         budgets: Mapping[str, float],
         prior: Likelihood | None,
         rate: float,
+        verifier: float,
         tasks: TaskSet,
         now: Callable[[], float],
     ) -> None:
@@ -102,6 +104,7 @@ class Pools:
         self._budgets = budgets
         self._prior = prior
         self._rate = rate
+        self._verifier = verifier
         self._tasks = tasks
         self._now = now
         self._pools: dict[str, LivePool] = {}
@@ -132,7 +135,8 @@ class Pools:
             self.named(name).tripped = True
         for name in await self._labels.pools():
             pool = self.named(name)
-            pool.restore([label for label in await self._labels.recent(name, LABELS_KEPT) if label.at >= since])
+            recent = await self._labels.recent(name, LABELS_KEPT)
+            pool.restore([label.known_to(self._verifier) for label in recent if label.at >= since])
             if self._policy.keeps_budgets and pool.due:
                 pool.adopt(await asyncio.to_thread(pool.fit))
 

@@ -260,3 +260,13 @@ def test_records_grew_with_every_answer_that_was_ever_judged(monkeypatch):
         pool.judged(root, right=True, similarity=0.9)
     assert pool.records == {"a": Record(2, 0), "c": Record(1, 0)}
     assert pool.observed.keys() == pool.records.keys()
+
+
+def test_a_label_forgets_what_another_verifier_said():
+    compared = label(1, right=True)
+    compared = replace(compared, features=compared.features._replace(verifier=7.0, verified=0.4))
+    assert compared.known_to(7.0) is compared
+    for other in (0.0, 8.0):
+        known = compared.known_to(other)
+        assert (known.features.verifier, known.features.verified) == (0.0, 0.0)
+        assert known.features.similarity == compared.features.similarity
