@@ -14,6 +14,7 @@ from pydantic import AfterValidator, ByteSize, Field, PositiveFloat, PositiveInt
 from cacheproxy.address import Address
 from cacheproxy.local_settings import DistillSettings, EmbedderSettings, LocalSettings
 from cacheproxy.model import Mode, Reason
+from cacheproxy.redis_settings import RedisSettings
 from cacheproxy.setting_types import (
     AnyCase,
     CacheMode,
@@ -290,6 +291,7 @@ class Settings(Frozen):
     embedder: EmbedderSettings = EmbedderSettings()
     local: LocalSettings = LocalSettings()
     distill: DistillSettings = DistillSettings()
+    redis: RedisSettings = RedisSettings()
     prices: tuple[PriceSettings, ...] = ()
     """Prices of private models; they win over the price library."""
     log: LogSettings = LogSettings()
