@@ -29,6 +29,14 @@ class Mode(StrEnum):
     OFF = "off"
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever showed a key of this proxy."""
+
+    tenant: str = ""
+    """Whose the key is; empty for a key that only opens the door."""
+
+
 class CacheStatus(StrEnum):
     """``X-Cache-Status``."""
 
@@ -202,6 +210,8 @@ class IndexRow:
     scope: bytes
     vector: Vector
     root: str
+    expires_at: float = float("inf")
+    """For an index that lets go of entries by itself; others are told what went."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Puts the parts together. The only place that names concrete adapters, tells the time and throws dice.
+"""Puts the parts together. Here and in ``opening.py`` alone are adapters named.
 
 Nothing is built at import. Adapters that are heavy are imported where they are needed, so that a command which does
 not need them starts quickly.
@@ -30,18 +30,16 @@ from cacheproxy.flow.spending import Spending
 from cacheproxy.judge.chain import JudgeChain, automatic
 from cacheproxy.judge.equality import EqualityJudge
 from cacheproxy.judge.llm import LlmJudge
+from cacheproxy.opening import now, open_embedder, open_kept
 from cacheproxy.server.admin import build_admin
+from cacheproxy.server.auth import Door
 from cacheproxy.server.data_plane import DataPlane
 from cacheproxy.server.decisions import Decisions
 from cacheproxy.server.listen import admin_listener, data_listener
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.readiness import Readiness
 from cacheproxy.settings import JudgeName
-from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.secret import server_secret
-from cacheproxy.store.sqlite import open_sqlite
-from cacheproxy.store.sqlite_labels import SqliteLabels
-from cacheproxy.store.sqlite_ledger import SqliteLedger
 from cacheproxy.tasks import TaskSet
 from cacheproxy.upstream.http import HttpUpstream
 
@@ -53,9 +51,8 @@ if TYPE_CHECKING:
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.embed.remote import RemoteEmbedder
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Prices, Store, Upstream, VectorIndex
+    from cacheproxy.ports import Embedder, Judge, Keys, Prices, Store, Upstream, VectorIndex
     from cacheproxy.settings import Settings
-    from cacheproxy.store.sqlite import SqliteStore
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +61,6 @@ GC_THRESHOLDS: Final = (50_000, 20, 50)
 SETTLE_S: Final = 2.0
 """At the end, for what was answered and is not stored yet."""
 _FENCE_BYTES: Final = 8
-_now: Final = time.time  # noqa: TID251 - the clock's one home
 _clock: Final = time.monotonic
 
 
@@ -91,72 +87,13 @@ def run_proxy(settings: Settings, on_ready: Callable[[Running], None] = lambda _
 
 
 @asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[SqliteStore]:
-    """The store that the settings name."""
-    limits = StoreLimits(settings.cache.max_entries, settings.cache.max_bytes)
-    async with open_sqlite(settings.database, clock=_now, limits=limits) as store:
-        yield store
-
-
-@asynccontextmanager
-async def open_books(settings: Settings) -> AsyncIterator[tuple[Ledger, Labels]]:
-    """The ledger and the verdicts beside the store."""
-    async with open_store(settings) as store:
-        yield SqliteLedger(store.database), SqliteLabels(store.database)
-
-
-@asynccontextmanager
-async def open_judged(settings: Settings) -> AsyncIterator[tuple[Store, Labels]]:
-    """The store, and the verdicts on what it holds."""
-    async with open_store(settings) as store:
-        yield store, SqliteLabels(store.database)
-
-
-@asynccontextmanager
-async def open_embedder(
-    settings: Settings, on_batch: Callable[[int, float], None] | None = None
-) -> AsyncIterator[LocalEmbedder | RemoteEmbedder]:
-    """The embedding model, here or elsewhere. Raises ``PortUnavailable`` when there is none to be had."""
-    remote = settings.embedder
-    if remote.url is not None:
-        from cacheproxy.embed.remote import open_remote  # noqa: PLC0415 - most proxies have none
-
-        async with await open_remote(
-            remote.url,
-            settings.embedding_model,
-            key=derive.plain(remote.api_key),
-            window_tokens=remote.window_tokens,
-            max_waiting=settings.batching.max_queue,
-        ) as elsewhere:
-            yield elsewhere
-        return
-    from cacheproxy.embed.local import open_local  # noqa: PLC0415 - torch takes seconds, and not everything needs it
-
-    batching = settings.batching
-    embedder = await open_local(
-        settings.embedding_model,
-        device=settings.device,
-        max_items=batching.max_items,
-        max_padded_tokens=batching.max_padded_tokens,
-        max_waiting=batching.max_queue,
-        max_wait_s=batching.max_wait_ms / 1000,
-        on_batch=on_batch,
-    )
-    try:
-        yield embedder
-    finally:
-        await embedder.aclose()
-
-
-@asynccontextmanager
 async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
     """Build everything and serve; leaving the block drains and closes it. Raises ``ConfigError``."""
     async with AsyncExitStack() as stack:
         metrics = Metrics()
-        store = await stack.enter_async_context(open_store(settings))  # before the model, which takes its time
+        kept = await stack.enter_async_context(open_kept(settings))  # before the model, which takes its time
+        store, ledger, labels = kept.store, kept.ledger, kept.labels
         embedder, no_model = await _embedder(settings, stack, metrics)
-        ledger = SqliteLedger(store.database)
-        labels = SqliteLabels(store.database)
         index = _index()
         if embedder is not None:
             await store.claim_embedding(embedder.model, embedder.dimension)
@@ -166,7 +103,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         local = await stack.enter_async_context(HttpUpstream(derive.local_deadlines(settings), most_calls=most_calls))
         tasks = await stack.enter_async_context(TaskSet("flow"))
         routes = Routes(derive.targets(settings))
-        prices = GenaiPrices(clock=_now, overrides=derive.prices(settings))
+        prices = GenaiPrices(clock=now, overrides=derive.prices(settings))
         spending = Spending(settings.decision.judge_share)
         flow = assemble(
             settings,
@@ -185,7 +122,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             routes=routes,
             prior=_prior(settings, embedder) if embedder else None,
             secret=server_secret(settings.data_dir),
-            world=World(_now, _clock, _dice()),
+            world=World(now, _clock, _dice()),
         )
         await flow.pools.load()
         await flow.withdrawn.load(labels)
@@ -201,7 +138,8 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         flow.upkeep.start(rounds)
         metrics.watch_calls(lambda: upstream.calls)
         readiness = Readiness(partial(_state, embedder, no_model, flow.shelters))
-        plane = DataPlane(flow.proxy, readiness, now=_now, body_s=settings.deadlines.body_s)
+        door = await _door(settings, kept.keys, rounds)
+        plane = DataPlane(flow.proxy, readiness, now=now, body_s=settings.deadlines.body_s, door=door)
         token = settings.admin_token.get_secret_value() if settings.admin_token else None
         admin = build_admin(
             metrics=metrics,
@@ -217,7 +155,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             data=data_address,
             admin=admin_address,
             upstream_url=routes.targets[DEFAULT].base_url,
-            store=f"sqlite {settings.database}",
+            store=kept.name,
             model=f"{embedder.model} on {embedder.device}" if embedder else "",
             no_model=no_model,
             settings=settings,
@@ -253,6 +191,17 @@ async def _embedder(
     except PortUnavailable as error:
         log.warning("no embedding model, so only identical requests are answered from the cache: %s", error)
         return None, error.message
+
+
+async def _door(settings: Settings, keys: Keys, rounds: TaskSet) -> Door | None:
+    """Who checks the keys that callers show; nobody where none are asked for."""
+    if not settings.asks_key:
+        return None
+    door = Door(derive.proxy_keys(settings), keys if settings.virtual_keys else None, now=now)
+    await door.load()
+    if settings.virtual_keys:
+        rounds.start(door.follow(), name="keys")
+    return door
 
 
 def _prior(settings: Settings, embedder: Embedder) -> Likelihood | None:

@@ -24,7 +24,6 @@ TESTED_ELSEWHERE: Final = {
     "model": "records without behaviour; everything else's tests use them",
     "ports": "protocols; tests/contracts runs a suite for each port over every adapter",
     "wire/dialect": "a protocol; each dialect's tests",
-    "wire/dialects": "one table, walked by tests/test_error_shape.py and the SDK tests in tests/e2e",
 }
 """Modules without a test file of their own, and why."""
 

@@ -231,10 +231,10 @@ def re_embed(
 ) -> None:
     """Embed every stored question with the configured model. Stop the proxy before, start it after."""
     settings = existing(_settings(config, data_dir, store, embedding_model=embedding_model))
-    from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
+    from cacheproxy import opening  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
 
     async def embed_all(progress: Progress) -> transfer.Embedded:
-        async with wiring.open_store(settings) as opened, wiring.open_embedder(settings) as embedder:
+        async with opening.open_store(settings) as opened, opening.open_embedder(settings) as embedder:
             task = progress.add_task("embedding", total=await opened.count())
             return await transfer.embed_anew(opened, embedder, lambda entries: progress.advance(task, entries))
 
@@ -252,9 +252,9 @@ def _settings(config: Path | None, data_dir: Path | None, store: str | None, **m
 
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[transfer.RootKeeper]:
-    from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
+    from cacheproxy import opening  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
 
-    async with wiring.open_store(settings) as store:
+    async with opening.open_store(settings) as store:
         yield store
 
 

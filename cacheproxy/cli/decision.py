@@ -194,11 +194,11 @@ def calibrate(
 
 def _stored(settings: Settings, pool: str) -> "Sequence[Label]":
     """The labels that the proxy recorded for a pool."""
-    from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
+    from cacheproxy import opening  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
     from cacheproxy.core.pool import LABELS_KEPT  # noqa: PLC0415
 
     async def read() -> "tuple[Sequence[Label], Sequence[str]]":
-        async with wiring.open_books(existing(settings)) as (_, labels):
+        async with opening.open_books(existing(settings)) as (_, labels):
             return await labels.recent(pool, LABELS_KEPT), await labels.pools()
 
     found, pools = asyncio.run(read())
@@ -252,11 +252,11 @@ def _verdicts(file: Path, settings: Settings, *, requests: int, seed: int) -> tu
 
 def _embedded(settings: Settings, texts: Sequence[str], bar: "Progress") -> tuple[str, "NDArray[float32]"]:
     """The model's name, and the texts' vectors."""
-    from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
+    from cacheproxy import opening  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
     from cacheproxy.lab.corpus import embed_all  # noqa: PLC0415
 
     async def embed() -> tuple[str, "NDArray[float32]"]:
-        async with wiring.open_embedder(settings) as embedder:
+        async with opening.open_embedder(settings) as embedder:
             task = bar.add_task("embedding", total=len(texts))
             return embedder.model, await embed_all(embedder, texts, lambda count: bar.advance(task, count))
 

@@ -26,6 +26,7 @@ _FORWARDED: Final = {
     CacheStatus.REFRESH: "request",
 }
 """RFC 9211, section 2.2: why a request went forward."""
+_UNAUTHORIZED: Final = 401
 _SHORT: Final = 4 * 1024
 """Bytes up to which an answer is kept parsed while it is among the latest told: some megabytes for all of them."""
 
@@ -110,6 +111,8 @@ def failure(dialect: Dialect, error: ProxyError) -> Whole:
     headers = [JSON]
     if error.retry_after_s is not None:
         headers.append(("Retry-After", str(max(1, round(error.retry_after_s)))))
+    if error.status == _UNAUTHORIZED:
+        headers.append(("WWW-Authenticate", "Bearer"))  # a 401 has to say what is asked for (RFC 9110, 15.5.2)
     return Whole(error.status, headers, jsontext.dump(dialect.error(error.status, error.code, error.message)))
 
 

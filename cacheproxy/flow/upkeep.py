@@ -94,8 +94,8 @@ class Upkeep:
             if change.row is None:
                 self._l1.drop((change.entry_id,))
                 self._prompts.forget((change.entry_id,))
-                await self._reindex(self._index.remove(change.entry_id))
-            else:
+                await self._reindex(self._index.remove(change.entry_id, change.scope))
+            elif not self._index.shared:
                 await self._reindex(self._index.add(change.row))
 
     async def flush(self) -> None:

@@ -145,7 +145,42 @@ _VERDICTS: Final = (
     "ALTER TABLE ledger ADD COLUMN judge_usd REAL NOT NULL DEFAULT 0",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _UNPRICED, _VERDICTS)
+_KEYS: Final = (
+    # Virtual keys, as digests. REAL holds the infinity of those that never expire.
+    """
+    CREATE TABLE keys (
+        name       TEXT PRIMARY KEY,
+        tenant     TEXT NOT NULL,
+        digest     BLOB NOT NULL UNIQUE,
+        hint       TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        expires_at REAL NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+_FOLLOWED: Final = (
+    # How often each kind of thing was written. A row bears the number of its last write and who wrote it, so that other
+    # processes read what is new to them alone. Marks (suspended, blocked) are few, and are read anew as a whole.
+    "CREATE TABLE stamps (name TEXT PRIMARY KEY, stamp INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "INSERT INTO stamps VALUES ('labels', 0), ('marks', 0), ('credentials', 0)",
+    "ALTER TABLE labels ADD COLUMN writer TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE labels ADD COLUMN stamp INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE broken ADD COLUMN writer TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE broken ADD COLUMN stamp INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE credentials ADD COLUMN refused INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE credentials ADD COLUMN writer TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE credentials ADD COLUMN stamp INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX labels_by_stamp ON labels (stamp)",
+    "CREATE INDEX broken_by_stamp ON broken (stamp)",
+    "CREATE INDEX credentials_by_stamp ON credentials (stamp)",
+    # Labels that a pool ever had, kept or not: each doubling has spent of its confidence, and a restart must not spend
+    # it again.
+    "CREATE TABLE totals_of_pools (pool TEXT PRIMARY KEY, labels INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "INSERT INTO totals_of_pools SELECT pool, count(*) FROM labels GROUP BY pool",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _UNPRICED, _VERDICTS, _KEYS, _FOLLOWED)
 """Statements that lead from each version to the next. Released ones never change; new ones are added at the end."""
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cacheproxy.errors import ConfigError, PortUnavailable
 from cacheproxy.store import codec, entries, vectors
+from cacheproxy.store.credentials import SqliteCredentials, forget_credentials
 from cacheproxy.store.database import Done, Share, open_database
 from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.follower import Follower, trim_log
@@ -39,8 +40,6 @@ log = logging.getLogger(__name__)
 _DELETED_AT_ONCE: Final = 1000
 _VECTORS_AT_ONCE: Final = 1000
 _LOG_ROWS: Final = 100_000
-_CREDENTIALS_KEPT_S: Final = 30 * 86_400.0
-"""Far longer than any proof is good for."""
 
 
 class _New(NamedTuple):
@@ -68,6 +67,7 @@ class SqliteStore:
         self.database = database
         self.corrupt_rows = 0
         """How many rows did not decode since the store was opened."""
+        self._credentials = SqliteCredentials(database)
         self._follower = follower
         self._limits = limits
         self._clock = clock
@@ -127,7 +127,7 @@ class SqliteStore:
 
         def write(connection: sqlite3.Connection) -> _Written:
             trim_log(connection, keep=self._log_rows)
-            connection.execute("DELETE FROM credentials WHERE proven_at < ?", (now - _CREDENTIALS_KEPT_S,))
+            forget_credentials(connection, now)
             forget_stale(connection, now)
             return _Written(gone=entries.make_room(connection, self._limits, now=now, writer=self._follower.writer))
 
@@ -234,32 +234,19 @@ class SqliteStore:
 
     async def proven_at(self, credential: str) -> float | None:
         """See ``Store``."""
-
-        def read(connection: sqlite3.Connection) -> float | None:
-            row = connection.execute("SELECT proven_at FROM credentials WHERE credential = ?", (credential,)).fetchone()
-            return None if row is None else float(row[0])
-
-        return await self.database.read(read, doing="look up a credential")
+        return await self._credentials.proven_at(credential)
 
     async def prove(self, credential: str, at: float) -> None:
         """See ``Store``."""
-        await self.database.write(
-            lambda rows: (
-                rows.execute(
-                    "INSERT INTO credentials (credential, proven_at) VALUES (?, ?) "
-                    "ON CONFLICT (credential) DO UPDATE SET proven_at = max(proven_at, excluded.proven_at)",
-                    (credential, at),
-                ).rowcount
-            ),
-            doing="remember a credential",
-        )
+        await self._credentials.prove(credential, at)
 
     async def revoke(self, credential: str) -> None:
         """See ``Store``."""
-        await self.database.write(
-            lambda rows: rows.execute("DELETE FROM credentials WHERE credential = ?", (credential,)).rowcount,
-            doing="revoke a credential",
-        )
+        await self._credentials.revoke(credential)
+
+    async def proofs(self) -> Mapping[str, float]:
+        """See ``Store``."""
+        return await self._credentials.proofs()
 
     # --- what is written for many at once, in the writer's thread
 

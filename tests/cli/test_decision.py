@@ -11,7 +11,7 @@ import pytest
 from support.corpora import made_up, write_lines
 from support.verdicts import made_up_labels
 
-from cacheproxy import wiring
+from cacheproxy import opening
 from cacheproxy.cli import run
 from cacheproxy.embed.hashed import HashedEmbedder
 from cacheproxy.lab.label_file import dump_label
@@ -28,7 +28,7 @@ def hashed(monkeypatch):
     async def opened(settings):
         yield HashedEmbedder()
 
-    monkeypatch.setattr(wiring, "open_embedder", opened)
+    monkeypatch.setattr(opening, "open_embedder", opened)
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def recorded(tmp_path):
 
     async def fill():
         now = time.time()
-        async with wiring.open_books(Settings(data_dir=tmp_path)) as (_, kept):
+        async with opening.open_books(Settings(data_dir=tmp_path)) as (_, kept):
             await kept.add("default", [replace(label, at=now + label.at / 1e6) for label in made_up_labels(300)])
 
     asyncio.run(fill())

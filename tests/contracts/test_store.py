@@ -343,3 +343,25 @@ async def test_another_process_sees_proofs_and_revocations(world):
     assert await there.proven_at("hash") == 0.0
     await there.revoke("hash")
     assert await here.proven_at("hash") is None
+
+
+async def test_what_other_processes_learnt_of_credentials_is_told_once(world):
+    here, there = await world.open(), await world.open()
+    await there.prove("before", NOW)
+    assert await here.proofs() == {}  # from here on
+    await here.prove("own", NOW)
+    await there.prove("kept", NOW)
+    await there.prove("refused", NOW)
+    await there.revoke("refused")
+    await there.revoke("never proven")
+    assert await here.proofs() == {"kept": NOW, "refused": 0.0}
+    assert await here.proofs() == {}
+    await there.prove("refused", NOW + 1)
+    assert await here.proofs() == {"refused": NOW + 1}
+
+
+async def test_a_credential_that_was_refused_may_be_proven_again_at_an_earlier_time(store):
+    await store.prove("hash", NOW)
+    await store.revoke("hash")
+    await store.prove("hash", NOW - 1)
+    assert await store.proven_at("hash") == NOW - 1
