@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from cacheproxy.model import EVERYTHING
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
         Served,
         Tally,
         Usage,
+        Uses,
         Vector,
         Verdict,
     )
@@ -57,17 +60,26 @@ class Store(Protocol):
     async def touch(self, hits: Mapping[str, int], at: float) -> None:
         """Count hits and remember when entries were last used, for eviction."""
 
+    async def uses(self, ids: Sequence[str]) -> Mapping[str, Uses]:
+        """How these entries were used, by id, leaving out what is gone."""
+
+    async def expire_at(self, entry_id: str, at: float) -> bool:
+        """Give an entry another time to expire; False when it is gone. ``math.inf`` pins it (see ``Entry``).
+
+        Every process that follows is told, this one too.
+        """
+
     async def remove(self, selection: Selection) -> int:
         """Delete the selected entries; how many there were."""
 
     async def sweep(self, now: float) -> int:
-        """Delete expired entries, then the least recently used past the limits; how many went."""
+        """Delete expired entries, then the least recently used past the limits; how many went. Never pinned ones."""
 
     async def browse(self, selection: Selection, *, limit: int, after: str = "") -> Sequence[Entry]:
         """Entries in the order of their ids, at most ``limit``, from behind the id ``after``."""
 
-    async def count(self) -> int:
-        """How many entries are stored."""
+    async def count(self, selection: Selection = EVERYTHING) -> int:
+        """How many entries are selected."""
 
     def vectors(self) -> AsyncIterator[Sequence[IndexRow]]:
         """Every unexpired entry that has a vector, in blocks, for filling an index."""
@@ -75,8 +87,8 @@ class Store(Protocol):
     async def changes(self) -> Sequence[Change]:
         """What changed since the last call.
 
-        That is every entry that went, by whatever hand, and every vector that came other than by this object's
-        ``set_vector``. Nothing is lost when a caller leaves before the answer.
+        That is every entry that went or has another time to expire, by whatever hand, and every vector that came other
+        than by this object's ``set_vector``. Nothing is lost when a caller leaves before the answer.
         """
 
     async def proven_at(self, credential: str) -> float | None:

@@ -5,12 +5,15 @@ An encoded entry is whole: nothing outside it is needed to decode it. Layout, ve
     version u8 | packing u8 | crc32 u32 | body       (big endian; the checksum covers version, packing and body)
     body, unpacked: head length u32 | head, a JSON object of every field but the answer | answer
 
+An infinite time to expire is null, since JSON has no infinity.
+
 A damaged text is ``CorruptEntry``, one of a later version ``NewerEntry``: the first may be deleted, the second is
 somebody else's and stays.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from dataclasses import fields
@@ -86,6 +89,16 @@ def decode(text: bytes) -> Entry:
         raise CorruptEntry(f"not an entry: {error}") from error
 
 
+def folded(text: str) -> bytes:
+    """A text to be looked for, or in, whatever the case of its letters. Lone surrogates, which SQLite refuses, stay."""
+    return text.casefold().encode("utf-8", "surrogatepass")
+
+
+def named(text: str) -> str:
+    """A name as a text column takes it."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def encode_vector(vector: Vector) -> bytes:
     """A vector as little-endian float16: half the bytes, and a cosine that moves by less than 0.001.
 
@@ -115,4 +128,6 @@ def _from_head(head: Any, *, answer: bytes) -> Entry:
     values["scope"] = bytes.fromhex(values["scope"])
     values["usage"] = Usage(**{name: values["usage"][name] for name in _USAGE})
     values["tags"] = tuple(values["tags"])
+    if values["expires_at"] is None:
+        values["expires_at"] = math.inf
     return Entry(answer=answer, **values)
