@@ -14,7 +14,7 @@ from aiohttp import web
 
 from cacheproxy.errors import PortUnavailable
 from cacheproxy.model import GROUPINGS
-from cacheproxy.server.dashboard.serving import PREFIX, Dashboard
+from cacheproxy.server.dashboard.serving import Dashboard
 from cacheproxy.server.refusal import refused
 
 if TYPE_CHECKING:
@@ -29,14 +29,15 @@ METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 def build_admin(*, metrics: Metrics, ledger: Ledger, decisions: Decisions, token: str | None) -> web.Application:
     """The admin plane's application."""
-    app = web.Application(middlewares=[_bearer(token)] if token else [])
+    dashboard = Dashboard()
+    app = web.Application(middlewares=[_bearer(token, open_paths=dashboard.paths)] if token else [])
     admin = _Admin(metrics, ledger)
     app.add_routes(
         [
             web.get("/metrics", admin.metrics),
             web.get("/api/v1/stats", admin.stats),
             *decisions.routes(),
-            *Dashboard().routes(),
+            *dashboard.routes(),
         ]
     )
     return app
@@ -70,12 +71,12 @@ class _Admin:
         return web.json_response({"by": by, "rows": rows})
 
 
-def _bearer(token: str) -> web.middleware:  # type: ignore[valid-type]  # aiohttp's decorator has no type of its own
+def _bearer(token: str, *, open_paths: frozenset[str]) -> web.middleware:  # type: ignore[valid-type]  # aiohttp's decorator has no type of its own
     wanted = f"Bearer {token}".encode()
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path == "/" or request.path.startswith(PREFIX):
+        if request.path in open_paths:
             return await handler(request)
         given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
         if not hmac.compare_digest(given, wanted):

@@ -25,28 +25,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from importlib.resources.abc import Traversable
 
-PREFIX: Final = "/dashboard/"
+_PREFIX: Final = "/dashboard/"
 """Everything but the first page is below this."""
 
 _TYPES: Final = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _DIGEST_BYTES: Final = 8
 _FOR_GOOD: Final = "public, max-age=31536000, immutable"
 _ASK_AGAIN: Final = "no-cache"
-_POLICY: Final = "; ".join(
-    [
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",  # charts.css holds what plotly would add to the page, see there
-        "connect-src 'self'",
-        "img-src 'self' data:",  # plotly measures with an image of its own
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    ]
-)
+_POLICY: Final = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",  # charts.css holds what plotly would add to the page, see there
+    "connect-src": "'self'",
+    "img-src": "'self'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+}
 _STYLE_ID: Final = re.compile(rb'if\(!document\.getElementById\("([0-9a-f]{32,})"\)\)')
 _HEADERS: Final = {
-    "Content-Security-Policy": _POLICY,
+    "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in _POLICY.items()),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -67,16 +65,22 @@ class Dashboard:
         self._index = _filled(
             self._files["index.html"],
             {
-                "static": f"{PREFIX}{self._digest}",
+                "static": f"{_PREFIX}{self._digest}",
                 "charts": self._charts.path,
                 "styles": "\n".join(f'<meta name="kept-out" id="{name}">' for name in self._charts.style_ids),
                 "version": __version__,
             },
         )
 
+    @property
+    def paths(self) -> frozenset[str]:
+        """What is served without a token."""
+        own = {f"{_PREFIX}{self._digest}/{name}" for name in self._files}
+        return frozenset({"/", *own, self._charts.path} - {""})
+
     def routes(self) -> Sequence[web.RouteDef]:
         """What to add to the admin plane."""
-        routes = [web.get("/", self.index), web.get(PREFIX + "{digest}/{name:.+}", self.file)]
+        routes = [web.get("/", self.index), web.get(_PREFIX + "{digest}/{name:.+}", self.file)]
         return [web.get(self._charts.path, self._charts.script), *routes] if self._charts.path else routes
 
     async def index(self, _: web.Request) -> web.Response:
@@ -100,7 +104,7 @@ class Charts:
         self._file = _plotly_file()
         self._packed: bytes | None = None
         self._packing = asyncio.Lock()
-        self.path = f"{PREFIX}plotly-{version('plotly')}.min.js" if self._file else ""
+        self.path = f"{_PREFIX}plotly-{version('plotly')}.min.js" if self._file else ""
         """Where it is served; empty without the package, and then the pages show tables."""
         self.style_ids = _style_ids(self._file) if self._file else ()
         """Elements that plotly's map libraries look for before they add styles, which the policy would refuse."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import posixpath
 import re
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -74,8 +75,9 @@ async def test_every_module_that_a_module_imports_is_there(served):
         seen.add(path)
         response, source = await served(path)
         assert (response.status, response.content_type) == (200, "text/javascript"), path
-        for name in re.findall(r'from "(\.[^"]+)"', source.decode()):
-            waiting.append(str((Path(path).parent / name)).replace("/pages/../", "/").replace("/lib/../", "/"))
+        waiting += [
+            posixpath.normpath(f"{path}/../{name}") for name in re.findall(r'from "(\.[^"]+)"', source.decode())
+        ]
     assert len(seen) > 15
 
 
@@ -115,10 +117,9 @@ async def test_no_script_and_no_style_stands_in_the_page(served):
     assert not re.search(rb"<script(?![^>]* src=)|<style|\son\w+=|style=|javascript:", page)
 
 
-async def test_no_module_parses_a_string_as_html(served):
-    _, page = await served("/")
+def test_no_module_parses_a_string_as_html():
     folder = Path(serving.__file__).parent / "static"
-    for file in [*folder.rglob("*.js")]:
+    for file in folder.rglob("*.js"):
         text = file.read_text(encoding="utf-8")
         found = re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|srcdoc|\beval\b", text)
         assert not found, f"{file.name}: {found}"
