@@ -63,7 +63,20 @@ async function show() {
     if (signal.aborted) return;
     console.warn(error);
     const again = el("button", { type: "button", on: { click: show } }, "Try again");
-    fill(main, el("div", { class: "stack" }, el("h1", {}, title), callout("bad", "This page could not be read", el("p", {}, error.message), el("div", { class: "actions" }, again))));
+    fill(
+      main,
+      el(
+        "div",
+        { class: "stack" },
+        el("h1", {}, title),
+        callout(
+          "bad",
+          "This page could not be read",
+          el("p", {}, error.message),
+          el("div", { class: "actions" }, again),
+        ),
+      ),
+    );
   }
   main.dataset.shown = name;
   if (shownFirst) {
@@ -97,12 +110,27 @@ function setTheme(name) {
 
 onTokenNeeded(async (wrong) => {
   forgetToken();
-  const input = el("input", { id: "token", type: "password", autocomplete: "off", required: true, "aria-describedby": "token-says" });
+  const input = el("input", {
+    id: "token",
+    type: "password",
+    autocomplete: "off",
+    required: true,
+    "aria-describedby": "token-says",
+  });
   const body = [
-    el("p", { id: "token-says", class: "note" }, wrong ? "That token was refused." : "", " The token is the setting admin_token of this proxy. It is kept until this tab closes."),
+    el(
+      "p",
+      { id: "token-says", class: "note" },
+      wrong ? "That token was refused." : "",
+      " The token is the setting admin_token of this proxy. It is kept until this tab closes.",
+    ),
     el("div", { class: "field" }, el("label", { for: "token" }, "Admin token"), input),
   ];
-  const answer = await ask({ title: "This dashboard needs its token", body, actions: [{ label: "Open", value: "open", kind: "primary" }] });
+  const answer = await ask({
+    title: "This dashboard needs its token",
+    body,
+    actions: [{ label: "Open", value: "open", kind: "primary" }],
+  });
   return answer ? input.value : null;
 });
 
@@ -122,7 +150,11 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   main.focus();
 });
 document.getElementById("theme").textContent = `Theme: ${theme()}`;
-document.getElementById("theme").addEventListener("click", () => setTheme(THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => window.dispatchEvent(new Event("themechange")));
+document
+  .getElementById("theme")
+  .addEventListener("click", () => setTheme(THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
+  window.dispatchEvent(new Event("themechange")),
+);
 window.addEventListener("hashchange", show);
 show();

@@ -85,7 +85,15 @@ export class Chart {
 
 function axis(own) {
   const line = colour("line");
-  return { gridcolor: line, linecolor: line, zerolinecolor: line, automargin: true, fixedrange: true, ticks: "", ...own };
+  return {
+    gridcolor: line,
+    linecolor: line,
+    zerolinecolor: line,
+    automargin: true,
+    fixedrange: true,
+    ticks: "",
+    ...own,
+  };
 }
 
 function framed({ xaxis, yaxis, ...own }) {

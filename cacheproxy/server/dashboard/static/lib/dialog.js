@@ -12,7 +12,13 @@ export function ask({ title, body, actions, onOpen }) {
     const buttons = actions.map(({ label, value, kind = "" }, position) =>
       el("button", { type: position ? "button" : "submit", class: kind, value }, label),
     );
-    const form = el("form", { method: "dialog" }, el("h2", { id: heading }, title), body, el("div", { class: "actions" }, buttons));
+    const form = el(
+      "form",
+      { method: "dialog" },
+      el("h2", { id: heading }, title),
+      body,
+      el("div", { class: "actions" }, buttons),
+    );
     const dialog = el("dialog", { "aria-labelledby": heading }, form);
     const done = (value) => {
       dialog.returnValue = value ?? "";
@@ -22,7 +28,9 @@ export function ask({ title, body, actions, onOpen }) {
       event.preventDefault();
       done(actions[0].value);
     });
-    buttons.slice(1).forEach((button, position) => button.addEventListener("click", () => done(actions[position + 1].value)));
+    buttons
+      .slice(1)
+      .forEach((button, position) => button.addEventListener("click", () => done(actions[position + 1].value)));
     dialog.addEventListener("click", (event) => event.target === dialog && done(null));
     dialog.addEventListener("cancel", () => (dialog.returnValue = ""));
     dialog.addEventListener("close", () => {

@@ -10,7 +10,14 @@ const DAY_S = 86400;
 /** Say of an answer that it is wrong; whether it was said. */
 export async function markWrong(id) {
   const note = el("textarea", { id: "wrong-note", rows: "3", maxlength: "1000" });
-  const body = [el("p", {}, "It is served to nobody from now on, until somebody says that it is right after all. It does not count as a verdict in any certificate."), field("What is wrong with it? (optional)", note)];
+  const body = [
+    el(
+      "p",
+      {},
+      "It is served to nobody from now on, until somebody says that it is right after all. It does not count as a verdict in any certificate.",
+    ),
+    field("What is wrong with it? (optional)", note),
+  ];
   const actions = [
     { label: "Mark wrong", value: "wrong", kind: "danger" },
     { label: "Cancel", value: "" },
@@ -47,7 +54,10 @@ export async function expire(id) {
 
 /** Delete an entry; whether it was done. */
 export async function drop(id) {
-  if (!(await confirmed({ title: "Delete this entry?", body: el("p", {}, "It cannot be brought back."), yes: "Delete" }))) return false;
+  if (
+    !(await confirmed({ title: "Delete this entry?", body: el("p", {}, "It cannot be brought back."), yes: "Delete" }))
+  )
+    return false;
   await remove(`entries/${encodeURIComponent(id)}`);
   toast("Deleted.");
   return true;

@@ -8,7 +8,11 @@ import { badge, facts } from "./parts.js";
 import { layerMeans, reasonMeans } from "./reasons.js";
 import { scrolled, table } from "./table.js";
 
-const VERDICTS = { right: ["good", "judged right"], wrong: ["bad", "judged wrong"], unknown: ["", "no judge could tell"] };
+const VERDICTS = {
+  right: ["good", "judged right"],
+  wrong: ["bad", "judged wrong"],
+  unknown: ["", "no judge could tell"],
+};
 const CLOSE = [{ label: "Close", value: "close" }];
 
 /** A verdict as a badge. */
@@ -32,7 +36,10 @@ export async function explain(requestId, request = null) {
       if (!(error instanceof ApiError && error.status === 404)) throw error;
     }
   }
-  const body = [request && requestFacts(request), decision ? decisionBody(decision) : el("p", { class: "note" }, without(request))];
+  const body = [
+    request && requestFacts(request),
+    decision ? decisionBody(decision) : el("p", { class: "note" }, without(request)),
+  ];
   return ask({ title: "Why it came out so", body, actions: CLOSE, onOpen: leaveOnLink });
 }
 
@@ -62,8 +69,16 @@ function decisionBody(decision) {
     el("h3", {}, "The question"),
     el("pre", { class: "said", tabindex: "0" }, decision.prompt),
     facts([
-      ["Decided", decision.outcome === "hit" ? ["served ", decision.entry ? entryLink(decision.entry) : "", ` as ${decision.stage}`] : [el("code", {}, decision.reason), " ", reasonMeans(decision.reason)]],
-      candidate && ["Chance to be right", `${percent(candidate.p)}${candidate.lambda === null ? "; nothing is served by chance yet" : `, served from ${percent(1 / (1 + Math.exp(-candidate.lambda)))} on`}`],
+      [
+        "Decided",
+        decision.outcome === "hit"
+          ? ["served ", decision.entry ? entryLink(decision.entry) : "", ` as ${decision.stage}`]
+          : [el("code", {}, decision.reason), " ", reasonMeans(decision.reason)],
+      ],
+      candidate && [
+        "Chance to be right",
+        `${percent(candidate.p)}${candidate.lambda === null ? "; nothing is served by chance yet" : `, served from ${percent(1 / (1 + Math.exp(-candidate.lambda)))} on`}`,
+      ],
       candidate && ["Similarity", similarity(candidate.similarity)],
       decision.verdict && ["Verdict", verdictBadge(decision.verdict)],
       decision.audited && ["Audited", "yes: the upstream was asked again, by a coin"],
@@ -82,5 +97,8 @@ function nearest(list) {
     similarity(near.similarity),
     near.guards.length ? near.guards.map((guard) => badge(guard, "warn")) : el("span", { class: "soft" }, "none"),
   ]);
-  return scrolled("The nearest questions", table(["Question", "Similarity#", "Guards that object"], rows, { caption: "The nearest questions" }));
+  return scrolled(
+    "The nearest questions",
+    table(["Question", "Similarity#", "Guards that object"], rows, { caption: "The nearest questions" }),
+  );
 }

@@ -17,7 +17,13 @@ export function figures(list) {
     "dl",
     { class: "figures" },
     list.map(({ name, value, under = "", id = null }) =>
-      el("div", { class: "figure" }, el("dt", {}, name), el("dd", { class: "value", id }, value), under && el("dd", { class: "under" }, under)),
+      el(
+        "div",
+        { class: "figure" },
+        el("dt", {}, name),
+        el("dd", { class: "value", id }, value),
+        under && el("dd", { class: "under" }, under),
+      ),
     ),
   );
 }
@@ -27,7 +33,11 @@ export function badge(text, kind = "") {
 }
 
 export function facts(pairs) {
-  return el("dl", { class: "facts" }, pairs.filter(Boolean).map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+  return el(
+    "dl",
+    { class: "facts" },
+    pairs.filter(Boolean).map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]),
+  );
 }
 
 /** Where there is nothing yet: what that means, and what to do. */
@@ -52,7 +62,11 @@ export function field(label, control) {
 /** Buttons of which one is chosen: `choices` are [value, label]; `choose(value)` is told. */
 export function segments(label, choices, chosen, choose) {
   const buttons = choices.map(([value, text]) =>
-    el("button", { type: "button", "aria-pressed": String(value === chosen), data: { value }, on: { click: () => pick(value) } }, text),
+    el(
+      "button",
+      { type: "button", "aria-pressed": String(value === chosen), data: { value }, on: { click: () => pick(value) } },
+      text,
+    ),
   );
   const pick = (value) => {
     for (const each of buttons) each.setAttribute("aria-pressed", String(each.dataset.value === String(value)));

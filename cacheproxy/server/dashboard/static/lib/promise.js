@@ -5,10 +5,22 @@ import { count, percent } from "./format.js";
 import { badge } from "./parts.js";
 
 const STAGES = {
-  uncertified: ["warn", "Uncertified", "Too few verdicts so far. Only very similar questions that no guard objects to are answered, and nothing is proven of them."],
+  uncertified: [
+    "warn",
+    "Uncertified",
+    "Too few verdicts so far. Only very similar questions that no guard objects to are answered, and nothing is proven of them.",
+  ],
   estimated: ["info", "Estimated", "Verdicts say that the budget is kept. That is an estimate: it may turn out wrong."],
-  certified: ["good", "Certified", "Verdicts prove, at 95% confidence, that hits from the certified score on keep the budget."],
-  shadow: ["bad", "Stopped", "The promise was broken, or may have been. Nothing similar is served until verdicts say that it would be kept."],
+  certified: [
+    "good",
+    "Certified",
+    "Verdicts prove, at 95% confidence, that hits from the certified score on keep the budget.",
+  ],
+  shadow: [
+    "bad",
+    "Stopped",
+    "The promise was broken, or may have been. Nothing similar is served until verdicts say that it would be kept.",
+  ],
 };
 
 /** How much a pool promises, as a badge. */
@@ -45,8 +57,20 @@ export function boundBar(pool) {
   return el(
     "div",
     { class: `bullet ${kind}` },
-    el("div", { class: "track", role: "img", "aria-label": words }, part("bound", "width", bound), part("measured", "width", wrong), part("budget", "left", budget)),
-    el("p", { class: "legend small", "aria-hidden": "true" }, el("span", { class: "key measured" }, `measured ${percent(wrong)}`), el("span", { class: "key bound" }, `at most ${percent(bound)}`), el("span", { class: "key budget" }, `budget ${percent(budget)}`)),
+    el(
+      "div",
+      { class: "track", role: "img", "aria-label": words },
+      part("bound", "width", bound),
+      part("measured", "width", wrong),
+      part("budget", "left", budget),
+    ),
+    el(
+      "p",
+      { class: "legend small", "aria-hidden": "true" },
+      el("span", { class: "key measured" }, `measured ${percent(wrong)}`),
+      el("span", { class: "key bound" }, `at most ${percent(bound)}`),
+      el("span", { class: "key budget" }, `budget ${percent(budget)}`),
+    ),
   );
 }
 

@@ -9,7 +9,8 @@ const REASONS = {
   sampling: "Fewer answers than cache.samples are stored for this request yet.",
   shadow: "A similar question's answer would have been served; shadow mode only counts.",
   uncertified: "Too little is known here to keep the error budget.",
-  tripped: "Too many audited hits were wrong: nothing similar is served until new verdicts say that the budget is kept.",
+  tripped:
+    "Too many audited hits were wrong: nothing similar is served until new verdicts say that the budget is kept.",
   suspended: "Somebody said of the entry that it is wrong.",
   "turn-too-long": "The text does not fit the embedding model's window whole.",
   "not-plain-text": "The last user turn is not plain text, or there is none.",
@@ -36,8 +37,16 @@ const REASONS = {
   "stored-completion": "The provider stores the completion.",
 };
 const GUARDED = {
-  numbers: "a number differs", units: "a unit differs", dates: "a date differs", ids: "an id differs", negation: "one of them is negated",
-  antonyms: "they say opposites", entities: "a name differs", roles: "who does what differs", code: "code differs", language: "the language differs",
+  numbers: "a number differs",
+  units: "a unit differs",
+  dates: "a date differs",
+  ids: "an id differs",
+  negation: "one of them is negated",
+  antonyms: "they say opposites",
+  entities: "a name differs",
+  roles: "who does what differs",
+  code: "code differs",
+  language: "the language differs",
 };
 
 /** A reason in words. */

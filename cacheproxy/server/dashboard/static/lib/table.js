@@ -19,12 +19,20 @@ export function table(head, rows, { caption = "", id = null, stacked = true } = 
       el(
         "tr",
         {},
-        head.map(named).map(([name, kind]) =>
-          el("th", { scope: "col", class: kind }, name || el("span", { class: "unseen" }, "More")),
-        ),
+        head
+          .map(named)
+          .map(([name, kind]) =>
+            el("th", { scope: "col", class: kind }, name || el("span", { class: "unseen" }, "More")),
+          ),
       ),
     ),
-    rows instanceof Node ? rows : el("tbody", {}, rows.map((each) => (each instanceof Node ? each : row(head, each)))),
+    rows instanceof Node
+      ? rows
+      : el(
+          "tbody",
+          {},
+          rows.map((each) => (each instanceof Node ? each : row(head, each))),
+        ),
   );
 }
 

@@ -21,14 +21,34 @@ const FILTERS = [
 
 export async function show(root, { signal, query }) {
   const inputs = new Map(
-    [["search", query.get("meaning") ?? query.get("text") ?? ""], ...FILTERS.map(([name]) => [name, query.get(name) ?? ""])].map(([name, value]) => [
+    [
+      ["search", query.get("meaning") ?? query.get("text") ?? ""],
+      ...FILTERS.map(([name]) => [name, query.get(name) ?? ""]),
+    ].map(([name, value]) => [
       name,
-      el("input", { id: `entries-${name}`, name, value, type: name === "search" ? "search" : "text", autocomplete: "off", spellcheck: "false" }),
+      el("input", {
+        id: `entries-${name}`,
+        name,
+        value,
+        type: name === "search" ? "search" : "text",
+        autocomplete: "off",
+        spellcheck: "false",
+      }),
     ]),
   );
-  const how = el("select", { id: "entries-how", name: "how" }, el("option", { value: "text" }, "contains the text"), el("option", { value: "meaning" }, "is near in meaning"));
+  const how = el(
+    "select",
+    { id: "entries-how", name: "how" },
+    el("option", { value: "text" }, "contains the text"),
+    el("option", { value: "meaning" }, "is near in meaning"),
+  );
   how.value = query.has("meaning") ? "meaning" : "text";
-  const older = el("input", { id: "entries-older", name: "older_than", type: "datetime-local", value: query.get("older") ?? "" });
+  const older = el("input", {
+    id: "entries-older",
+    name: "older_than",
+    type: "datetime-local",
+    value: query.get("older") ?? "",
+  });
   const list = el("div", { id: "entry-list" });
   const rows = el("tbody");
   const more = button("Show more", () => read(true));
@@ -41,7 +61,10 @@ export async function show(root, { signal, query }) {
     ...(how.value === "text" && given("search") ? { text: given("search") } : {}),
     ...(older.value ? { older_than: new Date(older.value).getTime() / 1000 } : {}),
   });
-  const asked = () => ({ ...conditions(), ...(how.value === "meaning" && given("search") ? { meaning: given("search") } : {}) });
+  const asked = () => ({
+    ...conditions(),
+    ...(how.value === "meaning" && given("search") ? { meaning: given("search") } : {}),
+  });
 
   async function read(onward = false) {
     const told = await get("entries", { query: { ...asked(), limit: PAGE, after: onward ? next : "" }, signal });
@@ -59,7 +82,16 @@ export async function show(root, { signal, query }) {
     else {
       const near = how.value === "meaning" && given("search");
       const shown = table(near ? [...HEAD, "Similarity#"] : HEAD, rows, { caption: "Entries" });
-      fill(list, el("p", { class: "note", id: "stored" }, `${count(stored)} entries stored${filtered ? "; these meet the conditions" : ""}.`), scrolled("Entries", shown), more);
+      fill(
+        list,
+        el(
+          "p",
+          { class: "note", id: "stored" },
+          `${count(stored)} entries stored${filtered ? "; these meet the conditions" : ""}.`,
+        ),
+        scrolled("Entries", shown),
+        more,
+      );
     }
   }
 
@@ -80,25 +112,41 @@ export async function show(root, { signal, query }) {
         },
       },
     },
-    el(
-      "div",
-      { class: "fields search" },
-      field("Search", inputs.get("search")),
-      field("The question", how),
-    ),
+    el("div", { class: "fields search" }, field("Search", inputs.get("search")), field("The question", how)),
     el(
       "div",
       { class: "fields" },
       FILTERS.map(([name, label]) => field(label, inputs.get(name))),
       field("Stored before", older),
     ),
-    el("div", { class: "actions" }, el("button", { type: "submit", class: "primary" }, "Search"), button("Clear", () => (location.hash === "#/entries" ? (form.reset(), read()) : (location.hash = "#/entries")))),
+    el(
+      "div",
+      { class: "actions" },
+      el("button", { type: "submit", class: "primary" }, "Search"),
+      button("Clear", () => (location.hash === "#/entries" ? (form.reset(), read()) : (location.hash = "#/entries"))),
+    ),
   );
   root.append(
     pageHead(
       "Entries",
       "The answers that are stored, and what they are worth.",
-      el("div", { class: "row" }, button("Import", doing(async () => (await importEntries()) && read())), button("Export these", doing(() => exportEntries(conditions()))), button("Purge these", doing(async () => (await purge(conditions())) && read()), { kind: "danger" })),
+      el(
+        "div",
+        { class: "row" },
+        button(
+          "Import",
+          doing(async () => (await importEntries()) && read()),
+        ),
+        button(
+          "Export these",
+          doing(() => exportEntries(conditions())),
+        ),
+        button(
+          "Purge these",
+          doing(async () => (await purge(conditions())) && read()),
+          { kind: "danger" },
+        ),
+      ),
     ),
     card("", {}, form),
     card("", {}, list),
@@ -107,8 +155,16 @@ export async function show(root, { signal, query }) {
 }
 
 function nothing(stored, filtered) {
-  if (filtered && stored) return empty("No entry meets these conditions", "Take one away, or search by meaning: it finds questions that are worded otherwise.");
-  return empty("Nothing is stored yet", "Send a request through the proxy: a complete answer is stored, and the same request again is a hit.", 'curl http://127.0.0.1:8090/v1/chat/completions …');
+  if (filtered && stored)
+    return empty(
+      "No entry meets these conditions",
+      "Take one away, or search by meaning: it finds questions that are worded otherwise.",
+    );
+  return empty(
+    "Nothing is stored yet",
+    "Send a request through the proxy: a complete answer is stored, and the same request again is a hit.",
+    "curl http://127.0.0.1:8090/v1/chat/completions …",
+  );
 }
 
 function entryRow(entry) {

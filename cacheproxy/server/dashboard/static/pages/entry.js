@@ -16,11 +16,23 @@ export async function show(root, { signal, id }) {
   const path = `entries/${encodeURIComponent(id)}`;
   async function refresh() {
     try {
-      const [entry, { decisions }] = await Promise.all([get(path, { signal }), get("explain", { query: { entry: id, limit: 20 }, signal })]);
+      const [entry, { decisions }] = await Promise.all([
+        get(path, { signal }),
+        get("explain", { query: { entry: id, limit: 20 }, signal }),
+      ]);
       fill(root, page(entry, decisions, refresh));
     } catch (error) {
       if (!(error instanceof ApiError && error.status === 404)) throw error;
-      fill(root, pageHead("Entry", ""), card("", {}, empty("There is no such entry", "It expired, was evicted, or was purged."), el("p", {}, el("a", { href: LIST }, "All entries"))));
+      fill(
+        root,
+        pageHead("Entry", ""),
+        card(
+          "",
+          {},
+          empty("There is no such entry", "It expired, was evicted, or was purged."),
+          el("p", {}, el("a", { href: LIST }, "All entries")),
+        ),
+      );
     }
   }
   await refresh();
@@ -37,38 +49,99 @@ function page(entry, decisions, refresh) {
       el(
         "div",
         { class: "row" },
-        entry.suspended ? button("Mark right after all", act(markRight)) : button("Mark wrong", act(markWrong), { kind: "danger" }),
+        entry.suspended
+          ? button("Mark right after all", act(markRight))
+          : button("Mark wrong", act(markWrong), { kind: "danger" }),
         entry.pinned ? button("Unpin", act(unpin)) : button("Pin", act(pin)),
         button("Expire now", act(expire)),
         button("Delete", dropped, { kind: "danger" }),
       ),
     ),
-    entry.suspended && callout("bad", "Withdrawn: it is served to nobody", el("p", { class: "break" }, entry.verdicts.note || "No reason was given.")),
+    entry.suspended &&
+      callout(
+        "bad",
+        "Withdrawn: it is served to nobody",
+        el("p", { class: "break" }, entry.verdicts.note || "No reason was given."),
+      ),
     worth(entry),
-    el("div", { class: "cols two" }, card("Question", {}, el("pre", { class: "said", tabindex: "0", id: "question" }, entry.prompt || "(none of plain text)"), aliases(entry)), answer(entry)),
-    el("div", { class: "cols two" }, card("What was said of it", {}, said(entry)), card("Where it stands", {}, where(entry))),
-    card("Decisions about it", { note: "The latest requests that were answered with it, or had it before them." }, decided(decisions)),
+    el(
+      "div",
+      { class: "cols two" },
+      card(
+        "Question",
+        {},
+        el("pre", { class: "said", tabindex: "0", id: "question" }, entry.prompt || "(none of plain text)"),
+        aliases(entry),
+      ),
+      answer(entry),
+    ),
+    el(
+      "div",
+      { class: "cols two" },
+      card("What was said of it", {}, said(entry)),
+      card("Where it stands", {}, where(entry)),
+    ),
+    card(
+      "Decisions about it",
+      { note: "The latest requests that were answered with it, or had it before them." },
+      decided(decisions),
+    ),
   ];
 }
 
 function worth(entry) {
   return figures([
-    { id: "entry-hits", name: "Hits", value: count(entry.hits), under: entry.hits ? `last ${away(entry.last_used)}` : "not served yet" },
+    {
+      id: "entry-hits",
+      name: "Hits",
+      value: count(entry.hits),
+      under: entry.hits ? `last ${away(entry.last_used)}` : "not served yet",
+    },
     { id: "entry-saved", name: "Saved", value: usd(entry.saved_usd), under: `${usd(entry.cost_usd)} a hit` },
-    { name: "The upstream took", value: duration(entry.latency_ms), under: `${count(entry.usage.input_tokens)} tokens in, ${count(entry.usage.output_tokens)} out${entry.usage.estimated ? ", estimated" : ""}` },
-    { name: "Expires", value: entry.pinned ? "never" : away(entry.expires_at), under: `stored ${away(entry.created_at)}` },
+    {
+      name: "The upstream took",
+      value: duration(entry.latency_ms),
+      under: `${count(entry.usage.input_tokens)} tokens in, ${count(entry.usage.output_tokens)} out${entry.usage.estimated ? ", estimated" : ""}`,
+    },
+    {
+      name: "Expires",
+      value: entry.pinned ? "never" : away(entry.expires_at),
+      under: `stored ${away(entry.created_at)}`,
+    },
   ]);
 }
 
 function answer(entry) {
-  const raw = el("details", {}, el("summary", {}, "As it is stored (JSON)"), el("pre", { class: "said mono", tabindex: "0" }, JSON.stringify(entry.answer, null, 2)));
-  return card("Answer", {}, el("pre", { class: "said", tabindex: "0", id: "answer" }, entry.answer_text || "(no plain text)"), raw);
+  const raw = el(
+    "details",
+    {},
+    el("summary", {}, "As it is stored (JSON)"),
+    el("pre", { class: "said mono", tabindex: "0" }, JSON.stringify(entry.answer, null, 2)),
+  );
+  return card(
+    "Answer",
+    {},
+    el("pre", { class: "said", tabindex: "0", id: "answer" }, entry.answer_text || "(no plain text)"),
+    raw,
+  );
 }
 
 function aliases(entry) {
   if (!entry.aliases.length) return null;
-  const rows = entry.aliases.map((alias) => [entryLink(alias.id, shortened(alias.prompt) || alias.id), count(alias.hits), away(alias.created_at)]);
-  return el("div", {}, el("h3", {}, "Judged to have the same answer"), scrolled("Questions with the same answer", table(["Question", "Hits#", "Stored"], rows, { caption: "Questions with the same answer" })));
+  const rows = entry.aliases.map((alias) => [
+    entryLink(alias.id, shortened(alias.prompt) || alias.id),
+    count(alias.hits),
+    away(alias.created_at),
+  ]);
+  return el(
+    "div",
+    {},
+    el("h3", {}, "Judged to have the same answer"),
+    scrolled(
+      "Questions with the same answer",
+      table(["Question", "Hits#", "Stored"], rows, { caption: "Questions with the same answer" }),
+    ),
+  );
 }
 
 function said({ verdicts }) {
@@ -82,7 +155,10 @@ function said({ verdicts }) {
 }
 
 function where(entry) {
-  const all = (name, value, filter) => [name, value ? el("a", { class: "mono break", href: `#/entries?${filter}=${encodeURIComponent(value)}` }, value) : "none"];
+  const all = (name, value, filter) => [
+    name,
+    value ? el("a", { class: "mono break", href: `#/entries?${filter}=${encodeURIComponent(value)}` }, value) : "none",
+  ];
   return facts([
     all("Model", entry.model, "model"),
     ["Upstream", entry.upstream],
@@ -97,13 +173,22 @@ function where(entry) {
 }
 
 function decided(decisions) {
-  if (!decisions.length) return empty("No decision is remembered", "Exact hits need none. Those of the semantic layer are kept while they are recent.");
+  if (!decisions.length)
+    return empty(
+      "No decision is remembered",
+      "Exact hits need none. Those of the semantic layer are kept while they are recent.",
+    );
   const rows = decisions.map((decision) => [
     time(decision.at),
     el("span", { class: "break" }, shortened(decision.prompt)),
-    decision.outcome === "hit" ? `served (${decision.stage})` : [el("code", {}, decision.reason), " ", reasonMeans(decision.reason)],
+    decision.outcome === "hit"
+      ? `served (${decision.stage})`
+      : [el("code", {}, decision.reason), " ", reasonMeans(decision.reason)],
     decision.candidate ? similarity(decision.candidate.similarity) : "",
     decision.verdict ? verdictBadge(decision.verdict) : "",
   ]);
-  return scrolled("Decisions about this entry", table(["When", "Question", "Outcome", "Similarity#", "Verdict"], rows, { caption: "Decisions about this entry" }));
+  return scrolled(
+    "Decisions about this entry",
+    table(["When", "Question", "Outcome", "Similarity#", "Verdict"], rows, { caption: "Decisions about this entry" }),
+  );
 }

@@ -27,28 +27,61 @@ export async function show(root, { signal, live }) {
   const counters = el("div");
   const body = el("tbody", { id: "requests" });
   const place = el("div");
-  const layer = el("select", { id: "live-layer", on: { change: () => draw() } }, SHOWN.map(([value, label]) => el("option", { value }, label)));
-  const reason = el("input", { id: "live-reason", type: "search", placeholder: "guard, below-threshold …", autocomplete: "off", on: { input: () => draw() } });
-  const pause = button("Pause", () => {
-    paused = !paused;
-    pause.textContent = paused ? "Go on" : "Pause";
-    pause.setAttribute("aria-pressed", String(paused));
-    announce(paused ? "Paused" : "Going on");
-    if (!paused) draw();
-  }, { "aria-pressed": "false" });
+  const layer = el(
+    "select",
+    { id: "live-layer", on: { change: () => draw() } },
+    SHOWN.map(([value, label]) => el("option", { value }, label)),
+  );
+  const reason = el("input", {
+    id: "live-reason",
+    type: "search",
+    placeholder: "guard, below-threshold …",
+    autocomplete: "off",
+    on: { input: () => draw() },
+  });
+  const pause = button(
+    "Pause",
+    () => {
+      paused = !paused;
+      pause.textContent = paused ? "Go on" : "Pause";
+      pause.setAttribute("aria-pressed", String(paused));
+      announce(paused ? "Paused" : "Going on");
+      if (!paused) draw();
+    },
+    { "aria-pressed": "false" },
+  );
 
-  const fits = (request) => (!layer.value || (request.layer ?? "none") === layer.value) && (!reason.value.trim() || (request.reason ?? "").includes(reason.value.trim().toLowerCase()));
+  const fits = (request) =>
+    (!layer.value || (request.layer ?? "none") === layer.value) &&
+    (!reason.value.trim() || (request.reason ?? "").includes(reason.value.trim().toLowerCase()));
   const shown = table(HEAD, body, { caption: "Recent requests" });
 
   function draw(fresh = 0) {
     const fitting = requests.filter(fits);
-    if (!fitting.length) fill(place, requests.length ? empty("No recent request is like that", "Choose others, or wait.") : empty("No request yet", "Send one through the proxy: it shows up here at once.", "curl http://127.0.0.1:8090/v1/chat/completions …"));
+    if (!fitting.length)
+      fill(
+        place,
+        requests.length
+          ? empty("No recent request is like that", "Choose others, or wait.")
+          : empty(
+              "No request yet",
+              "Send one through the proxy: it shows up here at once.",
+              "curl http://127.0.0.1:8090/v1/chat/completions …",
+            ),
+      );
     else if (!shown.isConnected) fill(place, scrolled("Recent requests", shown));
-    fill(body, fitting.map((request, position) => requestRow(request, position < fresh)));
+    fill(
+      body,
+      fitting.map((request, position) => requestRow(request, position < fresh)),
+    );
   }
 
   root.append(
-    pageHead("Live", "Requests as they finish. Their text is not kept; what the semantic layer decided on can be explained.", pause),
+    pageHead(
+      "Live",
+      "Requests as they finish. Their text is not kept; what the semantic layer decided on can be explained.",
+      pause,
+    ),
     counters,
     card("", {}, el("div", { class: "fields" }, field("Show", layer), field("Reason contains", reason))),
     card("", {}, place),
@@ -71,10 +104,25 @@ export async function show(root, { signal, live }) {
 function counted(tick, missed) {
   const hits = Object.values(tick.hits).reduce((sum, each) => sum + each, 0);
   return figures([
-    { id: "live-rate", name: "Requests per second", value: tick.requests_per_s.toFixed(1), under: missed ? `${count(missed)} came too fast to be listed` : "over the last second" },
+    {
+      id: "live-rate",
+      name: "Requests per second",
+      value: tick.requests_per_s.toFixed(1),
+      under: missed ? `${count(missed)} came too fast to be listed` : "over the last second",
+    },
     { id: "live-requests", name: "Requests", value: count(tick.requests), under: "since the start of this process" },
-    { id: "live-hits", name: "Hits", value: count(hits), under: `${count(tick.hits.exact ?? 0)} exact, ${count(tick.hits.semantic ?? 0)} semantic, ${count(tick.hits.coalesced ?? 0)} coalesced` },
-    { id: "live-net", name: "Saved, net of checks", value: usd(tick.saved_usd - tick.checks_usd), under: `${usd(tick.cost_usd)} spent on answers` },
+    {
+      id: "live-hits",
+      name: "Hits",
+      value: count(hits),
+      under: `${count(tick.hits.exact ?? 0)} exact, ${count(tick.hits.semantic ?? 0)} semantic, ${count(tick.hits.coalesced ?? 0)} coalesced`,
+    },
+    {
+      id: "live-net",
+      name: "Saved, net of checks",
+      value: usd(tick.saved_usd - tick.checks_usd),
+      under: `${usd(tick.cost_usd)} spent on answers`,
+    },
   ]);
 }
 
@@ -84,13 +132,22 @@ function requestRow(request, fresh) {
   const cells = [
     time(request.at),
     request.layer ? badge(request.layer, KINDS[request.layer]) : badge(words, failed ? "bad" : ""),
-    request.reason ? el("code", { title: reasonMeans(request.reason) }, request.reason) : request.entry && entryLink(request.entry, "entry"),
+    request.reason
+      ? el("code", { title: reasonMeans(request.reason) }, request.reason)
+      : request.entry && entryLink(request.entry, "entry"),
     request.similarity === null ? "" : similarity(request.similarity),
     duration(request.duration_ms),
     request.cost_usd ? usd(request.cost_usd) : "",
     request.saved_usd ? usd(request.saved_usd) : "",
     request.model,
-    button("Explain", doing(() => explain(request.request_id, request)), { kind: "quiet", "aria-label": `Explain the request at ${time(request.at)}` }),
+    button(
+      "Explain",
+      doing(() => explain(request.request_id, request)),
+      { kind: "quiet", "aria-label": `Explain the request at ${time(request.at)}` },
+    ),
   ];
-  return row(HEAD, cells, { class: fresh ? "fresh" : null, data: { request: request.request_id, number: request.number } });
+  return row(HEAD, cells, {
+    class: fresh ? "fresh" : null,
+    data: { request: request.request_id, number: request.number },
+  });
 }
