@@ -62,18 +62,3 @@ export async function drop(id) {
   toast("Deleted.");
   return true;
 }
-
-/** A handler of a button: errors are shown, the button rests meanwhile. */
-export function doing(work) {
-  return async (event) => {
-    const { currentTarget } = event;
-    currentTarget.disabled = true;
-    try {
-      await work();
-    } catch (error) {
-      toast(error.message, { failed: true });
-    } finally {
-      currentTarget.disabled = false;
-    }
-  };
-}

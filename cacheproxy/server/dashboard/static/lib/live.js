@@ -56,22 +56,3 @@ export class Live {
     }
   }
 }
-
-/** `work` now and whenever the returned function is called, at most once in `ms` and never twice at a time. */
-export function paced(work, ms, signal) {
-  let last = 0;
-  let due = null;
-  const run = async () => {
-    due = Infinity;
-    last = performance.now();
-    try {
-      await work();
-    } finally {
-      due = null;
-    }
-  };
-  return () => {
-    if (due !== null || signal.aborted) return;
-    due = setTimeout(() => !signal.aborted && run(), Math.max(0, last + ms - performance.now()));
-  };
-}

@@ -36,7 +36,7 @@ export async function purge(conditions) {
       everything
         ? "no condition"
         : Object.entries(conditions)
-            .map(([name, value]) => `${name}: ${value}`)
+            .map(([name, value]) => `${name}: ${name === "ids" ? `the ${count(value.length)} that are listed` : value}`)
             .join(", "),
     ),
     scrolled("What goes", table(["Question", "Model", "Hits#"], rows, { caption: "What goes", id: "purge-sample" })),

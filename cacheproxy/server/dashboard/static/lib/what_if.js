@@ -5,6 +5,7 @@ import { Chart, colour } from "./charts.js";
 import { el, fill } from "./dom.js";
 import { count, percent, similarity } from "./format.js";
 import { card, empty, field, segments } from "./parts.js";
+import { unattended } from "./work.js";
 
 /** The card, and `refresh(pool)`. */
 export function whatIf(signal) {
@@ -205,7 +206,7 @@ export function whatIf(signal) {
     score,
     (value) => {
       score = value;
-      read();
+      unattended(read, signal);
     },
   );
   const element = card(

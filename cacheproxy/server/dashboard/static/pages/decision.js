@@ -2,16 +2,16 @@
 
 import { get } from "../lib/api.js";
 import { el, fill } from "../lib/dom.js";
-import { doing, markWrong } from "../lib/entry_actions.js";
+import { markWrong } from "../lib/entry_actions.js";
 import { entryLink, explain, verdictBadge } from "../lib/explain.js";
 import { count, percent, shortened, similarity, time, usd } from "../lib/format.js";
-import { paced } from "../lib/live.js";
 import { button, card, empty, figures, pageHead, segments } from "../lib/parts.js";
 import { boundBar, measured, provenWords, stageBadge, stageMeans } from "../lib/promise.js";
 import { reasonMeans } from "../lib/reasons.js";
 import { scrolled, table } from "../lib/table.js";
 import { histograms } from "../lib/histograms.js";
 import { whatIf } from "../lib/what_if.js";
+import { doing, paced, unattended } from "../lib/work.js";
 
 const FRESH_MS = 5000;
 
@@ -90,7 +90,7 @@ export async function show(root, { signal, live, query }) {
           only,
           (value) => {
             only = value;
-            refreshFeeds();
+            unattended(refreshFeeds, signal);
           },
         ),
       },

@@ -7,6 +7,7 @@ import { count, duration, percent, usd } from "../lib/format.js";
 import { card, empty, facts, figures, pageHead, segments } from "../lib/parts.js";
 import { RANGES, chosenRange, sinceOf } from "../lib/range.js";
 import { scrolled, table } from "../lib/table.js";
+import { unattended } from "../lib/work.js";
 
 export async function show(root, { signal, query }) {
   let range = chosenRange(query);
@@ -29,7 +30,7 @@ export async function show(root, { signal, query }) {
   const choose = (value) => {
     range = value;
     history.replaceState(null, "", `#/economics?range=${value}`);
-    refresh();
+    unattended(refresh, signal);
   };
   root.append(
     pageHead(

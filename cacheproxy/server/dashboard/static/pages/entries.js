@@ -2,13 +2,14 @@
 
 import { get, pathOf } from "../lib/api.js";
 import { announce, el, fill } from "../lib/dom.js";
-import { doing } from "../lib/entry_actions.js";
 import { entryLink } from "../lib/explain.js";
 import { away, count, shortened, similarity, usd } from "../lib/format.js";
 import { badge, button, card, empty, field, pageHead } from "../lib/parts.js";
 import { row, scrolled, table } from "../lib/table.js";
 import { exportEntries, importEntries, purge } from "../lib/transfer.js";
+import { doing, unattended } from "../lib/work.js";
 
+const LIST = "#/entries";
 const PAGE = 50;
 const HEAD = ["Question", "", "Hits#", "Saved#", "Model", "Stored", "Expires"];
 const FILTERS = [
@@ -51,11 +52,15 @@ export async function show(root, { signal, query }) {
   });
   const list = el("div", { id: "entry-list" });
   const rows = el("tbody");
-  const more = button("Show more", () => read(true));
+  const more = button(
+    "Show more",
+    doing(() => read(true)),
+  );
   let next = null;
 
   const given = (name) => inputs.get(name).value.trim();
-  // What selects entries for a purge and an export: the filters, and the text; nearness selects nothing.
+  const near = () => (how.value === "meaning" ? given("search") : "");
+  // The filters and the text select entries, for a purge and an export too.
   const conditions = () => ({
     ...Object.fromEntries(FILTERS.map(([name]) => [name, given(name)]).filter(([, value]) => value)),
     ...(how.value === "text" && given("search") ? { text: given("search") } : {}),
@@ -63,10 +68,10 @@ export async function show(root, { signal, query }) {
   });
   const asked = () => ({
     ...conditions(),
-    ...(how.value === "meaning" && given("search") ? { meaning: given("search") } : {}),
+    ...(near() ? { meaning: near() } : {}),
   });
 
-  async function read(onward = false) {
+  async function read(onward) {
     const told = await get("entries", { query: { ...asked(), limit: PAGE, after: onward ? next : "" }, signal });
     next = told.next;
     more.hidden = next === null;
@@ -80,8 +85,7 @@ export async function show(root, { signal, query }) {
     const filtered = Object.keys(asked()).length > 0;
     if (!entries.length) fill(list, nothing(stored, filtered));
     else {
-      const near = how.value === "meaning" && given("search");
-      const shown = table(near ? [...HEAD, "Similarity#"] : HEAD, rows, { caption: "Entries" });
+      const shown = table(near() ? [...HEAD, "Similarity#"] : HEAD, rows, { caption: "Entries" });
       fill(
         list,
         el(
@@ -97,9 +101,24 @@ export async function show(root, { signal, query }) {
 
   const search = doing(async () => {
     const { older_than: _, ...kept } = asked();
-    history.replaceState(null, "", pathOf("#/entries", { ...kept, older: older.value }));
+    history.replaceState(null, "", pathOf(LIST, { ...kept, older: older.value }));
     await read();
   });
+  // Nearness selects nothing by itself, so what goes then is what is listed.
+  const selected = () => (near() ? { ...conditions(), ids: shownIds() } : conditions());
+  const shownIds = () => [...rows.children].map((each) => each.dataset.entry);
+  const exported = () => {
+    if (near()) throw new Error("An export selects by text and filters: nearness in meaning selects nothing.");
+    return exportEntries(conditions());
+  };
+  const clear = () => {
+    if (location.hash !== LIST)
+      location.hash = LIST; // reads the page anew
+    else {
+      form.reset();
+      unattended(() => read(), signal);
+    }
+  };
   const form = el(
     "form",
     {
@@ -123,7 +142,7 @@ export async function show(root, { signal, query }) {
       "div",
       { class: "actions" },
       el("button", { type: "submit", class: "primary" }, "Search"),
-      button("Clear", () => (location.hash === "#/entries" ? (form.reset(), read()) : (location.hash = "#/entries"))),
+      button("Clear", clear),
     ),
   );
   root.append(
@@ -137,13 +156,10 @@ export async function show(root, { signal, query }) {
           "Import",
           doing(async () => (await importEntries()) && read()),
         ),
-        button(
-          "Export these",
-          doing(() => exportEntries(conditions())),
-        ),
+        button("Export these", doing(exported)),
         button(
           "Purge these",
-          doing(async () => (await purge(conditions())) && read()),
+          doing(async () => (await purge(selected())) && read()),
           { kind: "danger" },
         ),
       ),

@@ -2,13 +2,14 @@
 
 import { ApiError, get } from "../lib/api.js";
 import { el, fill } from "../lib/dom.js";
-import { doing, drop, expire, markRight, markWrong, pin, unpin } from "../lib/entry_actions.js";
+import { drop, expire, markRight, markWrong, pin, unpin } from "../lib/entry_actions.js";
 import { entryLink, verdictBadge } from "../lib/explain.js";
 import { away, bytes, count, duration, shortened, similarity, time, usd } from "../lib/format.js";
 import { button, callout, card, empty, facts, figures, pageHead } from "../lib/parts.js";
 import { reasonMeans } from "../lib/reasons.js";
 import { scrolled, table } from "../lib/table.js";
 import { entryBadges } from "./entries.js";
+import { doing } from "../lib/work.js";
 
 const LIST = "#/entries";
 

@@ -3,9 +3,9 @@
 import { get } from "../lib/api.js";
 import { el, fill } from "../lib/dom.js";
 import { bytes, count, duration, percent, time } from "../lib/format.js";
-import { paced } from "../lib/live.js";
 import { badge, callout, card, facts, figures, pageHead } from "../lib/parts.js";
 import { scrolled, table } from "../lib/table.js";
+import { paced } from "../lib/work.js";
 
 const FRESH_MS = 2000;
 const BREAKERS = {

@@ -2,12 +2,12 @@
 
 import { get } from "../lib/api.js";
 import { announce, el, fill } from "../lib/dom.js";
-import { doing } from "../lib/entry_actions.js";
 import { entryLink, explain } from "../lib/explain.js";
 import { count, duration, similarity, time, usd } from "../lib/format.js";
 import { badge, button, card, empty, field, figures, pageHead } from "../lib/parts.js";
 import { reasonMeans } from "../lib/reasons.js";
 import { row, scrolled, table } from "../lib/table.js";
+import { doing } from "../lib/work.js";
 
 const KEPT = 200;
 const SHOWN = [

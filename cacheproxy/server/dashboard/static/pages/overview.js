@@ -4,12 +4,12 @@ import { get } from "../lib/api.js";
 import { Chart, colour } from "../lib/charts.js";
 import { el, fill } from "../lib/dom.js";
 import { count, duration, percent, time, usd } from "../lib/format.js";
-import { paced } from "../lib/live.js";
 import { card, empty, figures, pageHead, segments, OUTCOMES } from "../lib/parts.js";
 import { boundBar, measured, provenWords, stageBadge, stageMeans } from "../lib/promise.js";
 import { RANGES, chosenRange, sinceOf } from "../lib/range.js";
 import { advice } from "../lib/advice.js";
 import { scrolled, table } from "../lib/table.js";
+import { paced, unattended } from "../lib/work.js";
 
 const FRESH_MS = 3000;
 
@@ -53,7 +53,7 @@ export async function show(root, { signal, live, query }) {
   const choose = (value) => {
     range = value;
     history.replaceState(null, "", `#/overview?range=${value}`);
-    refresh();
+    unattended(refresh, signal);
   };
   root.append(
     pageHead(
