@@ -68,6 +68,7 @@ class Clock:
         self.moved_s = -float((HOURS - 1) * HOUR_S)
 
     def __call__(self) -> float:
+        """Seconds since the epoch."""
         return time.time() + self.moved_s
 
 
@@ -75,7 +76,7 @@ class Clock:
 async def proxy(folder: Path, clock: Clock) -> AsyncIterator[Running]:
     """A proxy in front of a simulated LLM."""
     for module in (wiring, opening):
-        module._now = clock  # type: ignore[misc]  # noqa: SLF001 - a clock that can be put forward is for pictures only
+        module.now = clock  # type: ignore[misc]  # a clock that can be put forward is for pictures only
     knowledge = knowledge_of(classes_of(read_questions(SAMPLE)))
     simulate = SimulateOptions(port=0, delay_ms=150, tokens_per_s=400, answers=knowledge)
     async with serving(simulate) as upstream:
