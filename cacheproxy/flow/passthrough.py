@@ -11,6 +11,7 @@ from cacheproxy.flow.learn import response_tag
 from cacheproxy.flow.messages import Streamed
 from cacheproxy.ports import UpstreamRequest
 from cacheproxy.upstream.headers import returned
+from cacheproxy.wire.dialects import plain_path
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -48,8 +49,9 @@ class PassThrough:
             response = await stack.enter_async_context(self._upstream.send(request))
             if response.status in _REFUSED:
                 self._proofs.refuse(name_of(incoming, route, secret=self._secret))
-            if incoming.method == "DELETE" and route.path.startswith(_RESPONSES) and response.status in _OK:
-                await self._evict(response_tag(route.path.removeprefix(_RESPONSES)))
+            path = plain_path(route.path)
+            if incoming.method == "DELETE" and path.startswith(_RESPONSES) and response.status in _OK:
+                await self._evict(response_tag(path.removeprefix(_RESPONSES)))
             return Streamed(
                 response.status, returned(response.headers), response.chunks(), close=stack.pop_all().aclose
             )

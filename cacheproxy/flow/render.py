@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -65,11 +66,11 @@ _parsed_once = lru_cache(maxsize=1024)(jsontext.parse)
 def hit_headers(hit: Hit, *, now: float) -> list[tuple[str, str]]:
     """What is said of an answer from the cache."""
     entry = hit.entry
-    ttl = max(0, round(entry.expires_at - now))
+    ttl = "" if math.isinf(entry.expires_at) else f"; ttl={max(0, round(entry.expires_at - now))}"
     headers: list[tuple[str, str]] = [
         ("X-Cache-Status", CacheStatus.HIT),
         ("Age", str(max(0, round(now - entry.created_at)))),
-        ("Cache-Status", f"cacheproxy; hit; ttl={ttl}; detail={hit.layer}"),
+        ("Cache-Status", f"cacheproxy; hit{ttl}; detail={hit.layer}"),
         ("X-CacheProxy-Layer", hit.layer),
         ("X-CacheProxy-Entry", entry.id),
         ("X-CacheProxy-Cost", "0"),

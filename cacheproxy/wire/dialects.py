@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy.wire.anthropic_messages import AnthropicMessages
@@ -25,6 +26,23 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
     "/v1/embeddings": EMBEDDINGS,
     _MESSAGES: AnthropicMessages(),
 }
+
+_AZURE: Final = re.compile(r"/openai/(?:deployments/[^/]+|v1)(/.+)")
+"""Azure's OpenAI resources have the same APIs below a deployment, or below a version of their own.
+
+https://learn.microsoft.com/azure/ai-foundry/openai/reference
+"""
+
+
+def plain_path(path: str) -> str:
+    """Where an API is in OpenAI's own words: ``/v1/...``, wherever a provider has it."""
+    azure = _AZURE.fullmatch(path)
+    return f"/v1{azure[1]}" if azure else path
+
+
+def dialect_of(path: str) -> Dialect | None:
+    """The dialect of the API at a path; None where nothing is cached."""
+    return DIALECTS.get(path) or DIALECTS.get(plain_path(path))
 
 
 def dialect_for_errors(headers: Mapping[str, str], path: str = "") -> Dialect:
