@@ -164,7 +164,7 @@ def composed(place, start):
     place.paths["/questions.jsonl"] = str(sample)
 
     def run(name, *, command=None, **variables):
-        service = OURS[name]
+        service = compose(DEMO | variables)["services"][name]
         running = start(command or service["command"], environment(name, DEMO | variables))
         if name not in ENDING:
             running.until_healthy(health_command(service["healthcheck"]["test"], place))
@@ -205,3 +205,33 @@ def test_the_demo_runs_and_is_closed_to_whoever_has_no_key(composed, place):
     _, metrics = status_of(place.url(8091, "/metrics"), token=DEMO["CACHEPROXY_ADMIN_TOKEN"])
     counted = re.findall(r'^cacheproxy_requests_total\{dialect="openai-chat".* ([\d.]+)$', metrics, re.MULTILINE)
     assert sum(map(float, counted)) >= 13
+
+
+def test_the_local_model_answers_as_the_gpu_profile_starts_it(composed, place, tmp_path):
+    model = str(tmp_path / "model")
+    make_tiny_model(model)
+    composed("backend", BACKEND_MODEL=model, BACKEND_DEVICE="cpu")  # no GPU here
+    chat = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
+    status, body = status_of(place.url(8100, "/v1/chat/completions"), **chat)
+    assert (status, '"usage"' in body) == (200, True), body
+
+
+def make_tiny_model(folder):
+    """A language model that has learnt nothing, in the files that one has."""
+    # Seconds, which nothing else here needs.
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: PLC0415
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: PLC0415
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bpe.train_from_iterator([], trainers.BpeTrainer(special_tokens=["<end>"], initial_alphabet=alphabet))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<end>", eos_token="<end>", bos_token="<end>")
+    tokenizer.chat_template = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+    tokenizer.save_pretrained(folder)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=256, eos_token_id=0, pad_token_id=0, **shape
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
