@@ -10,11 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy import derive
+from cacheproxy.core.features import verifier_number
 from cacheproxy.flow.asked import Reader
 from cacheproxy.flow.audit import Auditor
 from cacheproxy.flow.churn import ScopeChurn
 from cacheproxy.flow.coalesce import Flights
 from cacheproxy.flow.credentials import Proofs
+from cacheproxy.flow.elsewhere import Elsewhere
 from cacheproxy.flow.embeddings import CachedEmbeddings
 from cacheproxy.flow.exact import Exact
 from cacheproxy.flow.explain import Explanations
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.flow.routing import Routes
     from cacheproxy.flow.spending import Spending
-    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Prices, Store, Upstream, VectorIndex
+    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Prices, Store, Upstream, VectorIndex, Verifier
     from cacheproxy.server.metrics import Metrics
     from cacheproxy.settings import Settings
     from cacheproxy.tasks import TaskSet
@@ -75,6 +77,7 @@ class Flow:
 
     proxy: Proxy
     upkeep: Upkeep
+    elsewhere: Elsewhere
     pools: Pools
     withdrawn: Withdrawn
     explanations: Explanations
@@ -90,6 +93,7 @@ def assemble(
     labels: Labels,
     index: VectorIndex,
     embedder: Embedder | None,
+    verifier: Verifier | None,
     judge: Judge,
     prices: Prices,
     spending: Spending,
@@ -112,6 +116,7 @@ def assemble(
     reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
     searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
     judging = shelter("judge", JUDGE_DEADLINE_S)
+    verifying = shelter("verifier", deadlines.verifier_ms / 1000)
     rules = derive.rules(settings, secret=secret)
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
@@ -127,6 +132,7 @@ def assemble(
         budgets=derive.budgets(settings),
         prior=prior,
         rate=settings.audit_rate,
+        verifier=verifier_number(verifier.name) if verifier else 0.0,
         tasks=tasks,
         now=now,
     )
@@ -152,6 +158,7 @@ def assemble(
     )
     recall = Recall(
         embedder=embedder,
+        verifier=verifier,
         index=index,
         store=store,
         l1=l1,
@@ -160,6 +167,7 @@ def assemble(
         pools=pools,
         withdrawn=withdrawn,
         embedding=embedding,
+        verifying=verifying,
         searching=searching,
         loading=reads,
         now=now,
@@ -190,6 +198,7 @@ def assemble(
         now=now,
         new_id=world.new_id,
     )
+    elsewhere = Elsewhere(labels=labels, store=store, pools=pools, feedback=feedback, proofs=proofs, shelter=writes)
     upkeep = Upkeep(
         store=store,
         index=index,
@@ -197,6 +206,7 @@ def assemble(
         prompts=prompts,
         ledger=ledger,
         pools=pools,
+        elsewhere=elsewhere,
         hits=hits,
         shelter=writes,
         written=learner.written,
@@ -255,12 +265,12 @@ def assemble(
         clock=clock,
         token=world.token,
     )
-    shelters = (reads, writes, searching, embedding, judging)
+    shelters = (reads, writes, searching, embedding, judging, *((verifying,) if verifier else ()))
     metrics.watch_entries(lambda: upkeep.entries)
     metrics.watch_churn(lambda: churn.share)
     metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})
     metrics.watch_pools(lambda: list(pools) if policy.keeps_budgets else ())
-    return Flow(proxy, upkeep, pools, withdrawn, explanations, feedback, shelters)
+    return Flow(proxy, upkeep, elsewhere, pools, withdrawn, explanations, feedback, shelters)
 
 
 def _state_of(shelter: Shelter) -> float:

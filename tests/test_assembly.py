@@ -39,6 +39,7 @@ async def assembled(tmp_path):
             labels=SqliteLabels(store.database),
             index=FlatIndex(),
             embedder=None,
+            verifier=None,
             judge=EqualityJudge(),
             prices=GenaiPrices(clock=lambda: NOW),
             spending=Spending(0.05),
