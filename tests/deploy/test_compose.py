@@ -148,6 +148,27 @@ def test_a_provider_key_goes_out_only_where_it_is_asked_for_and_then_behind_keys
     assert injecting.asks_key
 
 
+def test_prometheus_finds_the_admin_token_in_memory_and_nowhere_else(tmp_path):
+    service = SERVICES["prometheus"]
+    (command,) = service["command"]
+    assert service["tmpfs"][0].startswith("/run/cacheproxy:")
+    program = tmp_path / "prometheus"  # stands for the real one, and tells what it was given
+    program.write_text(f'#!/bin/sh\necho "$@"; env; ls -l {tmp_path}/admin_token; cat {tmp_path}/admin_token\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        [*service["entrypoint"], command.replace("/run/cacheproxy", str(tmp_path))],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", **service["environment"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said, token = done.stdout.rsplit("\n", 1)
+    assert token == DEMO["CACHEPROXY_ADMIN_TOKEN"]
+    assert token not in said
+    assert "-rw------- " in said
+    assert "--config.file=/etc/prometheus/prometheus.yml" in said
+
+
 # --- our services, started
 
 
