@@ -37,7 +37,8 @@ def installed(tmp_path):
 @needs_systemd
 def test_systemd_understands_every_line(installed):
     done = subprocess.run([ANALYZE, "verify", "--man=no", installed], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
+    assert installed.name not in done.stdout + done.stderr  # other units of the machine may have their faults
 
 
 @needs_systemd
