@@ -10,11 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy import derive
+from cacheproxy.core.features import verifier_number
 from cacheproxy.flow.asked import Reader
 from cacheproxy.flow.audit import Auditor
 from cacheproxy.flow.churn import ScopeChurn
 from cacheproxy.flow.coalesce import Flights
 from cacheproxy.flow.credentials import Proofs
+from cacheproxy.flow.elsewhere import Elsewhere
 from cacheproxy.flow.embeddings import CachedEmbeddings
 from cacheproxy.flow.exact import Exact
 from cacheproxy.flow.explain import Explanations
@@ -42,7 +44,18 @@ if TYPE_CHECKING:
     from cacheproxy.core.policy import Policy
     from cacheproxy.flow.routing import Routes
     from cacheproxy.flow.spending import Spending
-    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Observer, Prices, Store, Upstream, VectorIndex
+    from cacheproxy.ports import (
+        Embedder,
+        Judge,
+        Labels,
+        Ledger,
+        Observer,
+        Prices,
+        Store,
+        Upstream,
+        VectorIndex,
+        Verifier,
+    )
     from cacheproxy.server.metrics import Metrics
     from cacheproxy.settings import Settings
     from cacheproxy.tasks import TaskSet
@@ -65,9 +78,9 @@ class World:
         """Unused letters and digits."""
         return f"{self.dice.getrandbits(96):024x}"
 
-    def new_id(self, now: float) -> str:
-        """Later ones sort behind earlier ones."""
-        return f"{int(now * 1000):011x}{self.dice.getrandbits(48):012x}"
+    def new_id(self, now: float, key: bytes) -> str:
+        """Later ones sort behind earlier ones. It ends in how its exact key begins: a spread store finds it by that."""
+        return f"{int(now * 1000):011x}{self.dice.getrandbits(48):012x}z{key[:2].hex()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,7 @@ class Flow:
 
     proxy: Proxy
     upkeep: Upkeep
+    elsewhere: Elsewhere
     pools: Pools
     withdrawn: Withdrawn
     explanations: Explanations
@@ -95,6 +109,7 @@ def assemble(
     labels: Labels,
     index: VectorIndex,
     embedder: Embedder | None,
+    verifier: Verifier | None,
     judge: Judge,
     prices: Prices,
     spending: Spending,
@@ -118,6 +133,7 @@ def assemble(
     reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
     searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
     judging = shelter("judge", JUDGE_DEADLINE_S)
+    verifying = shelter("verifier", deadlines.verifier_ms / 1000)
     rules = derive.rules(settings, secret=secret)
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
@@ -133,6 +149,7 @@ def assemble(
         budgets=derive.budgets(settings),
         prior=prior,
         rate=settings.audit_rate,
+        verifier=verifier_number(verifier.name) if verifier else 0.0,
         tasks=tasks,
         now=now,
     )
@@ -158,6 +175,7 @@ def assemble(
     )
     recall = Recall(
         embedder=embedder,
+        verifier=verifier,
         index=index,
         store=store,
         l1=l1,
@@ -166,6 +184,7 @@ def assemble(
         pools=pools,
         withdrawn=withdrawn,
         embedding=embedding,
+        verifying=verifying,
         searching=searching,
         loading=reads,
         now=now,
@@ -196,6 +215,7 @@ def assemble(
         now=now,
         new_id=world.new_id,
     )
+    elsewhere = Elsewhere(labels=labels, store=store, pools=pools, feedback=feedback, proofs=proofs, shelter=writes)
     upkeep = Upkeep(
         store=store,
         index=index,
@@ -203,6 +223,7 @@ def assemble(
         prompts=prompts,
         ledger=ledger,
         pools=pools,
+        elsewhere=elsewhere,
         hits=hits,
         shelter=writes,
         written=learner.written,
@@ -261,7 +282,7 @@ def assemble(
         clock=clock,
         token=world.token,
     )
-    shelters = (reads, writes, searching, embedding, judging)
+    shelters = (reads, writes, searching, embedding, judging, *((verifying,) if verifier else ()))
     metrics.watch_entries(lambda: upkeep.entries)
     metrics.watch_churn(lambda: churn.share)
     metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})
@@ -269,6 +290,7 @@ def assemble(
     return Flow(
         proxy=proxy,
         upkeep=upkeep,
+        elsewhere=elsewhere,
         pools=pools,
         withdrawn=withdrawn,
         explanations=explanations,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Vector: TypeAlias = NDArray[np.float32]
 """An embedding: shape (dimension,), unit length."""
+Tokens: TypeAlias = NDArray[np.float16]
+"""Embeddings of a text's tokens: shape (tokens, dimension), rows of unit length."""
 
 
 class Mode(StrEnum):
@@ -66,6 +68,7 @@ class Reason(StrEnum):
     SAMPLING = "sampling"
     SHADOW = "shadow"
     UNCERTIFIED = "uncertified"
+    UNVERIFIED = "unverified"
     SUSPENDED = "suspended"
     TRIPPED = "tripped"
     # A lexical guard saw a difference that similarity does not.
@@ -263,6 +266,10 @@ class Change:
     key: bytes
     scope: bytes
     row: IndexRow | None
+
+
+MISSED = Change("", b"", b"", None)
+"""Some changes can be told no more: whatever memory holds of any entry may be out of date. The index is told apart."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Selection,
         Served,
         Tally,
+        Tokens,
         Usage,
         Uses,
         Vector,
@@ -218,6 +219,24 @@ class Embedder(Protocol):
 
     async def embed(self, text: str) -> Vector:
         """The text's vector. Raises ``TurnTooLong``, ``Overloaded`` (the queue is full) or ``PortUnavailable``."""
+
+
+class TokenEmbedder(Protocol):
+    """Turns a text into a vector for each of its tokens."""
+
+    async def tokens(self, text: str) -> Tokens:
+        """The tokens' vectors, in the text's order. Raises what ``Embedder.embed`` does."""
+
+
+class Verifier(Protocol):
+    """Looks at two questions together, which says more than the angle between their vectors."""
+
+    @property
+    def name(self) -> str:
+        """Which one it is. What was learnt from its scores means nothing to another one's."""
+
+    async def compare(self, asked: str, stored: str) -> float:
+        """How alike they are, 0 to 1. Raises ``TurnTooLong``, ``Overloaded`` or ``PortUnavailable``."""
 
 
 class Judge(Protocol):

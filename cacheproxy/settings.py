@@ -108,6 +108,8 @@ class DecisionSettings(Frozen):
     """Serve nothing that is only estimated to keep the budget; the first questions still go by the bootstrap rule."""
     bootstrap_similarity: Annotated[float, Field(ge=0, le=1)] = 0.9
     """The least similarity before there are verdicts enough for a rule; belongs to the embedding model."""
+    verifier: Annotated[str, Field(min_length=1)] = "none"
+    """What compares two questions where a decision is close: none, late-interaction, or a cross-encoder's name."""
     judge_share: Annotated[float, Field(ge=0, le=1)] = 0.05
     """What the judge model may cost, as a share of what was saved."""
 
@@ -181,6 +183,8 @@ class DeadlineSettings(Frozen):
     """The store, per call on a request's path."""
     embedder_ms: PositiveFloat = 250
     """The embedding of a question, its time in the queue included."""
+    verifier_ms: PositiveFloat = 100
+    """The comparison of two questions, where decision.verifier names one; past it the question is a miss."""
     connect_s: PositiveFloat = 5
     """Connecting to an upstream."""
     first_byte_s: PositiveFloat = 120

@@ -31,7 +31,7 @@ from cacheproxy.flow.spending import Spending
 from cacheproxy.judge.chain import JudgeChain, automatic
 from cacheproxy.judge.equality import EqualityJudge
 from cacheproxy.judge.llm import LlmJudge
-from cacheproxy.opening import now, open_embedder, open_kept
+from cacheproxy.opening import now, open_embedder, open_kept, open_verifier
 from cacheproxy.server.admin import build_admin
 from cacheproxy.server.api.health import Facts
 from cacheproxy.server.api.live import MOST_LISTENERS
@@ -116,7 +116,10 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             labels=labels,
             index=index,
             embedder=embedder,
-            judge=_judge(settings, embedder, upstream=upstream, prices=prices, spending=spending),
+            verifier=await stack.enter_async_context(open_verifier(settings, embedder)) if embedder else None,
+            judge=_judge(
+                settings, embedder.patient if embedder else None, upstream=upstream, prices=prices, spending=spending
+            ),
             prices=prices,
             spending=spending,
             upstream=upstream,
@@ -131,6 +134,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         )
         await flow.pools.load()
         await flow.withdrawn.load(labels)
+        await flow.elsewhere.follow()
         rounds = await stack.enter_async_context(TaskSet("upkeep"))
         stack.push_async_callback(flow.upkeep.flush)
         stack.push_async_callback(tasks.settle, SETTLE_S)
@@ -153,6 +157,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             labels=labels,
             index=index,
             embedder=embedder,
+            patient=embedder.patient if embedder else None,
             no_model=no_model,
             upkeep=flow.upkeep,
             pools=flow.pools,
@@ -235,7 +240,11 @@ async def _door(settings: Settings, keys: Keys, rounds: TaskSet) -> Door | None:
 def _prior(settings: Settings, embedder: Embedder) -> Likelihood | None:
     """What is believed before verdicts: what `calibrate --train` left in the data directory, else what ships."""
     if settings.prior.is_file():
-        return load_prior(settings.prior.read_text(encoding="utf-8"), embedding_model=embedder.model)
+        return load_prior(
+            settings.prior.read_text(encoding="utf-8"),
+            embedding_model=embedder.model,
+            verifier=settings.decision.verifier,
+        )
     return shipped_prior(embedding_model=embedder.model)
 
 

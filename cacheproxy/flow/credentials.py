@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from cacheproxy.core import scope
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from cacheproxy.flow.messages import Incoming
     from cacheproxy.flow.routing import Route
@@ -62,6 +62,12 @@ class Proofs:
             accepted = self._accepted.setdefault(credential, accepted or 0.0)
             self._trim()
         return self._now() - accepted < self._life_s
+
+    def hear(self, learnt: Mapping[str, float]) -> None:
+        """Take over when other processes saw credentials accepted; 0.0 for a refused one."""
+        for credential, at in learnt.items():
+            if credential in self._accepted:  # of others the store is asked
+                self._accepted[credential] = at and max(at, self._accepted[credential])
 
     def accept(self, credential: str) -> None:
         """The upstream answered 2xx."""

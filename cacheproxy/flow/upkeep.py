@@ -17,6 +17,7 @@ from cacheproxy.errors import ProxyError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from cacheproxy.flow.elsewhere import Elsewhere
     from cacheproxy.flow.l1 import L1
     from cacheproxy.flow.pools import Pools
     from cacheproxy.flow.prompts import Prompts
@@ -64,6 +65,7 @@ class Upkeep:
         prompts: Prompts,
         ledger: Ledger,
         pools: Pools,
+        elsewhere: Elsewhere,
         hits: HitCounts,
         shelter: Shelter,
         written: Callable[[], Awaitable[None]],
@@ -75,6 +77,7 @@ class Upkeep:
         self._prompts = prompts
         self._ledger = ledger
         self._pools = pools
+        self._elsewhere = elsewhere
         self._hits = hits
         self._shelter = shelter
         self._written = written
@@ -85,6 +88,7 @@ class Upkeep:
     def start(self, tasks: TaskSet) -> None:
         """Begin the rounds, in the background."""
         tasks.start(_every(FOLLOW_S, self.follow), name="follow")
+        tasks.start(_every(FOLLOW_S, self._elsewhere.follow), name="elsewhere")
         tasks.start(_every(FLUSH_S, self.flush), name="flush")
         tasks.start(_every(SWEEP_S, self.sweep), name="sweep")
 

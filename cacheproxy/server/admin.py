@@ -1,4 +1,7 @@
-"""The operators' door: metrics, and the admin API. A bearer token is asked wherever one is set."""
+"""The operators' door: the dashboard, metrics, and the admin API. A bearer token is asked wherever one is set.
+
+The dashboard's own files are served without it: a browser that opens a page cannot send one, and they hold no secret.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from cacheproxy import __version__
 from cacheproxy.server.api.calls import routes
 from cacheproxy.server.api.gate import gate
-from cacheproxy.server.api.operations import BASE, OPERATIONS
+from cacheproxy.server.dashboard.serving import Dashboard
 from cacheproxy.server.refusal import one_shape
 
 if TYPE_CHECKING:
@@ -26,13 +28,10 @@ def build_admin(
 ) -> web.Application:
     """The admin plane's application. ``handlers`` answer the API's operations; ``hosts`` as in ``gate``."""
 
-    async def index(_: web.Request) -> web.Response:
-        paths = ["/metrics", *(f"{operation.method} {BASE}{operation.path}" for operation in OPERATIONS)]
-        return web.json_response({"name": "cacheproxy", "version": __version__, "paths": paths})
-
     async def scraped(_: web.Request) -> web.Response:
         return web.Response(body=metrics.render(), headers={"Content-Type": METRICS_TYPE})
 
-    app = web.Application(middlewares=[one_shape, gate(token=token, hosts=hosts)])
-    app.add_routes([web.get("/", index), web.get("/metrics", scraped), *routes(handlers)])
+    dashboard = Dashboard()
+    app = web.Application(middlewares=[one_shape, gate(token=token, hosts=hosts, open_paths=dashboard.paths)])
+    app.add_routes([web.get("/metrics", scraped), *routes(handlers), *dashboard.routes()])
     return app

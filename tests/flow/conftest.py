@@ -223,6 +223,7 @@ async def open_world(tmp_path, clock):
             script=echo,
             *,
             embedder=None,
+            verifier=None,
             exact_only=False,
             around_store=lambda store: store,
             around_index=lambda index: index,
@@ -260,6 +261,7 @@ async def open_world(tmp_path, clock):
                 labels=labels,
                 index=around_index(index),
                 embedder=embedder,
+                verifier=verifier,
                 judge=judge or EqualityJudge(),
                 prices=GenaiPrices(clock=clock, overrides=derive.prices(chosen)),
                 spending=Spending(chosen.decision.judge_share),
@@ -274,6 +276,7 @@ async def open_world(tmp_path, clock):
             )
             await flow.pools.load()
             await flow.withdrawn.load(labels)
+            await flow.elsewhere.follow()
             return World(
                 flow=flow,
                 upstream=upstream,
