@@ -101,7 +101,7 @@ def tab(browser, base, *, width=1440, scheme="light", may_complain=False):
     try:
         desk = Desk(context.new_page(), base)
         yield desk
-        assert may_complain or desk.complaints == []
+        assert may_complain or not desk.complaints, desk.complaints
     finally:
         context.close()
 
