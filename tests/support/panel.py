@@ -142,6 +142,7 @@ async def open_panel(folder, *, script=echo, embedder=None, judge=None, prior=No
             labels=labels,
             index=index,
             embedder=embedder,
+            verifier=None,
             judge=judge or EqualityJudge(),
             prices=GenaiPrices(clock=clock),
             spending=Spending(chosen.decision.judge_share),
