@@ -28,6 +28,7 @@ from cacheproxy.flow.pools import Pools
 from cacheproxy.flow.prompts import Prompts
 from cacheproxy.flow.proxy import Proxy
 from cacheproxy.flow.recall import Recall
+from cacheproxy.flow.relay import Relay
 from cacheproxy.flow.render import RenderRules
 from cacheproxy.flow.shelter import Shelter
 from cacheproxy.flow.told import Teller
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.flow.routing import Routes
     from cacheproxy.flow.spending import Spending
-    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Prices, Store, Upstream, VectorIndex
+    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Prices, SharedFlights, Store, Upstream, VectorIndex
     from cacheproxy.server.metrics import Metrics
     from cacheproxy.settings import Settings
     from cacheproxy.tasks import TaskSet
@@ -95,6 +96,7 @@ def assemble(
     spending: Spending,
     upstream: Upstream,
     local: Upstream,
+    shared_flights: SharedFlights | None,
     metrics: Metrics,
     tasks: TaskSet,
     routes: Routes,
@@ -111,6 +113,7 @@ def assemble(
 
     reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
     searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
+    leasing = shelter("leases", store_s)
     judging = shelter("judge", JUDGE_DEADLINE_S)
     rules = derive.rules(settings, secret=secret)
     policy = derive.policy(settings, prior=prior)
@@ -234,6 +237,19 @@ def assemble(
         secret=rules.keys.secret,
         evict=lambda tag: upkeep.evict(Selection(tag=tag)),
     )
+    relay = None
+    if shared_flights is not None:
+        relay = Relay(
+            shared_flights,
+            forwarder=forwarder,
+            exact=exact,
+            leasing=leasing,
+            written=learner.written,
+            writes=writes,
+            tasks=tasks,
+            clock=clock,
+            patience_s=settings.redis.coalesce_s,
+        )
     proxy = Proxy(
         routes=routes,
         reader=Reader(rules),
@@ -243,6 +259,7 @@ def assemble(
         embeddings=embeddings,
         flights=flights,
         forwarder=forwarder,
+        relay=relay,
         learner=learner,
         passthrough=passthrough,
         proofs=proofs,
@@ -255,7 +272,7 @@ def assemble(
         clock=clock,
         token=world.token,
     )
-    shelters = (reads, writes, searching, embedding, judging)
+    shelters = (reads, writes, searching, embedding, judging, *([leasing] if relay is not None else []))
     metrics.watch_entries(lambda: upkeep.entries)
     metrics.watch_churn(lambda: churn.share)
     metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})

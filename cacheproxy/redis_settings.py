@@ -24,6 +24,10 @@ class RedisSettings(Frozen):
     """A connection that was idle for this long is tried before it is used."""
     retries: Annotated[int, Field(ge=0)] = 3
     """How often a command is sent again that found no connection, with a pause that doubles."""
+    coalesce: bool = True
+    """Let one proxy ask the upstream what several want to ask it at the moment; costs a miss one round trip."""
+    coalesce_s: PositiveFloat = 30
+    """How long a proxy waits for another's answer to begin before it asks the upstream itself."""
     log_entries: PositiveInt = 10_000
     """Changes that each shard's log keeps for other processes; one that is further behind reads everything anew."""
     username: str | None = None

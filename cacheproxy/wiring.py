@@ -116,6 +116,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             spending=spending,
             upstream=upstream,
             local=local,
+            shared_flights=None,
             metrics=metrics,
             tasks=tasks,
             routes=routes,
