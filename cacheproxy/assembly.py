@@ -10,11 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy import derive
+from cacheproxy.core.features import verifier_number
 from cacheproxy.flow.asked import Reader
 from cacheproxy.flow.audit import Auditor
 from cacheproxy.flow.churn import ScopeChurn
 from cacheproxy.flow.coalesce import Flights
 from cacheproxy.flow.credentials import Proofs
+from cacheproxy.flow.elsewhere import Elsewhere
 from cacheproxy.flow.embeddings import CachedEmbeddings
 from cacheproxy.flow.exact import Exact
 from cacheproxy.flow.explain import Explanations
@@ -42,7 +44,18 @@ if TYPE_CHECKING:
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.flow.routing import Routes
     from cacheproxy.flow.spending import Spending
-    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Prices, SharedFlights, Store, Upstream, VectorIndex
+    from cacheproxy.ports import (
+        Embedder,
+        Judge,
+        Labels,
+        Ledger,
+        Prices,
+        SharedFlights,
+        Store,
+        Upstream,
+        VectorIndex,
+        Verifier,
+    )
     from cacheproxy.server.metrics import Metrics
     from cacheproxy.settings import Settings
     from cacheproxy.tasks import TaskSet
@@ -65,9 +78,9 @@ class World:
         """Unused letters and digits."""
         return f"{self.dice.getrandbits(96):024x}"
 
-    def new_id(self, now: float) -> str:
-        """Later ones sort behind earlier ones."""
-        return f"{int(now * 1000):011x}{self.dice.getrandbits(48):012x}"
+    def new_id(self, now: float, key: bytes) -> str:
+        """Later ones sort behind earlier ones. It ends in how its exact key begins: a spread store finds it by that."""
+        return f"{int(now * 1000):011x}{self.dice.getrandbits(48):012x}z{key[:2].hex()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,7 @@ class Flow:
 
     proxy: Proxy
     upkeep: Upkeep
+    elsewhere: Elsewhere
     pools: Pools
     withdrawn: Withdrawn
     explanations: Explanations
@@ -91,6 +105,7 @@ def assemble(
     labels: Labels,
     index: VectorIndex,
     embedder: Embedder | None,
+    verifier: Verifier | None,
     judge: Judge,
     prices: Prices,
     spending: Spending,
@@ -115,6 +130,7 @@ def assemble(
     searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
     leasing = shelter("leases", store_s)
     judging = shelter("judge", JUDGE_DEADLINE_S)
+    verifying = shelter("verifier", deadlines.verifier_ms / 1000)
     rules = derive.rules(settings, secret=secret)
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
@@ -130,6 +146,7 @@ def assemble(
         budgets=derive.budgets(settings),
         prior=prior,
         rate=settings.audit_rate,
+        verifier=verifier_number(verifier.name) if verifier else 0.0,
         tasks=tasks,
         now=now,
     )
@@ -155,6 +172,7 @@ def assemble(
     )
     recall = Recall(
         embedder=embedder,
+        verifier=verifier,
         index=index,
         store=store,
         l1=l1,
@@ -163,6 +181,7 @@ def assemble(
         pools=pools,
         withdrawn=withdrawn,
         embedding=embedding,
+        verifying=verifying,
         searching=searching,
         loading=reads,
         now=now,
@@ -193,6 +212,7 @@ def assemble(
         now=now,
         new_id=world.new_id,
     )
+    elsewhere = Elsewhere(labels=labels, store=store, pools=pools, feedback=feedback, proofs=proofs, shelter=writes)
     upkeep = Upkeep(
         store=store,
         index=index,
@@ -200,6 +220,7 @@ def assemble(
         prompts=prompts,
         ledger=ledger,
         pools=pools,
+        elsewhere=elsewhere,
         hits=hits,
         shelter=writes,
         written=learner.written,
@@ -272,12 +293,13 @@ def assemble(
         clock=clock,
         token=world.token,
     )
-    shelters = (reads, writes, searching, embedding, judging, *([leasing] if relay is not None else []))
+    optional = [each for each, on in ((leasing, relay is not None), (verifying, verifier is not None)) if on]
+    shelters = (reads, writes, searching, embedding, judging, *optional)
     metrics.watch_entries(lambda: upkeep.entries)
     metrics.watch_churn(lambda: churn.share)
     metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})
     metrics.watch_pools(lambda: list(pools) if policy.keeps_budgets else ())
-    return Flow(proxy, upkeep, pools, withdrawn, explanations, feedback, shelters)
+    return Flow(proxy, upkeep, elsewhere, pools, withdrawn, explanations, feedback, shelters)
 
 
 def _state_of(shelter: Shelter) -> float:

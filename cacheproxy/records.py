@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,8 +19,12 @@ _ENTRY: Final = TypeAdapter(Entry)
 
 def write(entry: Entry) -> JsonObject:
     """An entry with every field."""
-    answer = entry.answer.decode("utf-8", "surrogatepass")
-    return asdict(entry) | {"key": entry.key.hex(), "scope": entry.scope.hex(), "answer": answer}
+    return asdict(entry) | {
+        "key": entry.key.hex(),
+        "scope": entry.scope.hex(),
+        "answer": entry.answer.decode("utf-8", "surrogatepass"),
+        "expires_at": None if math.isinf(entry.expires_at) else entry.expires_at,  # JSON has no infinity
+    }
 
 
 def read(values: JsonObject) -> Entry:
@@ -31,6 +36,7 @@ def read(values: JsonObject) -> Entry:
             "key": bytes.fromhex(values["key"]),
             "scope": bytes.fromhex(values["scope"]),
             "answer": values["answer"].encode("utf-8", "surrogatepass"),
+            "expires_at": math.inf if values["expires_at"] is None else values["expires_at"],
         }
         return _ENTRY.validate_python(decoded)
     except ValidationError as error:

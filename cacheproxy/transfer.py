@@ -2,7 +2,8 @@
 
 The file is JSON lines: a head, then one entry a line with every field, hashes as hexadecimal digits and the answer
 as text. Vectors stay behind: they belong to one embedding model, and are made anew from the prompts. Roots, which tell
-whose answer an entry shares, come along: a line has its ``root`` where that is another entry.
+whose answer an entry shares, come along: a line has its ``root`` where that is another entry. A pinned entry expires at
+``null``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cacheproxy import jsontext, records
 from cacheproxy.errors import BadRequest, TurnTooLong
-from cacheproxy.model import Selection
+from cacheproxy.model import EVERYTHING, Selection
 from cacheproxy.ports import Store
 
 if TYPE_CHECKING:
@@ -69,15 +70,10 @@ async def pages(store: Store, selection: Selection) -> AsyncIterator[Sequence[En
         after = page[-1].id
 
 
-async def count(store: Store, selection: Selection) -> int:
-    """How many entries are selected."""
-    return sum([len(page) async for page in pages(store, selection)])
-
-
-async def export_entries(store: Store) -> AsyncIterator[bytes]:
-    """Every entry as the lines of a file, head first."""
+async def export_entries(store: Store, selection: Selection = EVERYTHING) -> AsyncIterator[bytes]:
+    """The selected entries as the lines of a file, head first."""
     yield jsontext.dump(_HEAD) + b"\n"
-    async for page in pages(store, Selection()):
+    async for page in pages(store, selection):
         roots = await store.roots([entry.id for entry in page])
         for entry in page:
             root = roots.get(entry.id, entry.id)
@@ -113,7 +109,7 @@ async def embed_anew(
     await store.drop_vectors()
     await store.claim_embedding(embedder.model, embedder.dimension)
     entries = too_long = 0
-    async for page in pages(store, Selection()):
+    async for page in pages(store, EVERYTHING):
         semantic = [entry for entry in page if entry.semantic]
         roots = await store.roots([entry.id for entry in semantic])
         vectors = await asyncio.gather(*(_embed(embedder, entry.prompt) for entry in semantic))

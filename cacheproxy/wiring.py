@@ -30,8 +30,9 @@ from cacheproxy.flow.spending import Spending
 from cacheproxy.judge.chain import JudgeChain, automatic
 from cacheproxy.judge.equality import EqualityJudge
 from cacheproxy.judge.llm import LlmJudge
-from cacheproxy.opening import now, open_embedder, open_kept
+from cacheproxy.opening import now, open_embedder, open_kept, open_verifier
 from cacheproxy.server.admin import build_admin
+from cacheproxy.server.auth import Door
 from cacheproxy.server.data_plane import DataPlane
 from cacheproxy.server.decisions import Decisions
 from cacheproxy.server.listen import admin_listener, data_listener
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.embed.remote import RemoteEmbedder
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.ports import Embedder, Judge, Prices, Store, Upstream, VectorIndex
+    from cacheproxy.ports import Embedder, Judge, Keys, Prices, Store, Upstream, VectorIndex
     from cacheproxy.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,10 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             labels=labels,
             index=index,
             embedder=embedder,
-            judge=_judge(settings, embedder, upstream=upstream, prices=prices, spending=spending),
+            verifier=await stack.enter_async_context(open_verifier(settings, embedder)) if embedder else None,
+            judge=_judge(
+                settings, embedder.patient if embedder else None, upstream=upstream, prices=prices, spending=spending
+            ),
             prices=prices,
             spending=spending,
             upstream=upstream,
@@ -126,6 +130,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         )
         await flow.pools.load()
         await flow.withdrawn.load(labels)
+        await flow.elsewhere.follow()
         rounds = await stack.enter_async_context(TaskSet("upkeep"))
         stack.push_async_callback(flow.upkeep.flush)
         stack.push_async_callback(tasks.settle, SETTLE_S)
@@ -138,7 +143,8 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         flow.upkeep.start(rounds)
         metrics.watch_calls(lambda: upstream.calls)
         readiness = Readiness(partial(_state, embedder, no_model, flow.shelters))
-        plane = DataPlane(flow.proxy, readiness, now=now, body_s=settings.deadlines.body_s)
+        door = await _door(settings, kept.keys, rounds)
+        plane = DataPlane(flow.proxy, readiness, now=now, body_s=settings.deadlines.body_s, door=door)
         token = settings.admin_token.get_secret_value() if settings.admin_token else None
         admin = build_admin(
             metrics=metrics,
@@ -192,10 +198,25 @@ async def _embedder(
         return None, error.message
 
 
+async def _door(settings: Settings, keys: Keys, rounds: TaskSet) -> Door | None:
+    """Who checks the keys that callers show; nobody where none are asked for."""
+    if not settings.asks_key:
+        return None
+    door = Door(derive.proxy_keys(settings), keys if settings.virtual_keys else None, now=now)
+    await door.load()
+    if settings.virtual_keys:
+        rounds.start(door.follow(), name="keys")
+    return door
+
+
 def _prior(settings: Settings, embedder: Embedder) -> Likelihood | None:
     """What is believed before verdicts: what `calibrate --train` left in the data directory, else what ships."""
     if settings.prior.is_file():
-        return load_prior(settings.prior.read_text(encoding="utf-8"), embedding_model=embedder.model)
+        return load_prior(
+            settings.prior.read_text(encoding="utf-8"),
+            embedding_model=embedder.model,
+            verifier=settings.decision.verifier,
+        )
     return shipped_prior(embedding_model=embedder.model)
 
 

@@ -7,7 +7,7 @@ from cacheproxy import jsontext, records
 
 
 def test_an_entry_comes_back_as_it_was():
-    entry = make_entry("a", prompt="half \ud83d a pair", cost_usd=None, tags=("x",))
+    entry = make_entry("a", prompt="half \ud83d a pair", cost_usd=None, tags=("x",), expires_at=float("inf"))
     assert records.read(jsontext.parse(jsontext.dump(records.write(entry)))) == entry
 
 
