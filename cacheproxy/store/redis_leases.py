@@ -12,17 +12,17 @@ of different slots at once.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import secrets
-from contextlib import asynccontextmanager, contextmanager
-from itertools import chain, count
+from contextlib import asynccontextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 
-from cacheproxy.errors import PortUnavailable, translating
+from cacheproxy.errors import PortUnavailable
 from cacheproxy.ports import Taken
+from cacheproxy.store.redis_link import Link, Script
 from cacheproxy.tasks import TaskSet
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LANES: Final = 4
 LEASE_S: Final = 3.0
 """How long a lease outlives its holder."""
 RENEW_S: Final = 1.0
@@ -41,7 +42,7 @@ KEPT_S: Final = 1.0
 CHECK_S: Final = 1.0
 """A follower that hears nothing for so long looks whether the lease still stands, and the second time gives up."""
 SEND_S: Final = 2.0
-INBOX_RECORDS: Final = 4_096
+INBOX_MESSAGES: Final = 4_096
 INBOX_S: Final = 60.0
 """An inbox that nobody writes to or reads goes after this."""
 _READ_MS: Final = 1_000
@@ -49,23 +50,30 @@ _READ_AT_ONCE: Final = 256
 _PAUSE_S: Final = 0.25
 
 _KEPT: Final = b"kept"
-_WANT, _LEFT, _RECORD = b"want", b"left", b"record"
+_WANT, _LEFT, _RECORDS = b"want", b"left", b"records"
 
-_RENEW: Final = (
-    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"
-)
-_RELEASE: Final = """
+_TAKE: Final = Script(r"""
+local held = redis.call('GET', KEYS[1])
+if not held then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
+return held
+""")
+_RENEW: Final = Script(r"""
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+""")
+_RELEASE: Final = Script(r"""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end
 redis.call('SET', KEYS[1], 'kept', 'PX', ARGV[2])
 return 1
-"""
+""")
 
 
 class RedisFlights:
     """``SharedFlights``. Made by ``open_flights``."""
 
     def __init__(self, client: Client, *, prefix: str, tasks: TaskSet) -> None:
+        self.link = Link(client, lanes=_LANES, tasks=tasks)
         self._client = client
         self._prefix = prefix
         self._tasks = tasks
@@ -73,18 +81,16 @@ class RedisFlights:
         self._numbers = count()
         self.leases: dict[bytes, RedisLease] = {}
         self._followers: dict[bytes, RedisFollower] = {}
-        self.following: dict[bytes, asyncio.Queue[tuple[int, bytes]]] = {}
+        self.following: dict[bytes, asyncio.Queue[tuple[int, list[bytes]]]] = {}
 
     async def take(self, key: bytes, joined: Callable[[Follower], None]) -> Taken:
         """See ``SharedFlights``. One round trip."""
         name, token = f"{self._prefix}:lease:{key.hex()}", self.new_token()
-        with _answering("take a lease"):
-            held: Any = await self._client.set(name, token, nx=True, px=_ms(LEASE_S), get=True)
+        held: bytes | None = await self.link.ask(*_TAKE(name, token, _ms(LEASE_S)))
         if held is None or held == token:  # ours: the second time, where the first answer was lost on its way
             lease = self.leases[token] = RedisLease(self, name, token, joined)
             return Taken(lease=lease)
-        holder = held.partition(b":")[0]
-        if held == _KEPT or holder == self._process.encode():
+        if held == _KEPT or _process_of(held) == self._process:
             return Taken()
         return Taken(leader=RedisLeader(self, name, held))
 
@@ -92,16 +98,13 @@ class RedisFlights:
         """A name that no other has: the process, then a number."""
         return f"{self._process}:{next(self._numbers)}".encode()
 
-    async def write(self, process: str, *messages: Mapping[str, bytes]) -> None:
+    async def write(self, process: str, message: Mapping[str, bytes]) -> None:
         """Write to a process's inbox, in one round trip. Raises ``PortUnavailable``."""
         inbox = self._inbox(process)
-        with _answering("write to another process"):
-            async with asyncio.timeout(SEND_S), self._client.pipeline(transaction=False) as batch:
-                for message in messages:
-                    fields: Iterator[Any] = chain.from_iterable(message.items())
-                    _ = batch.execute_command("XADD", inbox, "MAXLEN", INBOX_RECORDS, "*", *fields)
-                _ = batch.execute_command("PEXPIRE", inbox, _ms(INBOX_S))
-                await batch.execute()
+        words = [word for field in message.items() for word in field]
+        await self.link.ask_all(
+            [("XADD", inbox, "MAXLEN", INBOX_MESSAGES, "*", *words), ("PEXPIRE", inbox, _ms(INBOX_S))]
+        )
 
     def write_later(self, process: str, message: Mapping[str, bytes]) -> None:
         """The same in the background; that it may fail is no matter."""
@@ -114,21 +117,6 @@ class RedisFlights:
 
         self._tasks.start(write(), name="write")
 
-    async def holder(self, name: str) -> Any:
-        """Who holds a lease. Raises ``PortUnavailable``."""
-        with _answering("look at a lease"):
-            async with asyncio.timeout(SEND_S):
-                return await self._client.get(name)
-
-    async def run(self, script: str, name: str, *arguments: bytes | int) -> None:
-        """Run a script on a lease. Raises ``PortUnavailable``."""
-        digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()  # the name that Redis gives a script
-        with _answering("change a lease"):
-            try:
-                await self._client.evalsha(digest, 1, name, *arguments)
-            except NoScriptError:
-                await self._client.eval(script, 1, name, *arguments)
-
     async def read_inbox(self) -> None:
         """For as long as it runs, see to what other processes write."""
         inbox, last = self._inbox(self._process), b"0-0"
@@ -139,8 +127,8 @@ class RedisFlights:
                     last = message_id
                     self._take_in(message)
                 if reply:
-                    await self._client.xtrim(inbox, minid=_after(last), approximate=False)
-            except (RedisError, OSError) as error:
+                    await self.link.ask("XTRIM", inbox, "MINID", _after(last))
+            except (RedisError, OSError, PortUnavailable) as error:
                 log.debug("the inbox cannot be read, trying again: %s", error)
                 await asyncio.sleep(_PAUSE_S)
 
@@ -158,8 +146,8 @@ class RedisFlights:
 
     def _take_in(self, message: Mapping[bytes, bytes]) -> None:
         kind, follower = message.get(b"kind"), message.get(b"follower", b"")
-        if kind == _RECORD and (queue := self.following.get(follower)) is not None:
-            queue.put_nowait((int(message[b"number"]), message[b"record"]))
+        if kind == _RECORDS and (queue := self.following.get(follower)) is not None:
+            queue.put_nowait((int(message[b"number"]), [message[b"%d" % place] for place in range(len(message) - 3)]))
         elif kind == _WANT and (lease := self.leases.get(message[b"lease"])) is not None:
             self._followers[follower] = told = RedisFollower(self, follower)
             told.when_left(lambda: self._followers.pop(follower, None))
@@ -180,15 +168,14 @@ class RedisLease:
     async def renew(self) -> None:
         """Hold it longer; one that is lost by now stays lost."""
         try:
-            async with asyncio.timeout(SEND_S):
-                await self._flights.run(_RENEW, self._name, self._token, _ms(LEASE_S))
-        except (PortUnavailable, TimeoutError) as error:
+            await self._flights.link.ask(*_RENEW(self._name, self._token, _ms(LEASE_S)))
+        except PortUnavailable as error:
             log.debug("a lease was not renewed: %s", error)
 
     async def release(self, *, kept: bool) -> None:
         """See ``Lease``."""
         self._flights.leases.pop(self._token, None)  # whatever Redis says: it is renewed no more
-        await self._flights.run(_RELEASE, self._name, self._token, _ms(KEPT_S) if kept else 0)
+        await self._flights.link.ask(*_RELEASE(self._name, self._token, _ms(KEPT_S) if kept else 0))
 
 
 class RedisFollower:
@@ -211,12 +198,12 @@ class RedisFollower:
             callback()
 
     async def send(self, *records: bytes) -> None:
-        """See ``Follower``. Raises ``PortUnavailable``."""
-        messages = [
-            {"kind": _RECORD, "follower": self._name, "number": str(next(self._sent)).encode(), "record": record}
-            for record in records
-        ]
-        await self._flights.write(_process_of(self._name), *messages)
+        """See ``Follower``. All in one message: what travels side by side may overtake. Raises ``PortUnavailable``."""
+        numbered = {str(place): record for place, record in enumerate(records)}
+        number = str(next(self._sent)).encode()
+        message = {"kind": _RECORDS, "follower": self._name, "number": number, **numbered}
+        async with _in_time():
+            await self._flights.write(_process_of(self._name), message)
 
 
 class RedisLeader:
@@ -231,20 +218,23 @@ class RedisLeader:
         """See ``Leader``."""
         flights, process = self._flights, _process_of(self._token)
         follower = flights.new_token()
-        queue: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
+        queue: asyncio.Queue[tuple[int, list[bytes]]] = asyncio.Queue()
         flights.following[follower] = queue
         try:
             await flights.write(process, {"kind": _WANT, "lease": self._token, "follower": follower})
             for expected in count():
-                number, record = await self._next(queue)
-                if number != expected:
+                number, records = await self._next(queue)
+                while number < expected:  # it came twice, as all that is sent again after a connection broke
+                    number, records = await self._next(queue)
+                if number > expected:
                     raise PortUnavailable("follow another process: a part of what it sent is missing")
-                yield record
+                for record in records:
+                    yield record
         finally:
             del flights.following[follower]
             flights.write_later(process, {"kind": _LEFT, "follower": follower})
 
-    async def _next(self, queue: asyncio.Queue[tuple[int, bytes]]) -> tuple[int, bytes]:
+    async def _next(self, queue: asyncio.Queue[tuple[int, list[bytes]]]) -> tuple[int, list[bytes]]:
         """What comes next. It may be on its way when the lease is gone already, but not for long."""
         for _ in range(2):
             held = True
@@ -253,7 +243,8 @@ class RedisLeader:
                     async with asyncio.timeout(CHECK_S):
                         return await queue.get()
                 except TimeoutError:
-                    held = await self._flights.holder(self._name) == self._token
+                    async with _in_time():
+                        held = await self._flights.link.ask("GET", self._name) == self._token
         raise PortUnavailable("follow another process: it holds its lease no more")
 
 
@@ -264,13 +255,19 @@ async def open_flights(client: Client, *, prefix: str) -> AsyncIterator[RedisFli
         flights = RedisFlights(client, prefix=prefix, tasks=tasks)
         tasks.start(flights.read_inbox(), name="inbox")
         tasks.start(flights.renew_leases(), name="leases")
-        yield flights
+        try:
+            yield flights
+        finally:
+            flights.link.close()
 
 
-@contextmanager
-def _answering(doing: str) -> Iterator[None]:
-    with translating({RedisError: PortUnavailable, OSError: PortUnavailable}, doing=doing):
-        yield
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(SEND_S):
+            yield
+    except TimeoutError:
+        raise PortUnavailable(f"redis: no answer within {SEND_S:.0f} s") from None
 
 
 def _ending() -> bool:
@@ -279,11 +276,9 @@ def _ending() -> bool:
 
 
 def _messages(reply: Any) -> Iterator[tuple[bytes, Mapping[bytes, bytes]]]:
-    """The messages of the one stream that was read: a mapping in the newer protocol, pairs in the older."""
-    streams = list(reply.values()) if isinstance(reply, dict) else [messages for _, messages in reply or ()]
-    for messages in streams:
-        # The newer protocol wraps the messages of a stream once more.
-        yield from messages[0] if messages and isinstance(messages[0], list) else messages
+    """The messages of the one stream that was read."""
+    for _, messages in reply or ():
+        yield from messages
 
 
 def _after(message_id: bytes) -> str:
