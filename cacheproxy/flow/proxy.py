@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from cacheproxy.flow.asked import Asked, Reader
     from cacheproxy.flow.churn import ScopeChurn
-    from cacheproxy.flow.coalesce import Flights, Head, Listener
+    from cacheproxy.flow.coalesce import Flights, Head, Listener, Outcome
     from cacheproxy.flow.credentials import Proofs
     from cacheproxy.flow.embeddings import CachedEmbeddings
     from cacheproxy.flow.exact import Exact
@@ -177,7 +177,7 @@ class Proxy:
             listener.leave()
 
     def _hit(self, asked: Asked, hit: Hit, token: str = "") -> Whole:
-        self._teller.hit(asked, hit)
+        self._teller.hit(asked, hit, f"req_{token}" if token else "")
         now = self._now()
         fresh = Fresh(token or self._token(), int(now), asked.body)
         return render.replay(asked, hit, fresh=fresh, now=now, rules=self._render_rules)
@@ -200,7 +200,13 @@ class Proxy:
         shared = self._relay is not None and key == asked.keys.key
         fly = self._relay.fly if self._relay is not None and shared else self._forwarder.fly
         flight = self._flights.start(key, lambda flight: fly(flight, asked, learn), streaming=asked.view.stream)
-        flight.when_ended(lambda outcome: None if flight.followed else self._teller.missed(asked, miss, outcome))
+
+        def told(outcome: Outcome) -> None:
+            if not flight.followed:  # else as who joined it
+                request_id = explanation.request_id if explanation else ""
+                self._teller.missed(asked, miss, outcome, request_id=request_id)
+
+        flight.when_ended(told)
         listener = flight.listen()
         try:
             head = await listener.head()
