@@ -8,16 +8,19 @@ from __future__ import annotations
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from cacheproxy import derive
 from cacheproxy.core.prior import NO_VERIFIER
 from cacheproxy.errors import ConfigError
 from cacheproxy.store.entries import StoreLimits
+from cacheproxy.store.redis_url import read_url
+from cacheproxy.store.secret import secret_from, server_secret
 from cacheproxy.store.sqlite import open_sqlite
 from cacheproxy.store.sqlite_keys import SqliteKeys
 from cacheproxy.store.sqlite_labels import SqliteLabels
 from cacheproxy.store.sqlite_ledger import SqliteLedger
+from cacheproxy.transfer import Reembeddable, RootKeeper
 from cacheproxy.verify.late_interaction import NAME as LATE_INTERACTION
 from cacheproxy.verify.late_interaction import LateInteraction
 
@@ -28,37 +31,67 @@ if TYPE_CHECKING:
     from cacheproxy.embed.remote import RemoteEmbedder
     from cacheproxy.ports import Keys, Labels, Ledger, Store, Verifier
     from cacheproxy.settings import Settings
-    from cacheproxy.store.sqlite import SqliteStore
+    from cacheproxy.store.redis_url import RedisUrl
 
 KEPT_TOKEN_BYTES: Final = 64 * 1024 * 1024
 """Token embeddings of about seven thousand questions, where a verifier wants them."""
 now: Final = time.time  # noqa: TID251 - the clock's one home
 
 
+class EntryStore(RootKeeper, Reembeddable, Protocol):
+    """A store, with what moves entries into it and gives them other vectors."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """What outlives the process, all in one database."""
 
-    store: SqliteStore
-    ledger: SqliteLedger
-    labels: SqliteLabels
+    store: EntryStore
+    ledger: Ledger
+    labels: Labels
     keys: Keys
     name: str
     """The database, for people."""
+    secret: Callable[[], bytes]
+    """What keys and tenants are hashed with. Whoever shares the entries has the same one."""
 
 
 @asynccontextmanager
 async def open_kept(settings: Settings) -> AsyncIterator[Kept]:
     """The database that the settings name. Raises ``ConfigError``."""
     limits = StoreLimits(settings.cache.max_entries, settings.cache.max_bytes)
+    if settings.redis_url is not None:
+        async with _open_redis(settings, read_url(settings.redis_url), limits) as shared:
+            yield shared
+        return
     async with open_sqlite(settings.database, clock=now, limits=limits) as store:
         database = store.database
-        name = f"sqlite {settings.database}"
-        yield Kept(store, SqliteLedger(database), SqliteLabels(database), SqliteKeys(database), name)
+        yield Kept(
+            store,
+            SqliteLedger(database),
+            SqliteLabels(database),
+            SqliteKeys(database),
+            f"sqlite {settings.database}",
+            lambda: server_secret(settings.data_dir),
+        )
 
 
 @asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[SqliteStore]:
+async def _open_redis(settings: Settings, url: RedisUrl, limits: StoreLimits) -> AsyncIterator[Kept]:
+    from cacheproxy.store.redis_opening import open_redis  # noqa: PLC0415 - redis-py takes a while, and most have none
+
+    own = settings.redis
+    async with open_redis(
+        url, how=derive.dialled(own), clock=now, limits=limits, prefix=own.prefix, shards=own.shards,
+        log_entries=own.log_entries,
+    ) as kept:  # fmt: skip
+        given = derive.plain(own.secret)
+        secret = kept.secret if given is None else secret_from(given)
+        yield Kept(kept.store, kept.ledger, kept.labels, kept.keys, f"redis {url}", lambda: secret)
+
+
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[EntryStore]:
     """The entries alone."""
     async with open_kept(settings) as kept:
         yield kept.store

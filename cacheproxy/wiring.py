@@ -39,7 +39,6 @@ from cacheproxy.server.listen import admin_listener, data_listener
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.readiness import Readiness
 from cacheproxy.settings import JudgeName
-from cacheproxy.store.secret import server_secret
 from cacheproxy.tasks import TaskSet
 from cacheproxy.upstream.http import HttpUpstream
 
@@ -124,7 +123,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             tasks=tasks,
             routes=routes,
             prior=_prior(settings, embedder) if embedder else None,
-            secret=server_secret(settings.data_dir),
+            secret=kept.secret(),
             world=World(now, _clock, _dice()),
         )
         await flow.pools.load()
