@@ -22,7 +22,7 @@ from cacheproxy.flow.exact import Exact
 from cacheproxy.flow.explain import Explanations
 from cacheproxy.flow.feedback import Feedback, FeedbackDoor, Withdrawn
 from cacheproxy.flow.forward import Forwarder
-from cacheproxy.flow.l1 import L1
+from cacheproxy.flow.l1 import L1, TRUST_S
 from cacheproxy.flow.learn import KeepRules, Learner
 from cacheproxy.flow.local import LocalFirst
 from cacheproxy.flow.passthrough import PassThrough
@@ -143,7 +143,12 @@ def assemble(
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
     hits = HitCounts()
     teller = Teller([ledger, metrics, hits, spending, *observers], price_version=prices.version, now=now, clock=clock)
-    l1, churn, withdrawn, explanations = L1(cache.l1_bytes), ScopeChurn(), Withdrawn(), Explanations()
+    l1, churn, withdrawn, explanations = (
+        L1(cache.l1_bytes, clock=clock, trust_s=TRUST_S),
+        ScopeChurn(),
+        Withdrawn(),
+        Explanations(),
+    )
     prompts = Prompts(store=store, loading=reads, l1=l1)
     pools = Pools(
         labels=labels,
@@ -232,6 +237,7 @@ def assemble(
         shelter=writes,
         written=learner.written,
         now=now,
+        clock=clock,
     )
     flights = Flights(
         tasks,

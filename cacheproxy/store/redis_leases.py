@@ -18,8 +18,6 @@ from contextlib import asynccontextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.exceptions import RedisError
-
 from cacheproxy.errors import PortUnavailable
 from cacheproxy.ports import Taken
 from cacheproxy.store.redis_link import Link, Script
@@ -74,7 +72,6 @@ class RedisFlights:
 
     def __init__(self, client: Client, *, prefix: str, tasks: TaskSet) -> None:
         self.link = Link(client, lanes=_LANES, tasks=tasks)
-        self._client = client
         self._prefix = prefix
         self._tasks = tasks
         self._process = secrets.token_hex(8)
@@ -122,13 +119,15 @@ class RedisFlights:
         inbox, last = self._inbox(self._process), b"0-0"
         while not _ending():  # redis-py turns a cancellation into an error of its own, or into nothing, now and then
             try:
-                reply = await self._client.xread({inbox: last}, count=_READ_AT_ONCE, block=_READ_MS)
+                reply = await self.link.ask_alone(
+                    "XREAD", "COUNT", _READ_AT_ONCE, "BLOCK", _READ_MS, "STREAMS", inbox, last
+                )
                 for message_id, message in _messages(reply):
                     last = message_id
                     self._take_in(message)
                 if reply:
                     await self.link.ask("XTRIM", inbox, "MINID", _after(last))
-            except (RedisError, OSError, PortUnavailable) as error:
+            except PortUnavailable as error:
                 log.debug("the inbox cannot be read, trying again: %s", error)
                 await asyncio.sleep(_PAUSE_S)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
+from cacheproxy.server.decisions import Decisions
 
 from cacheproxy.address import Address
 from cacheproxy.errors import PortUnavailable
 from cacheproxy.model import GROUPINGS, Tally
 from cacheproxy.server.admin import build_admin
-from cacheproxy.server.decisions import Decisions
 from cacheproxy.server.listen import admin_listener
 from cacheproxy.server.metrics import Metrics
 
