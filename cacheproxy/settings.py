@@ -292,7 +292,7 @@ class Settings(Frozen):
     embedding_model: Annotated[str, Field(min_length=1)] = "sentence-transformers/all-MiniLM-L6-v2"
     """The sentence-transformers model that compares questions."""
     index: Annotated[IndexName, AnyCase] = IndexName.AUTO
-    """Where similar questions are searched: faiss (in each process), redis (its vector sets), or auto (docs/redis.md)."""
+    """Where similar questions are looked for: faiss (in each process), redis (its vector sets), or auto (by size)."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$"), AnyCase] = "auto"
     """Where the model runs: auto, cpu, cuda, cuda:1, mps ..."""
     expose_headers: bool = True

@@ -22,6 +22,7 @@ import uvloop
 
 from cacheproxy import derive
 from cacheproxy.assembly import World, assemble
+from cacheproxy.config import in_force
 from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.core.prior import load_prior, shipped_prior
 from cacheproxy.errors import PortUnavailable
@@ -32,6 +33,8 @@ from cacheproxy.judge.equality import EqualityJudge
 from cacheproxy.judge.llm import LlmJudge
 from cacheproxy.opening import now, open_embedder, open_index, open_kept, open_shared_flights, open_verifier
 from cacheproxy.server.admin import build_admin
+from cacheproxy.server.api.health import Facts
+from cacheproxy.server.api.live import MOST_LISTENERS
 from cacheproxy.server.api.plane import Parts, handlers
 from cacheproxy.server.api.recent import Recent
 from cacheproxy.server.auth import Door

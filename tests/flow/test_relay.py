@@ -10,8 +10,9 @@ from support.waiting import until
 
 from cacheproxy.errors import UpstreamTimeout
 from cacheproxy.store import redis_leases
-from cacheproxy.store.redis_client import open_client, read_url
+from cacheproxy.store.redis_client import open_client
 from cacheproxy.store.redis_leases import open_flights
+from cacheproxy.store.redis_url import read_url
 from cacheproxy.upstream.scripted import EVENT_STREAM, Answer, ScriptedUpstream
 
 TEXT = "Once upon a time there was a cache that nobody had to wait for at all."

@@ -9,8 +9,9 @@ from support.waiting import until
 
 from cacheproxy.errors import PortUnavailable
 from cacheproxy.store import redis_leases
-from cacheproxy.store.redis_client import open_client, read_url
+from cacheproxy.store.redis_client import open_client
 from cacheproxy.store.redis_leases import open_flights
+from cacheproxy.store.redis_url import read_url
 
 KEY = b"\x01\x02"
 
