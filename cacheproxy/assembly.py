@@ -22,7 +22,7 @@ from cacheproxy.flow.exact import Exact
 from cacheproxy.flow.explain import Explanations
 from cacheproxy.flow.feedback import Feedback, FeedbackDoor, Withdrawn
 from cacheproxy.flow.forward import Forwarder
-from cacheproxy.flow.l1 import L1
+from cacheproxy.flow.l1 import L1, TRUST_S
 from cacheproxy.flow.learn import KeepRules, Learner
 from cacheproxy.flow.local import LocalFirst
 from cacheproxy.flow.passthrough import PassThrough
@@ -30,6 +30,7 @@ from cacheproxy.flow.pools import Pools
 from cacheproxy.flow.prompts import Prompts
 from cacheproxy.flow.proxy import Proxy
 from cacheproxy.flow.recall import Recall
+from cacheproxy.flow.relay import Relay
 from cacheproxy.flow.render import RenderRules
 from cacheproxy.flow.shelter import Shelter
 from cacheproxy.flow.told import Teller
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         Ledger,
         Observer,
         Prices,
+        SharedFlights,
         Store,
         Upstream,
         VectorIndex,
@@ -115,6 +117,7 @@ def assemble(
     spending: Spending,
     upstream: Upstream,
     local: Upstream,
+    shared_flights: SharedFlights | None,
     metrics: Metrics,
     tasks: TaskSet,
     routes: Routes,
@@ -132,6 +135,7 @@ def assemble(
 
     reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
     searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
+    leasing = shelter("leases", store_s)
     judging = shelter("judge", JUDGE_DEADLINE_S)
     verifying = shelter("verifier", deadlines.verifier_ms / 1000)
     rules = derive.rules(settings, secret=secret)
@@ -139,7 +143,12 @@ def assemble(
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
     hits = HitCounts()
     teller = Teller([ledger, metrics, hits, spending, *observers], price_version=prices.version, now=now, clock=clock)
-    l1, churn, withdrawn, explanations = L1(cache.l1_bytes), ScopeChurn(), Withdrawn(), Explanations()
+    l1, churn, withdrawn, explanations = (
+        L1(cache.l1_bytes, clock=clock, trust_s=TRUST_S),
+        ScopeChurn(),
+        Withdrawn(),
+        Explanations(),
+    )
     prompts = Prompts(store=store, loading=reads, l1=l1)
     pools = Pools(
         labels=labels,
@@ -228,6 +237,7 @@ def assemble(
         shelter=writes,
         written=learner.written,
         now=now,
+        clock=clock,
     )
     flights = Flights(
         tasks,
@@ -261,6 +271,19 @@ def assemble(
         secret=rules.keys.secret,
         evict=lambda tag: upkeep.evict(Selection(tag=tag)),
     )
+    relay = None
+    if shared_flights is not None:
+        relay = Relay(
+            shared_flights,
+            forwarder=forwarder,
+            exact=exact,
+            leasing=leasing,
+            written=learner.written,
+            writes=writes,
+            tasks=tasks,
+            clock=clock,
+            patience_s=settings.redis.coalesce_s,
+        )
     proxy = Proxy(
         routes=routes,
         reader=Reader(rules),
@@ -270,6 +293,7 @@ def assemble(
         embeddings=embeddings,
         flights=flights,
         forwarder=forwarder,
+        relay=relay,
         learner=learner,
         passthrough=passthrough,
         proofs=proofs,
@@ -282,7 +306,8 @@ def assemble(
         clock=clock,
         token=world.token,
     )
-    shelters = (reads, writes, searching, embedding, judging, *((verifying,) if verifier else ()))
+    optional = [each for each, on in ((leasing, relay is not None), (verifying, verifier is not None)) if on]
+    shelters = (reads, writes, searching, embedding, judging, *optional)
     metrics.watch_entries(lambda: upkeep.entries)
     metrics.watch_churn(lambda: churn.share)
     metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})

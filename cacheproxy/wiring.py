@@ -31,7 +31,7 @@ from cacheproxy.flow.spending import Spending
 from cacheproxy.judge.chain import JudgeChain, automatic
 from cacheproxy.judge.equality import EqualityJudge
 from cacheproxy.judge.llm import LlmJudge
-from cacheproxy.opening import now, open_embedder, open_kept, open_verifier
+from cacheproxy.opening import now, open_embedder, open_index, open_kept, open_shared_flights, open_verifier
 from cacheproxy.server.admin import build_admin
 from cacheproxy.server.api.health import Facts
 from cacheproxy.server.api.live import MOST_LISTENERS
@@ -43,7 +43,6 @@ from cacheproxy.server.listen import admin_listener, data_listener
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.readiness import Readiness
 from cacheproxy.settings import JudgeName
-from cacheproxy.store.secret import server_secret
 from cacheproxy.tasks import TaskSet
 from cacheproxy.upstream.http import HttpUpstream
 
@@ -55,7 +54,7 @@ if TYPE_CHECKING:
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.embed.remote import RemoteEmbedder
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.ports import Embedder, Judge, Keys, Prices, Store, Upstream, VectorIndex
+    from cacheproxy.ports import Embedder, Judge, Keys, Prices, Upstream
     from cacheproxy.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -98,10 +97,9 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         kept = await stack.enter_async_context(open_kept(settings))  # before the model, which takes its time
         store, ledger, labels = kept.store, kept.ledger, kept.labels
         embedder, no_model = await _embedder(settings, stack, metrics)
-        index = _index()
         if embedder is not None:
             await store.claim_embedding(embedder.model, embedder.dimension)
-            await _fill(index, store)
+        index = await open_index(settings, kept, embedder)
         most_calls = settings.limits.upstream_calls
         upstream = await stack.enter_async_context(HttpUpstream(derive.deadlines(settings), most_calls=most_calls))
         local = await stack.enter_async_context(HttpUpstream(derive.local_deadlines(settings), most_calls=most_calls))
@@ -124,11 +122,12 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             spending=spending,
             upstream=upstream,
             local=local,
+            shared_flights=await stack.enter_async_context(open_shared_flights(settings, kept)),
             metrics=metrics,
             tasks=tasks,
             routes=routes,
             prior=_prior(settings, embedder) if embedder else None,
-            secret=server_secret(settings.data_dir),
+            secret=kept.secret(),
             world=World(now, _clock, _dice()),
             observers=(recent,),
         )
@@ -267,19 +266,6 @@ def _judge(
             return automatic(embedder, None)
         case JudgeName.LLM:
             return JudgeChain([EqualityJudge()] if llm is None else [EqualityJudge(), llm])
-
-
-def _index() -> VectorIndex:
-    from cacheproxy.index.faiss import FaissIndex, search_on_one_thread  # noqa: PLC0415 - loads a large library, which the commands do not need
-
-    search_on_one_thread()
-    return FaissIndex()
-
-
-async def _fill(index: VectorIndex, store: Store) -> None:
-    async for rows in store.vectors():
-        for row in rows:
-            await index.add(row)
 
 
 def _facts(settings: Settings, store: str) -> Facts:
