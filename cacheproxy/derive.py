@@ -166,6 +166,11 @@ def budgets(settings: Settings) -> dict[str, float]:
     }
 
 
+def needs_process_for_model(settings: Settings) -> bool:
+    """Whether workers share a model that has to be loaded on this machine."""
+    return needs_model(settings) and settings.embedder.url is None
+
+
 def needs_model(settings: Settings) -> bool:
     """Whether any request may be answered by similarity, or counted as if."""
     modes = {settings.mode, *(own.mode for own in settings.namespaces.values())}

@@ -39,6 +39,17 @@ def build_admin(*, metrics: Metrics, ledger: Ledger, decisions: Decisions, token
     return app
 
 
+def metrics_alone(metrics: Metrics) -> web.Application:
+    """The application of a process that has metrics and nothing else."""
+
+    async def render(_: web.Request) -> web.Response:
+        return web.Response(body=metrics.render(), headers={"Content-Type": METRICS_TYPE})
+
+    app = web.Application()
+    app.add_routes([web.get("/metrics", render)])
+    return app
+
+
 class _Admin:
     def __init__(self, metrics: Metrics, ledger: Ledger) -> None:
         self._metrics = metrics
