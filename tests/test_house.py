@@ -24,6 +24,9 @@ TESTED_ELSEWHERE: Final = {
     "model": "records without behaviour; everything else's tests use them",
     "ports": "protocols; tests/contracts runs a suite for each port over every adapter",
     "wire/dialect": "a protocol; each dialect's tests",
+    "workers/embedding": "tests/e2e/test_workers.py starts it, kills it and has it started again",
+    "workers/supervisor": "tests/e2e/test_workers.py kills it and what it watches, and has it drain and reload",
+    "workers/worker": "tests/e2e/test_workers.py starts, kills, drains and replaces it under traffic",
     "wire/dialects": "one table, walked by tests/test_error_shape.py and the SDK tests in tests/e2e",
 }
 """Modules without a test file of their own, and why."""
