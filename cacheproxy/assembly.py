@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy import derive
+from cacheproxy.core.features import verifier_number
 from cacheproxy.flow.asked import Reader
 from cacheproxy.flow.audit import Auditor
 from cacheproxy.flow.churn import ScopeChurn
@@ -40,9 +41,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cacheproxy.core.likelihood import Likelihood
+    from cacheproxy.core.policy import Policy
     from cacheproxy.flow.routing import Routes
     from cacheproxy.flow.spending import Spending
-    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Prices, Store, Upstream, VectorIndex
+    from cacheproxy.ports import (
+        Embedder,
+        Judge,
+        Labels,
+        Ledger,
+        Observer,
+        Prices,
+        Store,
+        Upstream,
+        VectorIndex,
+        Verifier,
+    )
     from cacheproxy.server.metrics import Metrics
     from cacheproxy.settings import Settings
     from cacheproxy.tasks import TaskSet
@@ -65,9 +78,9 @@ class World:
         """Unused letters and digits."""
         return f"{self.dice.getrandbits(96):024x}"
 
-    def new_id(self, now: float) -> str:
-        """Later ones sort behind earlier ones."""
-        return f"{int(now * 1000):011x}{self.dice.getrandbits(48):012x}"
+    def new_id(self, now: float, key: bytes) -> str:
+        """Later ones sort behind earlier ones. It ends in how its exact key begins: a spread store finds it by that."""
+        return f"{int(now * 1000):011x}{self.dice.getrandbits(48):012x}z{key[:2].hex()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,10 @@ class Flow:
     withdrawn: Withdrawn
     explanations: Explanations
     feedback: Feedback
+    recall: Recall
+    policy: Policy
+    l1: L1
+    churn: ScopeChurn
     shelters: Sequence[Shelter]
 
 
@@ -92,6 +109,7 @@ def assemble(
     labels: Labels,
     index: VectorIndex,
     embedder: Embedder | None,
+    verifier: Verifier | None,
     judge: Judge,
     prices: Prices,
     spending: Spending,
@@ -103,8 +121,9 @@ def assemble(
     prior: Likelihood | None,
     secret: bytes,
     world: World,
+    observers: Sequence[Observer] = (),
 ) -> Flow:
-    """The flow, over any adapters."""
+    """The flow, over any adapters. ``observers`` are told beside those that are part of it."""
     cache, deadlines, now, clock = settings.cache, settings.deadlines, world.now, world.clock
     store_s, embedder_s = deadlines.store_ms / 1000, deadlines.embedder_ms / 1000
 
@@ -114,11 +133,12 @@ def assemble(
     reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
     searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
     judging = shelter("judge", JUDGE_DEADLINE_S)
+    verifying = shelter("verifier", deadlines.verifier_ms / 1000)
     rules = derive.rules(settings, secret=secret)
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
     hits = HitCounts()
-    teller = Teller([ledger, metrics, hits, spending], price_version=prices.version, now=now, clock=clock)
+    teller = Teller([ledger, metrics, hits, spending, *observers], price_version=prices.version, now=now, clock=clock)
     l1, churn, withdrawn, explanations = L1(cache.l1_bytes), ScopeChurn(), Withdrawn(), Explanations()
     prompts = Prompts(store=store, loading=reads, l1=l1)
     pools = Pools(
@@ -129,6 +149,7 @@ def assemble(
         budgets=derive.budgets(settings),
         prior=prior,
         rate=settings.audit_rate,
+        verifier=verifier_number(verifier.name) if verifier else 0.0,
         tasks=tasks,
         now=now,
     )
@@ -154,6 +175,7 @@ def assemble(
     )
     recall = Recall(
         embedder=embedder,
+        verifier=verifier,
         index=index,
         store=store,
         l1=l1,
@@ -162,6 +184,7 @@ def assemble(
         pools=pools,
         withdrawn=withdrawn,
         embedding=embedding,
+        verifying=verifying,
         searching=searching,
         loading=reads,
         now=now,
@@ -259,12 +282,25 @@ def assemble(
         clock=clock,
         token=world.token,
     )
-    shelters = (reads, writes, searching, embedding, judging)
+    shelters = (reads, writes, searching, embedding, judging, *((verifying,) if verifier else ()))
     metrics.watch_entries(lambda: upkeep.entries)
     metrics.watch_churn(lambda: churn.share)
     metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})
     metrics.watch_pools(lambda: list(pools) if policy.keeps_budgets else ())
-    return Flow(proxy, upkeep, elsewhere, pools, withdrawn, explanations, feedback, shelters)
+    return Flow(
+        proxy=proxy,
+        upkeep=upkeep,
+        elsewhere=elsewhere,
+        pools=pools,
+        withdrawn=withdrawn,
+        explanations=explanations,
+        feedback=feedback,
+        recall=recall,
+        policy=policy,
+        l1=l1,
+        churn=churn,
+        shelters=shelters,
+    )
 
 
 def _state_of(shelter: Shelter) -> float:

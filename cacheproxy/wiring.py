@@ -22,6 +22,7 @@ import uvloop
 
 from cacheproxy import derive
 from cacheproxy.assembly import World, assemble
+from cacheproxy.config import in_force
 from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.core.prior import load_prior, shipped_prior
 from cacheproxy.embed.shared import open_shared
@@ -31,10 +32,14 @@ from cacheproxy.flow.spending import Spending
 from cacheproxy.judge.chain import JudgeChain, automatic
 from cacheproxy.judge.equality import EqualityJudge
 from cacheproxy.judge.llm import LlmJudge
-from cacheproxy.opening import now, open_embedder, open_kept
+from cacheproxy.opening import now, open_embedder, open_kept, open_verifier
 from cacheproxy.server.admin import build_admin
+from cacheproxy.server.api.health import Facts
+from cacheproxy.server.api.live import MOST_LISTENERS
+from cacheproxy.server.api.plane import Parts, handlers
+from cacheproxy.server.api.recent import Recent
+from cacheproxy.server.auth import Door
 from cacheproxy.server.data_plane import DataPlane
-from cacheproxy.server.decisions import Decisions
 from cacheproxy.server.listen import Slots, admin_listener, admin_socket, data_listener
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.readiness import Readiness
@@ -53,7 +58,7 @@ if TYPE_CHECKING:
     from cacheproxy.embed.remote import RemoteEmbedder
     from cacheproxy.embed.shared import SharedEmbedder
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.ports import Embedder, Judge, Prices, Store, Upstream, VectorIndex
+    from cacheproxy.ports import Embedder, Judge, Keys, Prices, Store, Upstream, VectorIndex
     from cacheproxy.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -114,7 +119,7 @@ async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncItera
     A worker has a ``seat``, and accepts nothing before it takes up ``slots``.
     """
     async with AsyncExitStack() as stack:
-        metrics = Metrics()
+        metrics, recent = Metrics(), Recent()
         kept = await stack.enter_async_context(open_kept(settings))  # before the model, which takes its time
         store, ledger, labels = kept.store, kept.ledger, kept.labels
         embedder, no_model = await _embedder(settings, stack, metrics, seat)
@@ -136,7 +141,10 @@ async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncItera
             labels=labels,
             index=index,
             embedder=embedder,
-            judge=_judge(settings, embedder, upstream=upstream, prices=prices, spending=spending),
+            verifier=await stack.enter_async_context(open_verifier(settings, embedder)) if embedder else None,
+            judge=_judge(
+                settings, embedder.patient if embedder else None, upstream=upstream, prices=prices, spending=spending
+            ),
             prices=prices,
             spending=spending,
             upstream=upstream,
@@ -147,6 +155,7 @@ async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncItera
             prior=_prior(settings, embedder) if embedder else None,
             secret=server_secret(settings.data_dir),
             world=World(now, _clock, _dice()),
+            observers=(recent,),
         )
         await flow.pools.load()
         await flow.withdrawn.load(labels)
@@ -163,14 +172,38 @@ async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncItera
         flow.upkeep.start(rounds)
         metrics.watch_calls(lambda: upstream.calls)
         readiness = Readiness(partial(_state, embedder, no_model, flow.shelters))
-        plane = DataPlane(flow.proxy, readiness, now=now, body_s=settings.deadlines.body_s)
-        token = settings.admin_token.get_secret_value() if settings.admin_token else None
-        admin = build_admin(
-            metrics=metrics,
+        door = await _door(settings, kept.keys, rounds)
+        plane = DataPlane(flow.proxy, readiness, now=now, body_s=settings.deadlines.body_s, door=door)
+        events = await stack.enter_async_context(TaskSet("events"))
+        parts = Parts(
+            facts=_facts(settings, kept.name),
+            store=store,
             ledger=ledger,
-            decisions=Decisions(flow.pools, flow.explanations, flow.feedback),
-            token=token,
+            labels=labels,
+            index=index,
+            embedder=embedder,
+            no_model=no_model,
+            upkeep=flow.upkeep,
+            pools=flow.pools,
+            withdrawn=flow.withdrawn,
+            explanations=flow.explanations,
+            feedback=flow.feedback,
+            recall=flow.recall,
+            policy=flow.policy,
+            l1=flow.l1,
+            churn=flow.churn,
+            shelters=flow.shelters,
+            recent=recent,
+            revenue_usd=settings.economics.revenue_per_request_usd,
+            tiers=derive.tiers(settings),
+            samples=settings.cache.samples,
+            ready=readiness,
+            calls=lambda: upstream.calls,
+            tasks=events,
+            now=now,
         )
+        token = derive.plain(settings.admin_token) or None
+        admin = build_admin(metrics=metrics, handlers=handlers(parts), token=token, hosts=settings.admin_hosts)
         drain_s, slots = settings.deadlines.drain_s, None
         if seat is None:
             admin_address = await stack.enter_async_context(admin_listener(admin, settings.admin_listen))
@@ -228,10 +261,25 @@ async def _embedder(
         return None, error.message
 
 
+async def _door(settings: Settings, keys: Keys, rounds: TaskSet) -> Door | None:
+    """Who checks the keys that callers show; nobody where none are asked for."""
+    if not settings.asks_key:
+        return None
+    door = Door(derive.proxy_keys(settings), keys if settings.virtual_keys else None, now=now)
+    await door.load()
+    if settings.virtual_keys:
+        rounds.start(door.follow(), name="keys")
+    return door
+
+
 def _prior(settings: Settings, embedder: Embedder) -> Likelihood | None:
     """What is believed before verdicts: what `calibrate --train` left in the data directory, else what ships."""
     if settings.prior.is_file():
-        return load_prior(settings.prior.read_text(encoding="utf-8"), embedding_model=embedder.model)
+        return load_prior(
+            settings.prior.read_text(encoding="utf-8"),
+            embedding_model=embedder.model,
+            verifier=settings.decision.verifier,
+        )
     return shipped_prior(embedding_model=embedder.model)
 
 
@@ -267,6 +315,21 @@ async def _fill(index: VectorIndex, store: Store) -> None:
     async for rows in store.vectors():
         for row in rows:
             await index.add(row)
+
+
+def _facts(settings: Settings, store: str) -> Facts:
+    return Facts(
+        started=now(),
+        mode=settings.mode.value,
+        policy=settings.policy.value,
+        store=store,
+        max_entries=settings.cache.max_entries,
+        max_bytes=settings.cache.max_bytes,
+        max_calls=settings.limits.upstream_calls,
+        max_embeddings=settings.batching.max_queue,
+        max_listeners=MOST_LISTENERS,
+        settings=in_force(settings),
+    )
 
 
 def _state(embedder: Embedder | None, no_model: str, shelters: Sequence[Shelter]) -> Mapping[str, object]:

@@ -87,6 +87,12 @@ class Label:
     principal: str = ""
     """Who asked: a keyed hash. No caller's labels make up more than a share of a fit."""
 
+    def known_to(self, verifier: float) -> Label:
+        """The label without what another verifier said, whose scores are on another scale."""
+        if self.features.verifier in (0.0, verifier):
+            return self
+        return replace(self, features=self.features._replace(verifier=0.0, verified=0.0))
+
 
 class Stage(StrEnum):
     """How much a rule promises."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, cast
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from cacheproxy.jsontext import JsonObject
     from cacheproxy.model import Vector
-    from cacheproxy.ports import Embedder
+    from cacheproxy.ports import Embedder, Verifier
 
 _HEAD: Final = Struct("<BII")
+_SCORE: Final = Struct("<d")
 _LONGEST: Final = 1024 * 1024
 """Characters: no model's window holds a longer text."""
 _HELLO_S: Final = 10.0
@@ -40,11 +43,14 @@ _HELLO_S: Final = 10.0
 class _Kind(IntEnum):
     HELLO = 0
     EMBED = 1
-    LEFT = 2
-    VECTOR = 3
-    TOO_LONG = 4
-    OVERLOADED = 5
-    UNAVAILABLE = 6
+    PATIENTLY = 2
+    """Embed, for nobody who waits."""
+    COMPARE = 3
+    LEFT = 4
+    ANSWER = 5
+    TOO_LONG = 6
+    OVERLOADED = 7
+    UNAVAILABLE = 8
 
 
 _REFUSALS: Final[dict[_Kind, type[ProxyError]]] = {
@@ -111,10 +117,9 @@ class _Line(asyncio.Protocol):
 class _Caller(_Line):
     """One process that asks."""
 
-    def __init__(self, embedder: Embedder, device: str, tasks: TaskSet, callers: set[_Caller]) -> None:
+    def __init__(self, offered: _Offered, tasks: TaskSet, callers: set[_Caller]) -> None:
         super().__init__()
-        self._embedder = embedder
-        self._device = device
+        self._offered = offered
         self._tasks = tasks
         self._callers = callers
         self._working: dict[int, asyncio.Task[None]] = {}
@@ -122,8 +127,7 @@ class _Caller(_Line):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._callers.add(self)
-        hello = {"model": self._embedder.model, "dimension": self._embedder.dimension, "device": self._device}
-        self.say(_Kind.HELLO, 0, dump(hello))
+        self.say(_Kind.HELLO, 0, dump(self._offered.hello))
 
     def connection_lost(self, _: Exception | None) -> None:
         self._callers.discard(self)
@@ -131,16 +135,15 @@ class _Caller(_Line):
             task.cancel()
 
     def heard(self, frame: _Frame) -> None:
-        if frame.kind is _Kind.EMBED:
-            task = self._tasks.begin(self._answer(frame.number, frame.content.decode("utf-8", "replace")), name="embed")
-            self._working[frame.number] = task
-        elif frame.kind is _Kind.LEFT and (left := self._working.get(frame.number)) is not None:
-            left.cancel()
+        if frame.kind is _Kind.LEFT:
+            if (left := self._working.get(frame.number)) is not None:
+                left.cancel()
+            return
+        self._working[frame.number] = self._tasks.begin(self._answer(*frame), name="answer")
 
-    async def _answer(self, number: int, text: str) -> None:
+    async def _answer(self, kind: _Kind, number: int, content: bytes) -> None:
         try:
-            vector = await self._embedder.embed(text)
-            self.say(_Kind.VECTOR, number, vector.astype("<f4", copy=False).tobytes())
+            self.say(_Kind.ANSWER, number, await self._offered.answer(kind, content))
         except TurnTooLong as error:
             self.say(_Kind.TOO_LONG, number, error.message.encode())
         except Overloaded as error:
@@ -151,13 +154,53 @@ class _Caller(_Line):
             self._working.pop(number, None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Offered:
+    """What other processes may use."""
+
+    embedder: Embedder
+    patient: Embedder
+    verifier: Verifier | None
+    device: str
+
+    @property
+    def hello(self) -> JsonObject:
+        return {
+            "model": self.embedder.model,
+            "dimension": self.embedder.dimension,
+            "device": self.device,
+            "verifier": None if self.verifier is None else self.verifier.name,
+        }
+
+    async def answer(self, kind: _Kind, content: bytes) -> bytes:
+        if kind is _Kind.COMPARE:
+            if self.verifier is None:
+                raise PortUnavailable("there is nothing to compare questions with")
+            asked, stored = parse(content)
+            return _SCORE.pack(await self.verifier.compare(asked, stored))
+        embedder = self.embedder if kind is _Kind.EMBED else self.patient
+        vector = await embedder.embed(content.decode("utf-8", "replace"))
+        return vector.astype("<f4", copy=False).tobytes()
+
+
 @asynccontextmanager
-async def sharing(embedder: Embedder, path: Path, *, device: str = "") -> AsyncIterator[None]:
-    """Let other processes use an embedder. Whoever may open the socket at ``path`` may use it."""
+async def sharing(
+    embedder: Embedder,
+    path: Path,
+    *,
+    patient: Embedder | None = None,
+    verifier: Verifier | None = None,
+    device: str = "",
+) -> AsyncIterator[None]:
+    """Let other processes use an embedder, and what compares questions. Whoever may open ``path`` may use them.
+
+    ``patient`` is the embedder for texts that nobody waits for.
+    """
     callers: set[_Caller] = set()
+    offered = _Offered(embedder, patient or embedder, verifier, device)
     async with TaskSet("shared-embedder") as tasks:
         server = await asyncio.get_running_loop().create_unix_server(
-            lambda: _Caller(embedder, device, tasks, callers), str(path)
+            lambda: _Caller(offered, tasks, callers), str(path)
         )
         try:
             yield
@@ -177,7 +220,7 @@ class _Link(_Line):
         super().__init__()
         loop = asyncio.get_running_loop()
         self.hello: asyncio.Future[bytes] = loop.create_future()
-        self.waiting: dict[int, asyncio.Future[Vector]] = {}
+        self.waiting: dict[int, asyncio.Future[bytes]] = {}
         self.lost = False
         self._last = 0
 
@@ -188,8 +231,8 @@ class _Link(_Line):
         waiter = self.waiting.pop(frame.number, None)
         if waiter is None or waiter.done():
             return
-        if frame.kind is _Kind.VECTOR:
-            waiter.set_result(np.frombuffer(frame.content, "<f4"))  # read-only, as the bytes are
+        if frame.kind is _Kind.ANSWER:
+            waiter.set_result(frame.content)
         else:
             waiter.set_exception(_REFUSALS.get(frame.kind, PortUnavailable)(frame.content.decode("utf-8", "replace")))
 
@@ -203,12 +246,12 @@ class _Link(_Line):
                 waiter.set_exception(gone)
         self.waiting.clear()
 
-    async def ask(self, text: str) -> Vector:
-        """The vector of a text."""
+    async def ask(self, kind: _Kind, content: bytes) -> bytes:
+        """The answer to a question."""
         self._last = number = (self._last + 1) % 2**32
-        waiter: asyncio.Future[Vector] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self.waiting[number] = waiter
-        self.say(_Kind.EMBED, number, text.encode("utf-8", "replace"))
+        self.say(kind, number, content)
         try:
             return await waiter
         finally:
@@ -223,6 +266,7 @@ class SharedEmbedder:
         self.model = ""
         self.dimension = 0
         self.device = ""
+        self._verifier = ""
         self._path = path
         self._max_waiting = max_waiting
         self._link: _Link | None = None
@@ -233,14 +277,35 @@ class SharedEmbedder:
 
         Raises ``TurnTooLong``, ``Overloaded`` (too many wait, here or there) or ``PortUnavailable``.
         """
+        return await self._vector(_Kind.EMBED, text)
+
+    @property
+    def patient(self) -> Embedder:
+        """The same model for texts that nobody waits for: they stand behind those of requests."""
+        return _Patient(self)
+
+    @property
+    def verifier(self) -> Verifier | None:
+        """What compares questions there; None where nothing does."""
+        return _SharedVerifier(self, self._verifier) if self._verifier else None
+
+    async def compare(self, asked: str, stored: str) -> float:
+        """What that says. Raises what ``embed`` does."""
+        (score,) = _SCORE.unpack(await self._ask(_Kind.COMPARE, dump([_sound(asked), _sound(stored)])))
+        return float(score)
+
+    async def _vector(self, kind: _Kind, text: str) -> Vector:
         if len(text) > _LONGEST:
             raise TurnTooLong(f"the text is over {_LONGEST} characters, and so over the embedding model's window")
+        return np.frombuffer(await self._ask(kind, text.encode("utf-8", "replace")), "<f4")  # read-only, as bytes are
+
+    async def _ask(self, kind: _Kind, content: bytes) -> bytes:
         link = self._link
         if link is None or link.lost:
             link = await self.connect()
         if len(link.waiting) >= self._max_waiting:
             raise Overloaded("too many texts wait for the embedding process")
-        return await link.ask(text)
+        return await link.ask(kind, content)
 
     async def connect(self) -> _Link:
         """A connection to the model, a new one if need be. Raises ``PortUnavailable``."""
@@ -260,6 +325,7 @@ class SharedEmbedder:
                 raise PortUnavailable(f"the embedding process has {named[0]} now, and not {self.model}")
             self.model, self.dimension = named
             self.device = str(member(hello, "device"))
+            self._verifier = member(hello, "verifier") or ""
             self._link = link
             return link
 
@@ -275,6 +341,36 @@ class SharedEmbedder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+class _Patient:
+    """``SharedEmbedder.patient``."""
+
+    def __init__(self, embedder: SharedEmbedder) -> None:
+        self.model = embedder.model
+        self.dimension = embedder.dimension
+        self._embedder = embedder
+
+    async def embed(self, text: str) -> Vector:
+        """See ``SharedEmbedder``."""
+        return await self._embedder._vector(_Kind.PATIENTLY, text)  # noqa: SLF001 - the other half of one class
+
+
+class _SharedVerifier:
+    """``SharedEmbedder.verifier``."""
+
+    def __init__(self, embedder: SharedEmbedder, name: str) -> None:
+        self.name = name
+        self._embedder = embedder
+
+    async def compare(self, asked: str, stored: str) -> float:
+        """See ``Verifier``."""
+        return await self._embedder.compare(asked, stored)
+
+
+def _sound(text: str) -> str:
+    """A lone surrogate has no place in JSON."""
+    return text.encode("utf-8", "replace").decode()
 
 
 async def open_shared(path: Path, *, max_waiting: int = 1024) -> SharedEmbedder:

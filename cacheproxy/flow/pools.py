@@ -88,7 +88,8 @@ class LivePool(Pool):
 class Pools:
     """Pools by name. A namespace is a pool; requests without one are in the default pool.
 
-    ``budgets`` are the operator's: for every pool, and for some by name.
+    ``budgets`` are the operator's: for every pool, and for some by name. ``verifier`` is the number of the one that is
+    on, 0 without one.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Pools:
         budgets: Mapping[str, float],
         prior: Likelihood | None,
         rate: float,
+        verifier: float,
         tasks: TaskSet,
         now: Callable[[], float],
     ) -> None:
@@ -111,6 +113,7 @@ class Pools:
         self._budgets = budgets
         self._prior = prior
         self._rate = rate
+        self._verifier = verifier
         self._tasks = tasks
         self._now = now
         self._pools: dict[str, LivePool] = {}
@@ -142,15 +145,20 @@ class Pools:
             self.named(name).tripped = True
         for name in await self._labels.pools():
             pool = self.named(name)
-            labels = await self._labels.recent(name, LABELS_KEPT)
-            pool.restore([label for label in labels if label.at >= since], ever=await self._labels.total(name))
+            recent = await self._labels.recent(name, LABELS_KEPT)
+            pool.restore(
+                [label.known_to(self._verifier) for label in recent if label.at >= since],
+                ever=await self._labels.total(name),
+            )
         news = await self._labels.news()  # some of it was among what was read
-        self.hear(
-            replace(news, labels=tuple(each for each in news.labels if each[1] not in self.named(each[0]).labels))
-        )
+        unread = ((name, label) for name, label in news.labels if not self._has_read(name, label))
+        self.hear(replace(news, labels=tuple(unread)))
         for pool in self:
             if self._policy.keeps_budgets and pool.due and not pool.fitting:
                 pool.adopt(await asyncio.to_thread(pool.fit))
+
+    def _has_read(self, name: str, label: Label) -> bool:
+        return label.known_to(self._verifier) in self.named(name).labels
 
     def hear(self, news: News) -> None:
         """Take over what other processes said."""
@@ -165,7 +173,7 @@ class Pools:
         for name, label in news.labels:
             pool = self.named(name)
             if pool.name == name:  # else there are too many pools, and its labels are nothing to the default one
-                self._learn(pool, label, own=False)
+                self._learn(pool, label.known_to(self._verifier), own=False)
 
     def add(self, pool: LivePool, label: Label) -> None:
         """A verdict came in."""

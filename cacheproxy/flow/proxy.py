@@ -23,7 +23,7 @@ from cacheproxy.flow.told import Hit, Miss
 from cacheproxy.model import CacheStatus, Entry, Layer, Reason
 from cacheproxy.upstream.headers import shared
 from cacheproxy.wire.dialect import Fresh
-from cacheproxy.wire.dialects import DIALECTS, EMBEDDINGS, dialect_for_errors
+from cacheproxy.wire.dialects import EMBEDDINGS, dialect_for_errors, dialect_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable
@@ -104,7 +104,7 @@ class Proxy:
             if incoming.target.partition("?")[0] == FEEDBACK_PATH:
                 return await self._feedback.answer(incoming)
             route = self._routes.resolve(incoming.target, anthropic="anthropic-version" in incoming.headers)
-            cached = DIALECTS.get(route.path) if incoming.method == "POST" else None
+            cached = dialect_of(route.path) if incoming.method == "POST" else None
             if cached is None:
                 return await self._passthrough.send(incoming, route)
             dialect = cached
@@ -174,7 +174,7 @@ class Proxy:
             listener.leave()
 
     def _hit(self, asked: Asked, hit: Hit, token: str = "") -> Whole:
-        self._teller.hit(asked, hit)
+        self._teller.hit(asked, hit, f"req_{token}" if token else "")
         now = self._now()
         fresh = Fresh(token or self._token(), int(now), asked.body)
         return render.replay(asked, hit, fresh=fresh, now=now, rules=self._render_rules)
@@ -197,7 +197,11 @@ class Proxy:
         flight = self._flights.start(
             key, lambda flight: self._forwarder.fly(flight, asked, learn), streaming=asked.view.stream
         )
-        flight.when_ended(lambda outcome: self._teller.missed(asked, miss, outcome))
+        flight.when_ended(
+            lambda outcome: self._teller.missed(
+                asked, miss, outcome, request_id=explanation.request_id if explanation else ""
+            )
+        )
         listener = flight.listen()
         try:
             head = await listener.head()

@@ -16,7 +16,7 @@ import uvloop
 from cacheproxy.embed.shared import sharing
 from cacheproxy.errors import PortUnavailable, ProxyError
 from cacheproxy.logs import set_up_log
-from cacheproxy.opening import open_embedder
+from cacheproxy.opening import open_embedder, open_verifier
 from cacheproxy.server.admin import metrics_alone
 from cacheproxy.server.listen import admin_socket
 from cacheproxy.server.metrics import Metrics
@@ -42,9 +42,16 @@ async def _live(descriptor: int) -> int:
     set_up_log(settings.log, process=str(first["name"]))
     metrics = Metrics()
     try:
-        async with open_embedder(settings, metrics.batched) as embedder:
+        async with open_embedder(settings, metrics.batched) as embedder, open_verifier(settings, embedder) as verifier:
+            shared = sharing(
+                embedder,
+                Path(str(first["model"])),
+                patient=embedder.patient,
+                verifier=verifier,
+                device=embedder.device,
+            )
             async with (
-                sharing(embedder, Path(str(first["model"])), device=embedder.device),
+                shared,
                 admin_socket(metrics_alone(metrics), Path(str(first["admin"]))),
             ):
                 control.say(ready=True, no_model="")

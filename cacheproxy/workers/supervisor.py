@@ -22,7 +22,6 @@ from cacheproxy import derive
 from cacheproxy.errors import ConfigError
 from cacheproxy.server.front import Front, Member
 from cacheproxy.server.listen import admin_listener
-from cacheproxy.store.secret import server_secret
 from cacheproxy.tasks import TaskSet
 from cacheproxy.workers import sockets
 from cacheproxy.workers.child import Child
@@ -54,7 +53,6 @@ class Serving:
 
     data: Address
     admin: Address
-    workers: int
     upstream_url: str
     store: str
     model: str
@@ -86,7 +84,6 @@ async def _supervise(
     loop = asyncio.get_running_loop()
     for number, wish in ((signal.SIGINT, _NOW), (signal.SIGTERM, _DRAIN), (signal.SIGHUP, _RELOAD)):
         loop.add_signal_handler(number, wishes.put_nowait, wish)
-    server_secret(settings.data_dir)  # made once, before several processes look for it
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cacheproxy-")))
         tasks = await stack.enter_async_context(TaskSet("supervisor"))
@@ -162,7 +159,6 @@ class Supervisor:
         return Serving(
             self._listen,
             admin,
-            len(self._workers),
             told["upstream_url"],
             told["store"],
             told["model"],
@@ -186,7 +182,7 @@ class Supervisor:
         """New workers, all ready; if one fails, none. Raises ``ConfigError``."""
         started: dict[int, Child] = {}
         try:
-            # The first one alone: it brings the database up to date, which is not for several at a time.
+            # The first one alone: it makes what is missing, and brings the database up to date.
             started[0] = await self._start_worker(0, settings)
             others = range(1, settings.workers)
             starting = {place: self._tasks.begin(self._start_worker(place, settings), name="start") for place in others}
@@ -376,4 +372,10 @@ class Supervisor:
 
 def _model_part(settings: Settings) -> object:
     """What the embedding process is made of."""
-    return (settings.embedding_model, settings.device, settings.batching, derive.needs_process_for_model(settings))
+    return (
+        derive.needs_process_for_model(settings),
+        settings.embedding_model,
+        settings.device,
+        settings.batching,
+        settings.decision.verifier,
+    )

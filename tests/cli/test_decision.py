@@ -134,6 +134,34 @@ def test_another_models_prior_is_refused(labels, classes, tmp_path, capsys):
     assert "the embedding model is hashed-256" in capsys.readouterr().err
 
 
+@pytest.fixture
+def verifying(monkeypatch):
+    """A verifier is set, which needs no model."""
+
+    class Verifier:
+        name = "scripted"
+
+        async def compare(self, asked, stored):
+            return 0.75
+
+    @asynccontextmanager
+    async def opened(settings, embedder):
+        yield Verifier()
+
+    monkeypatch.setattr(opening, "open_verifier", opened)
+    monkeypatch.setenv("CACHEPROXY_DECISION__VERIFIER", "scripted")
+
+
+def test_a_prior_is_fitted_with_the_verifier_that_is_set_and_needs_it(verifying, pairs, tmp_path, capsys, monkeypatch):
+    prior = tmp_path / "prior.json"
+    assert run(["calibrate", "--train", str(pairs), "--write", str(prior)]) == 0
+    assert json.loads(prior.read_text("utf-8"))["verifier"] == "scripted"
+    assert reported(capsys, "evaluate", pairs, "--policy", "certified", "--prior", prior)["arms"]
+    monkeypatch.delenv("CACHEPROXY_DECISION__VERIFIER")
+    assert run(["evaluate", str(pairs), "--prior", str(prior)]) == 1
+    assert "made with the verifier scripted, decision.verifier is none" in capsys.readouterr().err
+
+
 def test_verdicts_of_one_kind_make_no_prior(tmp_path, capsys):
     file = write_lines(tmp_path / "pairs.jsonl", [{"a": "Why?", "b": "But why?", "same": 1}])
     assert run(["calibrate", "--train", str(file), "--write", str(tmp_path / "prior.json")]) == 1

@@ -274,3 +274,13 @@ def test_labels_of_earlier_runs_had_their_looks_at_the_certificate(monkeypatch):
     pool.earlier = 2 * certificate.FIRST_LOOK
     pool.fit()
     assert asked == [1, 2]
+
+
+def test_a_label_forgets_what_another_verifier_said():
+    compared = label(1, right=True)
+    compared = replace(compared, features=compared.features._replace(verifier=7.0, verified=0.4))
+    assert compared.known_to(7.0) is compared
+    for other in (0.0, 8.0):
+        known = compared.known_to(other)
+        assert (known.features.verifier, known.features.verified) == (0.0, 0.0)
+        assert known.features.similarity == compared.features.similarity

@@ -146,9 +146,39 @@ async def test_no_model_is_unavailable(tmp_path):
 
 
 def test_frames_may_be_cut_anywhere():
-    sent = [(_Kind.EMBED, 7, b"text"), (_Kind.LEFT, 7, b""), (_Kind.VECTOR, 8, bytes(range(40)))]
+    sent = [(_Kind.EMBED, 7, b"text"), (_Kind.LEFT, 7, b""), (_Kind.ANSWER, 8, bytes(range(40)))]
     data = b"".join(_HEAD.pack(kind, number, len(content)) + content for kind, number, content in sent)
     for step in range(1, len(data) + 1):
         frames = _Frames()
         told = [frame for at in range(0, len(data), step) for frame in frames.feed(data[at : at + step])]
         assert told == sent
+
+
+class Lengths:
+    """A verifier that compares lengths."""
+
+    name = "lengths"
+
+    async def compare(self, asked, stored):
+        return min(len(asked), len(stored)) / max(len(asked), len(stored))
+
+
+async def test_what_compares_questions_is_shared_too(stack, tmp_path):
+    await stack.enter_async_context(sharing(HashedEmbedder(), tmp_path / "socket", verifier=Lengths()))
+    shared = await stack.enter_async_context(await open_shared(tmp_path / "socket"))
+    assert shared.verifier.name == "lengths"
+    assert await shared.verifier.compare("four", "two") == 0.75
+
+
+async def test_where_nothing_compares_questions_there_is_no_verifier(shared):
+    assert shared.verifier is None
+    with pytest.raises(PortUnavailable):
+        await shared.compare("one", "other")
+
+
+async def test_texts_that_nobody_waits_for_go_to_the_patient_one(stack, tmp_path):
+    patient = HashedEmbedder(64)
+    await stack.enter_async_context(sharing(HashedEmbedder(), tmp_path / "socket", patient=patient))
+    shared = await stack.enter_async_context(await open_shared(tmp_path / "socket"))
+    assert (await shared.embed("now")).size == 256
+    assert (await shared.patient.embed("some time")).size == 64
