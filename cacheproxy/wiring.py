@@ -171,6 +171,7 @@ async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncItera
         gc.set_threshold(*GC_THRESHOLDS)
         flow.upkeep.start(rounds)
         metrics.watch_calls(lambda: upstream.calls)
+        metrics.serves()
         readiness = Readiness(partial(_state, embedder, no_model, flow.shelters))
         door = await _door(settings, kept.keys, rounds)
         plane = DataPlane(flow.proxy, readiness, now=now, body_s=settings.deadlines.body_s, door=door)

@@ -33,6 +33,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "cacheproxy_drift": max,
     "cacheproxy_promise_trips": max,
     # What each sees of its own.
+    "cacheproxy_workers": sum,
     "cacheproxy_upstream_calls": sum,
     "cacheproxy_breaker_state": max,
     "cacheproxy_scope_churn": mean,
