@@ -85,7 +85,7 @@ class Slots:
 @asynccontextmanager
 async def admin_socket(app: web.Application, path: Path) -> AsyncIterator[None]:
     """Serve the supervisor alone, on a unix socket in a folder of its own."""
-    runner = web.AppRunner(app, access_log=None, logger=discreet_log(), shutdown_timeout=1.0)
+    runner = OperatorsRunner(app, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.UnixSite(runner, str(path)).start()
