@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from cacheproxy import derive
 from cacheproxy.flow.asked import Reader
 from cacheproxy.flow.audit import Auditor
+from cacheproxy.flow.calls import Calls
 from cacheproxy.flow.churn import ScopeChurn
 from cacheproxy.flow.coalesce import Flights
 from cacheproxy.flow.credentials import Proofs
@@ -41,7 +42,18 @@ if TYPE_CHECKING:
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.flow.routing import Routes
     from cacheproxy.flow.spending import Spending
-    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Prices, Store, Upstream, VectorIndex
+    from cacheproxy.ports import (
+        Embedder,
+        Judge,
+        Labels,
+        Ledger,
+        Observer,
+        Prices,
+        Store,
+        Tracer,
+        Upstream,
+        VectorIndex,
+    )
     from cacheproxy.server.metrics import Metrics
     from cacheproxy.settings import Settings
     from cacheproxy.tasks import TaskSet
@@ -96,6 +108,8 @@ def assemble(
     upstream: Upstream,
     local: Upstream,
     metrics: Metrics,
+    tracer: Tracer | None = None,
+    observers: Sequence[Observer] = (),
     tasks: TaskSet,
     routes: Routes,
     prior: Likelihood | None,
@@ -116,7 +130,13 @@ def assemble(
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
     hits = HitCounts()
-    teller = Teller([ledger, metrics, hits, spending], price_version=prices.version, now=now, clock=clock)
+    teller = Teller(
+        [ledger, metrics, hits, spending, *observers],
+        price_version=prices.version,
+        now=now,
+        clock=clock,
+        prompts=settings.log.prompts,
+    )
     l1, churn, withdrawn, explanations = L1(cache.l1_bytes), ScopeChurn(), Withdrawn(), Explanations()
     prompts = Prompts(store=store, loading=reads, l1=l1)
     pools = Pools(
@@ -209,12 +229,16 @@ def assemble(
         limit_bytes=cache.max_answer_bytes,
     )
     local_rules = derive.local_rules(settings)
+    calls = Calls(metrics)
     forwarder = Forwarder(
         upstream=upstream,
+        calls=calls,
         proofs=proofs,
         clock=clock,
         limit_bytes=cache.max_answer_bytes,
-        local=LocalFirst(local_rules, upstream=local, proofs=proofs, clock=clock) if local_rules else None,
+        local=LocalFirst(local_rules, upstream=local, proofs=proofs, watch=metrics, clock=clock)
+        if local_rules
+        else None,
     )
     embeddings = CachedEmbeddings(
         exact=exact,
@@ -230,6 +254,7 @@ def assemble(
     )
     passthrough = PassThrough(
         upstream=upstream,
+        calls=calls,
         proofs=proofs,
         secret=rules.keys.secret,
         evict=lambda tag: upkeep.evict(Selection(tag=tag)),
@@ -247,6 +272,8 @@ def assemble(
         passthrough=passthrough,
         proofs=proofs,
         teller=teller,
+        watch=metrics,
+        tracer=tracer,
         churn=churn,
         explanations=explanations,
         feedback=FeedbackDoor(feedback, rules),
@@ -256,8 +283,12 @@ def assemble(
         token=world.token,
     )
     shelters = (reads, writes, searching, embedding, judging)
-    metrics.watch_entries(lambda: upkeep.entries)
-    metrics.watch_churn(lambda: churn.share)
+    metrics.watch("entries", lambda: upkeep.entries)
+    metrics.watch("scope_churn", lambda: churn.share)
+    metrics.watch("index_vectors", lambda: len(index))
+    metrics.watch("memory_bytes", lambda: l1.held_bytes)
+    metrics.watch("unwritten_answers", lambda: learner.waiting)
+    metrics.watch("unjudged_answers", lambda: auditor.waiting)
     metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})
     metrics.watch_pools(lambda: list(pools) if policy.keeps_budgets else ())
     return Flow(proxy, upkeep, pools, withdrawn, explanations, feedback, shelters)

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, ByteSize, Field, PositiveFloat, PositiveInt
 
 from cacheproxy.address import Address
 from cacheproxy.local_settings import DistillSettings, EmbedderSettings, LocalSettings
+from cacheproxy.log_settings import LogSettings, TelemetrySettings
 from cacheproxy.model import Mode, Reason
 from cacheproxy.setting_types import (
     AnyCase,
@@ -224,15 +225,6 @@ class PriceSettings(Frozen):
     """Input written to the provider's own prompt cache; the input price when absent."""
 
 
-class LogSettings(Frozen):
-    """The log, on standard error."""
-
-    level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = "info"
-    """The least serious messages that are shown."""
-    format: Annotated[Literal["text", "json"], AnyCase] = "text"
-    """For people or for programs."""
-
-
 class Settings(Frozen):
     """Every setting of the proxy. An instance is complete and consistent."""
 
@@ -293,6 +285,7 @@ class Settings(Frozen):
     prices: tuple[PriceSettings, ...] = ()
     """Prices of private models; they win over the price library."""
     log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @property
     def prior(self) -> Path:

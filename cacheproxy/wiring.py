@@ -25,6 +25,7 @@ from cacheproxy.assembly import World, assemble
 from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.core.prior import load_prior, shipped_prior
 from cacheproxy.errors import PortUnavailable
+from cacheproxy.flow.request_log import RequestLog
 from cacheproxy.flow.routing import DEFAULT, Routes
 from cacheproxy.flow.spending import Spending
 from cacheproxy.judge.chain import JudgeChain, automatic
@@ -37,6 +38,7 @@ from cacheproxy.server.listen import admin_listener, data_listener
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.readiness import Readiness
 from cacheproxy.settings import JudgeName
+from cacheproxy.store.dbfile import size_on_disk
 from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.secret import server_secret
 from cacheproxy.store.sqlite import open_sqlite
@@ -152,7 +154,7 @@ async def open_embedder(
 async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
     """Build everything and serve; leaving the block drains and closes it. Raises ``ConfigError``."""
     async with AsyncExitStack() as stack:
-        metrics = Metrics()
+        metrics = Metrics(exemplars=settings.telemetry.exemplars)
         store = await stack.enter_async_context(open_store(settings))  # before the model, which takes its time
         embedder, no_model = await _embedder(settings, stack, metrics)
         ledger = SqliteLedger(store.database)
@@ -181,6 +183,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             upstream=upstream,
             local=local,
             metrics=metrics,
+            observers=[RequestLog()] if settings.log.requests else [],
             tasks=tasks,
             routes=routes,
             prior=_prior(settings, embedder) if embedder else None,
@@ -199,7 +202,11 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         flow.upkeep.start(rounds)
-        metrics.watch_calls(lambda: upstream.calls)
+        metrics.watch("upstream_calls", lambda: upstream.calls + local.calls)
+        metrics.watch("upstream_calls_limit", lambda: most_calls)
+        metrics.watch("store_bytes", partial(size_on_disk, settings.database))
+        if embedder is not None:
+            metrics.watch("embedding_queue", lambda: embedder.waiting)
         readiness = Readiness(partial(_state, embedder, no_model, flow.shelters))
         plane = DataPlane(flow.proxy, readiness, now=_now, body_s=settings.deadlines.body_s)
         token = settings.admin_token.get_secret_value() if settings.admin_token else None

@@ -87,6 +87,11 @@ class Batcher(Generic[T, R]):
         self._tasks = TaskSet(name)
         self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix=name)
 
+    @property
+    def waiting(self) -> int:
+        """Items that wait for a batch; those being computed are not among them."""
+        return len(self._waiting)
+
     async def submit(self, item: T) -> R:
         """The item's result. Raises the item's own error, ``Overloaded``, or ``PortUnavailable``."""
         if self._closed:

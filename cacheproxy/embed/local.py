@@ -124,6 +124,11 @@ class LocalEmbedder:
         """Tokens that the model reads, special tokens included."""
         return self._encoder.window
 
+    @property
+    def waiting(self) -> int:
+        """Texts that wait for a batch."""
+        return self._batcher.waiting
+
     async def embed(self, text: str) -> Vector:
         """The text's vector: shape (dimension,), unit length, read-only.
 

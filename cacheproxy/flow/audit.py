@@ -79,6 +79,11 @@ class Auditor:
         self._aliases = aliases
         self._now = now
 
+    @property
+    def waiting(self) -> int:
+        """Fresh answers that wait for a judge, or are with one."""
+        return self._waiting
+
     async def place(self, asked: Asked, fresh: Entry, recalled: Recalled | None) -> Placing:
         """Judge a fresh answer against what was near, and say where it belongs."""
         assessed = recalled.decision.assessed if recalled is not None else None

@@ -145,7 +145,7 @@ class CachedEmbeddings:
             flight.when_ended(lambda outcome: self._teller.missed(asked, miss, outcome, saved))
         else:
             flight.when_ended(lambda outcome: self._teller.joined(asked, outcome))
-        reply = await self._reply(flight, found, values, miss, joined=joined)
+        reply = await self._reply(asked, flight, found, values, miss, joined=joined)
         if reply is None:
             everything = [miss.reason] * len(found)
             return await self._fetch(asked, cut, singles, everything, range(len(found)), miss)
@@ -174,7 +174,14 @@ class CachedEmbeddings:
         return Outcome(200, outcomes[0].entry, usage, cost_usd, upstream_ms)
 
     async def _reply(
-        self, flight: Flight, found: Sequence[Entry | Reason], values: Sequence[wire.Input], miss: Miss, *, joined: bool
+        self,
+        asked: Asked,
+        flight: Flight,
+        found: Sequence[Entry | Reason],
+        values: Sequence[wire.Input],
+        miss: Miss,
+        *,
+        joined: bool,
     ) -> Reply | None:
         """What the flight brought with what was found; None when it brought a part that cannot be put to the rest."""
         partial_answer = len(values) < len(found)
@@ -185,8 +192,8 @@ class CachedEmbeddings:
 
         try:
             head = await listener.head()
-            if joined:
-                head = replace(head, headers=shared(head.headers))
+            received = shared(head.headers) if joined else head.headers
+            head = replace(head, headers=asked.arrival.sign(received, asked.dialect.request_id_header))
             if head.whole is None and partial_answer:
                 listener.leave()
                 return None

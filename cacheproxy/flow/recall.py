@@ -109,10 +109,11 @@ class Recall:
         if not self._coming[scope] and await self._searching.call("is_empty", partial(self._index.is_empty, scope)):
             # Nothing to compare with: the upstream is asked at once, and the turn is embedded when its answer is here.
             return Recalled(Forward(Reason.NO_NEIGHBOR))
-        vector = await self._embed(self._embedder, asked.prompt)
+        vector = await self._embed(self._embedder, asked)
         if isinstance(vector, Reason):
             return Recalled(Forward(vector))
-        near = await self._searching.call("nearest", partial(self._index.nearest, scope, vector, NEIGHBORS))
+        with asked.arrival.trace.step("search"):
+            near = await self._searching.call("nearest", partial(self._index.nearest, scope, vector, NEIGHBORS))
         if near is None:
             return Recalled(Forward(Reason.INDEX_UNAVAILABLE), vector)
         keys = await self._keys(near, asked)
@@ -177,11 +178,11 @@ class Recall:
             return Reason.SUSPENDED
         return Reason.EXPIRED if asked.controls.max_age_s is None else Reason.TOO_OLD
 
-    async def _embed(self, embedder: Embedder, prompt: str) -> Vector | Reason:
+    async def _embed(self, embedder: Embedder, asked: Asked) -> Vector | Reason:
+        work = partial(embedder.embed, asked.prompt)
         try:
-            vector = await self._embedding.call(
-                "embed", partial(embedder.embed, prompt), passing=(TurnTooLong, Overloaded)
-            )
+            with asked.arrival.trace.step("embed"):
+                vector = await self._embedding.call("embed", work, passing=(TurnTooLong, Overloaded))
         except TurnTooLong:
             return Reason.TURN_TOO_LONG
         except Overloaded:

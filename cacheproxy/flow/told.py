@@ -50,7 +50,10 @@ NOTHING_SAVED = Saved()
 
 
 class Teller:
-    """Turns what happened into ``Served`` events. ``now`` tells the time, ``clock`` measures it; both in seconds."""
+    """Turns what happened into ``Served`` events. ``now`` tells the time, ``clock`` measures it; both in seconds.
+
+    ``prompts``: whether observers are told the questions.
+    """
 
     def __init__(
         self,
@@ -59,8 +62,10 @@ class Teller:
         price_version: str,
         now: Callable[[], float],
         clock: Callable[[], float],
+        prompts: bool = False,
     ) -> None:
         self._observers = tuple(observers)
+        self._prompts = prompts
         self._price_version = price_version
         self._now = now
         self._clock = clock
@@ -150,15 +155,20 @@ class Teller:
 
     def _tell(self, asked: Asked, **what: Any) -> None:
         what.setdefault("upstream", asked.route.target.name)
+        arrival = asked.arrival
         event = Served(
             at=self._now(),
             dialect=asked.dialect.name,
             tenant=asked.tenant,
-            duration_ms=(self._clock() - asked.started) * 1000,
+            duration_ms=(self._clock() - arrival.started) * 1000,
             price_version=self._price_version,
+            request_id=arrival.id,
+            trace_id=arrival.trace.id,
+            prompt=asked.prompt if self._prompts else "",
             **what,
         )
         self._tell_each(lambda observer: observer.served(event))
+        arrival.trace.served(event)
 
     def _tell_each(self, tell: Callable[[Observer], None]) -> None:
         for observer in self._observers:

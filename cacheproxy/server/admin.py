@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import math
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from cacheproxy.ports import Ledger
     from cacheproxy.server.decisions import Decisions
     from cacheproxy.server.metrics import Metrics
-
-METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def build_admin(*, metrics: Metrics, ledger: Ledger, decisions: Decisions, token: str | None) -> web.Application:
@@ -59,8 +57,9 @@ class _Admin:
             }
         )
 
-    async def metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.render(), headers={"Content-Type": METRICS_TYPE})
+    async def metrics(self, request: web.Request) -> web.Response:
+        text, content_type = self._metrics.render(request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={"Content-Type": content_type})
 
     async def stats(self, request: web.Request) -> web.Response:
         by = [name for name in request.query.get("by", "").split(",") if name]
