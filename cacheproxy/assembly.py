@@ -250,7 +250,6 @@ def assemble(
         keys=rules.keys,
         render_rules=render_rules,
         now=now,
-        token=world.token,
     )
     passthrough = PassThrough(
         upstream=upstream,

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
-from cacheproxy import derive
+from cacheproxy import __version__, derive
 from cacheproxy.assembly import World, assemble
 from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.core.prior import load_prior, shipped_prior
-from cacheproxy.errors import PortUnavailable
+from cacheproxy.errors import ConfigError, PortUnavailable
 from cacheproxy.flow.request_log import RequestLog
 from cacheproxy.flow.routing import DEFAULT, Routes
 from cacheproxy.flow.spending import Spending
@@ -55,7 +55,18 @@ if TYPE_CHECKING:
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.embed.remote import RemoteEmbedder
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Prices, Store, Upstream, VectorIndex
+    from cacheproxy.ports import (
+        Embedder,
+        Judge,
+        Labels,
+        Ledger,
+        Observer,
+        Prices,
+        Store,
+        Tracer,
+        Upstream,
+        VectorIndex,
+    )
     from cacheproxy.settings import Settings
     from cacheproxy.store.sqlite import SqliteStore
 
@@ -85,6 +96,14 @@ class Running:
     settings: Settings
     leave: Callable[[], None]
     """Tell load balancers that it is about to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What is sent to a collector; by default nothing."""
+
+    tracer: Tracer | None = None
+    observers: Sequence[Observer] = ()
 
 
 def run_proxy(settings: Settings, on_ready: Callable[[Running], None] = lambda _: None) -> None:
@@ -154,6 +173,7 @@ async def open_embedder(
 async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
     """Build everything and serve; leaving the block drains and closes it. Raises ``ConfigError``."""
     async with AsyncExitStack() as stack:
+        telemetry = await stack.enter_async_context(_telemetry(settings))
         metrics = Metrics(exemplars=settings.telemetry.exemplars)
         store = await stack.enter_async_context(open_store(settings))  # before the model, which takes its time
         embedder, no_model = await _embedder(settings, stack, metrics)
@@ -183,7 +203,8 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             upstream=upstream,
             local=local,
             metrics=metrics,
-            observers=[RequestLog()] if settings.log.requests else [],
+            tracer=telemetry.tracer,
+            observers=[*telemetry.observers, *([RequestLog()] if settings.log.requests else [])],
             tasks=tasks,
             routes=routes,
             prior=_prior(settings, embedder) if embedder else None,
@@ -247,6 +268,25 @@ async def _serve(settings: Settings, on_ready: Callable[[Running], None]) -> Non
         on_ready(running)
         await stop.wait()
         running.leave()
+
+
+@asynccontextmanager
+async def _telemetry(settings: Settings) -> AsyncIterator[Telemetry]:
+    """What is sent to a collector. Raises ``ConfigError`` where it should be and the extra is not installed."""
+    wanted = settings.telemetry
+    if not (wanted.traces or wanted.metrics):
+        yield Telemetry()
+        return
+    try:
+        from cacheproxy.telemetry.otel import open_telemetry  # noqa: PLC0415 - an extra that most do not have
+    except ImportError as error:
+        raise ConfigError(
+            f"telemetry needs packages that are not installed ({error.name}): pip install 'cacheproxy[otel]'"
+        ) from error
+    async with open_telemetry(
+        traces=wanted.traces, metrics=wanted.metrics, endpoint=wanted.endpoint, version=__version__
+    ) as (tracer, metrics):
+        yield Telemetry(tracer, [] if metrics is None else [metrics])
 
 
 async def _embedder(

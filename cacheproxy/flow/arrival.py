@@ -73,6 +73,8 @@ class Arrival:
     trace: Trace = UNTRACED
     given: str = ""
     """What its caller called it; empty where it said nothing, or something odd."""
+    token: str = ""
+    """Letters and digits that no other request has, for the id of an answer that is told again."""
 
     def take_name(self, headers: Headers, name: str) -> bool:
         """Be called as an upstream does, if its answer's headers say how (in the header ``name``)."""

@@ -54,7 +54,6 @@ class CachedEmbeddings:
         keys: KeyRules,
         render_rules: RenderRules,
         now: Callable[[], float],
-        token: Callable[[], str],
     ) -> None:
         self._exact = exact
         self._flights = flights
@@ -65,7 +64,6 @@ class CachedEmbeddings:
         self._keys = keys
         self._render_rules = render_rules
         self._now = now
-        self._token = token
 
     async def answer(self, asked: Asked) -> Reply:
         """Answer from the cache what is there, and forward the rest as one request."""
@@ -111,7 +109,7 @@ class CachedEmbeddings:
         hit = Hit(whole, Layer.EXACT)
         self._teller.hit(asked, hit)
         now = self._now()
-        fresh = Fresh(self._token(), int(now), asked.body)
+        fresh = Fresh(asked.arrival.token, int(now), asked.body)
         return render.replay(asked, hit, fresh=fresh, now=now, rules=self._render_rules)
 
     async def _fetch(

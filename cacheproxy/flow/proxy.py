@@ -105,10 +105,11 @@ class Proxy:
 
     async def handle(self, incoming: Incoming) -> Reply:
         """Answer a request; errors of ours come back in the caller's dialect."""
-        arrival = self._arrive(incoming)
+        path = incoming.target.partition("?")[0]
+        arrival = self._arrive(incoming, path)
         dialect = dialect_for_errors(incoming.headers)
         try:
-            if incoming.target.partition("?")[0] == FEEDBACK_PATH:
+            if path == FEEDBACK_PATH:
                 return await self._feedback.answer(incoming)
             route = self._routes.resolve(incoming.target, anthropic="anthropic-version" in incoming.headers)
             cached = DIALECTS.get(route.path) if incoming.method == "POST" else None
@@ -124,12 +125,10 @@ class Proxy:
             arrival.trace.failed(None)
             raise
 
-    def _arrive(self, incoming: Incoming) -> Arrival:
-        given = name_given(incoming.headers)
-        tracer = self._tracer
-        path = incoming.target.partition("?")[0]
+    def _arrive(self, incoming: Incoming, path: str) -> Arrival:
+        given, token, tracer = name_given(incoming.headers), self._token(), self._tracer
         trace = UNTRACED if tracer is None else tracer.begin(incoming.method, path, incoming.headers)
-        return Arrival(given or f"req_{self._token()}", self._clock(), trace, given)
+        return Arrival(given or f"req_{token}", self._clock(), trace, given, token)
 
     async def _answer(self, asked: Asked) -> Reply:
         view = asked.view
@@ -199,7 +198,7 @@ class Proxy:
     def _hit(self, asked: Asked, hit: Hit) -> Whole:
         self._teller.hit(asked, hit)
         now = self._now()
-        fresh = Fresh(self._token(), int(now), asked.body)
+        fresh = Fresh(asked.arrival.token, int(now), asked.body)
         return render.replay(asked, hit, fresh=fresh, now=now, rules=self._render_rules)
 
     async def _forward(

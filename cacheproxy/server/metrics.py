@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import choose_encoder
 
 from cacheproxy import __version__
+from cacheproxy.core.few import Few
 from cacheproxy.model import NO_USAGE, Layer
 from cacheproxy.server.collectors import GAUGES, GaugeCollector, PoolCollector
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", Counter, Histogram)
 
-MAX_MODELS: Final = 100
-"""Model names come from callers: past this many they share the label ``other``."""
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _SIMILARITIES: Final = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 1.0)
 _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -137,7 +136,7 @@ class Metrics:
         ProcessCollector(registry=registry)
         self._keepers: dict[str, Callable[[], float]] = {}
         registry.register(GaugeCollector(self._keepers))
-        self._models: set[str] = set()
+        self._bounded = Few()
         self._children: dict[tuple[object, ...], object] = {}
         self._uncounted: list[Served] = []
 
@@ -250,11 +249,3 @@ class Metrics:
         self._catch_up()
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
-
-    def _bounded(self, model: str) -> str:
-        if model in self._models:
-            return model
-        if len(self._models) < MAX_MODELS:
-            self._models.add(model)
-            return model
-        return "other"

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from cacheproxy import __version__
+from cacheproxy.core.few import MOST
 from cacheproxy.model import Audited, CacheStatus, CallResult, CheckKind, CheckVerdict, Layer, Reason, Served, Usage
-from cacheproxy.server.metrics import MAX_MODELS, Metrics
+from cacheproxy.server.metrics import Metrics
 
 MISS = Served(
     at=1_800_000_000.0,
@@ -143,11 +144,11 @@ def test_a_miss_saves_nothing_and_a_hit_costs_nothing():
 
 
 def test_names_of_models_that_callers_make_up_are_bounded():
-    found = after(*(served(model=f"model-{number}") for number in range(3 * MAX_MODELS)))
+    found = after(*(served(model=f"model-{number}") for number in range(3 * MOST)))
     models = [name for name in found if name.startswith("cacheproxy_cost_usd_total{")]
 
-    assert len(models) == MAX_MODELS + 1
-    assert sum(found[name] for name in models) == pytest.approx(3 * MAX_MODELS * 0.25)
+    assert len(models) == MOST + 1
+    assert sum(found[name] for name in models) == pytest.approx(3 * MOST * 0.25)
     assert any('model="other"' in name for name in models)
 
 
