@@ -10,8 +10,9 @@ the truth. By default only the half of the classes is used that neither the prio
 Wrong is per semantic hit; its 95% interval is Clopper and Pearson's, over all orderings. The last line is JSON.
 
 Arms: exact, static (--thresholds, as the field does it: no guards), guarded (the same with guards), vcache, ours
-(budgets .01, .02, .05), lenient (verdicts may outweigh guards), cold (no prior), judge (3% of the verdicts wrong),
-minus (a stage left out each), ceiling (the right answer is among the eight nearest of all questions asked before).
+(budgets .01, .02, .05), verified (late interaction looks at close decisions; in one process, and only where it is asked
+for), lenient (verdicts may outweigh guards), cold (no prior), judge (3% of the verdicts wrong), minus (a stage left out
+each), ceiling (the right answer is among the eight nearest of all questions asked before).
 
 Where all classes of a domain are to be reported on (--part all), name a prior that was trained on the others:
 `python benchmarks/prior.py --only banking77,qqp --out FILE`, then --domains clinc150 --part all --prior FILE.
@@ -31,9 +32,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import traps
 import trials
-from domains import FILES, Embeddings, add_options, read_domain, split
+from domains import FILES, Embeddings, Tokens, add_options, read_domain, split
 
-from cacheproxy.core.prior import load_prior, shipped_prior
+from cacheproxy.core.prior import NO_VERIFIER, load_prior, shipped_prior
 from cacheproxy.embed.local import DEFAULT_MODEL
 from cacheproxy.lab.corpus import corpus_of
 from cacheproxy.lab.evaluate import Arm, certified, threshold, vcache
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
 BUDGETS = (0.01, 0.02, 0.05)
 THRESHOLDS = (0.7, 0.75, 0.8, 0.84, 0.86, 0.88, 0.9, 0.91, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
-KINDS = ("exact", "static", "guarded", "vcache", "ours", "lenient", "cold", "judge", "minus", "ceiling")
+KINDS = ("exact", "static", "guarded", "vcache", "ours", "verified", "lenient", "cold", "judge", "minus", "ceiling")
 JUDGE_ERROR = 0.03
 NEIGHBORS = 8
 
@@ -64,6 +65,10 @@ def arms(kinds: Sequence[str], prior: Likelihood, thresholds: Sequence[float]) -
         "guarded": [threshold(each) for each in thresholds],
         "vcache": [vcache(delta) for delta in BUDGETS],
         "ours": [certified(budget, prior, name=f"ours {budget:g}") for budget in BUDGETS],
+        "verified": [
+            certified(budget, prior, name=f"ours {budget:g}, late interaction", rules=Rules(verify=True))
+            for budget in BUDGETS
+        ],
         "lenient": [
             certified(budget, prior, name=f"ours {budget:g}, guards not final", guards_final=False)
             for budget in BUDGETS
@@ -216,7 +221,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     parser.add_argument("--domains", type=partial(split, known=FILES), default=list(FILES))
-    parser.add_argument("--arms", type=partial(split, known=KINDS), default=list(KINDS))
+    parser.add_argument(
+        "--arms", type=partial(split, known=KINDS), default=[kind for kind in KINDS if kind != "verified"]
+    )
     parser.add_argument("--thresholds", type=lambda text: [float(each) for each in text.split(",")], default=THRESHOLDS)
     parser.add_argument("--part", type=Part, choices=list(Part), default=Part.REPORT)
     parser.add_argument("--requests", type=int, default=6_000)
@@ -225,6 +232,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--prior", type=Path, metavar="FILE", help="instead of the one that ships")
+    parser.add_argument("--verifier", default=NO_VERIFIER, help="that the prior was trained with, for the arm verified")
     parser.add_argument("--markdown", action="store_true", help="the table of docs/decision.md too")
     parser.add_argument("--guarantee", action="store_true")
     parser.add_argument("--drift", action="store_true")
@@ -234,7 +242,7 @@ def main() -> None:
     prior = (
         shipped_prior(embedding_model=DEFAULT_MODEL)
         if asked.prior is None
-        else load_prior(asked.prior.read_text(), embedding_model=DEFAULT_MODEL)
+        else load_prior(asked.prior.read_text(), embedding_model=DEFAULT_MODEL, verifier=asked.verifier)
     )
     assert prior is not None
     embeddings = Embeddings(asked.cache)
@@ -242,8 +250,14 @@ def main() -> None:
         result: dict[str, Any] = traps.measure(asked.data, embeddings, prior)
     else:
         parts = {name: read_domain(name, asked.data).part(asked.part) for name in asked.domains}
+        tokens = Tokens() if "verified" in asked.arms else None
         benches = [
-            Bench(name, domain, corpus_of(domain.texts, embeddings.of(domain.texts))) for name, domain in parts.items()
+            Bench(
+                name,
+                domain,
+                corpus_of(domain.texts, embeddings.of(domain.texts), tokens.compare(domain.texts) if tokens else None),
+            )
+            for name, domain in parts.items()
         ]
         if asked.guarantee:
             result = trials.guarantee(

@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cacheproxy.embed.local import DEFAULT_MODEL, open_local
-from cacheproxy.lab.corpus import embed_all
+from cacheproxy.lab.corpus import comparing, embed_all
 from cacheproxy.lab.labelled import read_labelled
 from cacheproxy.lab.questions import read_questions
 from cacheproxy.lab.streams import Domain
+from cacheproxy.verify.late_interaction import LateInteraction
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
+
+    from cacheproxy.lab.corpus import Compare
 
 FILES = {
     "clinc150": ("clinc150.jsonl.gz", "clinc150_oos.jsonl.gz", 0.1),
@@ -76,6 +79,19 @@ class Embeddings:
             self._folder.mkdir(parents=True, exist_ok=True)
             np.save(self._folder / "E.npy", self._vectors)
             (self._folder / "texts.json").write_text(json.dumps(self._texts))
+
+
+class Tokens:
+    """Late interaction by the real model. Tokens of a text are computed when it is first compared, and kept."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        embedder = self._loop.run_until_complete(open_local(DEFAULT_MODEL, token_bytes=2**31))
+        self._verifier = LateInteraction(embedder)
+
+    def compare(self, texts: Sequence[str]) -> Compare:
+        """For a corpus of these texts."""
+        return comparing(self._verifier, texts, self._loop.run_until_complete)
 
 
 async def _embedded(texts: Sequence[str]) -> NDArray[np.float32]:

@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy import derive
+from cacheproxy.core.features import verifier_number
 from cacheproxy.flow.asked import Reader
 from cacheproxy.flow.audit import Auditor
 from cacheproxy.flow.calls import Calls
 from cacheproxy.flow.churn import ScopeChurn
 from cacheproxy.flow.coalesce import Flights
 from cacheproxy.flow.credentials import Proofs
+from cacheproxy.flow.elsewhere import Elsewhere
 from cacheproxy.flow.embeddings import CachedEmbeddings
 from cacheproxy.flow.exact import Exact
 from cacheproxy.flow.explain import Explanations
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cacheproxy.core.likelihood import Likelihood
+    from cacheproxy.core.policy import Policy
     from cacheproxy.flow.routing import Routes
     from cacheproxy.flow.spending import Spending
     from cacheproxy.ports import (
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
         Tracer,
         Upstream,
         VectorIndex,
+        Verifier,
     )
     from cacheproxy.server.metrics import Metrics
     from cacheproxy.settings import Settings
@@ -76,9 +81,9 @@ class World:
         """Unused letters and digits."""
         return f"{self.dice.getrandbits(96):024x}"
 
-    def new_id(self, now: float) -> str:
-        """Later ones sort behind earlier ones."""
-        return f"{int(now * 1000):011x}{self.dice.getrandbits(48):012x}"
+    def new_id(self, now: float, key: bytes) -> str:
+        """Later ones sort behind earlier ones. It ends in how its exact key begins: a spread store finds it by that."""
+        return f"{int(now * 1000):011x}{self.dice.getrandbits(48):012x}z{key[:2].hex()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +92,15 @@ class Flow:
 
     proxy: Proxy
     upkeep: Upkeep
+    elsewhere: Elsewhere
     pools: Pools
     withdrawn: Withdrawn
     explanations: Explanations
     feedback: Feedback
+    recall: Recall
+    policy: Policy
+    l1: L1
+    churn: ScopeChurn
     shelters: Sequence[Shelter]
 
 
@@ -102,21 +112,22 @@ def assemble(
     labels: Labels,
     index: VectorIndex,
     embedder: Embedder | None,
+    verifier: Verifier | None,
     judge: Judge,
     prices: Prices,
     spending: Spending,
     upstream: Upstream,
     local: Upstream,
     metrics: Metrics,
-    tracer: Tracer | None = None,
-    observers: Sequence[Observer] = (),
     tasks: TaskSet,
     routes: Routes,
     prior: Likelihood | None,
     secret: bytes,
     world: World,
+    observers: Sequence[Observer] = (),
+    tracer: Tracer | None = None,
 ) -> Flow:
-    """The flow, over any adapters."""
+    """The flow, over any adapters. ``observers`` are told beside those that are part of it."""
     cache, deadlines, now, clock = settings.cache, settings.deadlines, world.now, world.clock
     store_s, embedder_s = deadlines.store_ms / 1000, deadlines.embedder_ms / 1000
 
@@ -126,6 +137,7 @@ def assemble(
     reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
     searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
     judging = shelter("judge", JUDGE_DEADLINE_S)
+    verifying = shelter("verifier", deadlines.verifier_ms / 1000)
     rules = derive.rules(settings, secret=secret)
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
@@ -147,6 +159,7 @@ def assemble(
         budgets=derive.budgets(settings),
         prior=prior,
         rate=settings.audit_rate,
+        verifier=verifier_number(verifier.name) if verifier else 0.0,
         tasks=tasks,
         now=now,
     )
@@ -172,6 +185,7 @@ def assemble(
     )
     recall = Recall(
         embedder=embedder,
+        verifier=verifier,
         index=index,
         store=store,
         l1=l1,
@@ -180,6 +194,7 @@ def assemble(
         pools=pools,
         withdrawn=withdrawn,
         embedding=embedding,
+        verifying=verifying,
         searching=searching,
         loading=reads,
         now=now,
@@ -210,6 +225,7 @@ def assemble(
         now=now,
         new_id=world.new_id,
     )
+    elsewhere = Elsewhere(labels=labels, store=store, pools=pools, feedback=feedback, proofs=proofs, shelter=writes)
     upkeep = Upkeep(
         store=store,
         index=index,
@@ -217,6 +233,7 @@ def assemble(
         prompts=prompts,
         ledger=ledger,
         pools=pools,
+        elsewhere=elsewhere,
         hits=hits,
         shelter=writes,
         written=learner.written,
@@ -281,16 +298,30 @@ def assemble(
         clock=clock,
         token=world.token,
     )
-    shelters = (reads, writes, searching, embedding, judging)
+    shelters = (reads, writes, searching, embedding, judging, *((verifying,) if verifier else ()))
     metrics.watch("entries", lambda: upkeep.entries)
     metrics.watch("scope_churn", lambda: churn.share)
-    metrics.watch("index_vectors", lambda: len(index))
+    if isinstance(index, Sized):  # a shared one is elsewhere
+        metrics.watch("index_vectors", partial(len, index))
     metrics.watch("memory_bytes", lambda: l1.held_bytes)
     metrics.watch("unwritten_answers", lambda: learner.waiting)
     metrics.watch("unjudged_answers", lambda: auditor.waiting)
     metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})
     metrics.watch_pools(lambda: list(pools) if policy.keeps_budgets else ())
-    return Flow(proxy, upkeep, pools, withdrawn, explanations, feedback, shelters)
+    return Flow(
+        proxy=proxy,
+        upkeep=upkeep,
+        elsewhere=elsewhere,
+        pools=pools,
+        withdrawn=withdrawn,
+        explanations=explanations,
+        feedback=feedback,
+        recall=recall,
+        policy=policy,
+        l1=l1,
+        churn=churn,
+        shelters=shelters,
+    )
 
 
 def _state_of(shelter: Shelter) -> float:

@@ -115,6 +115,11 @@ def effective(loaded: Loaded) -> list[tuple[str, Any, str]]:
     ]
 
 
+def in_force(settings: Settings) -> dict[str, Any]:
+    """Every setting by its dotted name, secrets masked."""
+    return {name: value for name, value, _ in effective(Loaded(settings, {}, None))}
+
+
 def known_settings(model: type[BaseModel] = Settings, above: Place = ()) -> Iterator[Known]:
     """Every setting, in the order in which the models name them."""
     for name, field in model.model_fields.items():
@@ -229,7 +234,7 @@ def _mistake(details: ErrorDetails, origins: Mapping[Place, str]) -> str:
         written = f"{name} in {written}"
     problem = _PROBLEMS.get(details["type"]) or details["msg"].removeprefix("Value error, ")
     value = details["input"]
-    if isinstance(value, str | int | float) and place[-1] not in _HIDDEN:
+    if isinstance(value, str | int | float) and _HIDDEN.isdisjoint(place):
         problem += f" (got {_masked(str(value))[:_LONGEST_SHOWN]!r})"
     return f"{written}: {problem.replace('Input should be', 'must be')}"
 

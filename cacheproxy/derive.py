@@ -6,7 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 from cacheproxy.core import scope
+from cacheproxy.core.economics import Span, Tier
 from cacheproxy.core.eligibility import CacheRules
+from cacheproxy.core.keys import named_key
 from cacheproxy.core.policy import Bootstrap, CertifiedPolicy, ThresholdPolicy
 from cacheproxy.core.pool import Rule
 from cacheproxy.core.pricing import PriceOverride
@@ -126,6 +128,11 @@ def local_deadlines(settings: Settings) -> Deadlines:
     return Deadlines(settings.local.connect_s, settings.local.first_byte_s, settings.deadlines.between_bytes_s)
 
 
+def proxy_keys(settings: Settings) -> list[tuple[str, str]]:
+    """The keys that callers may show, each with its tenant."""
+    return [named_key(key.get_secret_value()) for key in settings.proxy_keys]
+
+
 def plain(secret: SecretStr | None) -> str:
     """A secret to be used; empty without one."""
     return secret.get_secret_value() if secret else ""
@@ -164,6 +171,14 @@ def budgets(settings: Settings) -> dict[str, float]:
     return {
         name: own.max_wrong_per_hit for name, own in settings.namespaces.items() if own.max_wrong_per_hit is not None
     }
+
+
+def tiers(settings: Settings) -> list[Tier]:
+    """The classes of models to compare with."""
+    return [
+        Tier(tier.name, Span(*tier.input_usd_per_mtok), Span(*tier.output_usd_per_mtok), Span(*tier.latency_s))
+        for tier in settings.economics.tiers
+    ]
 
 
 def needs_model(settings: Settings) -> bool:

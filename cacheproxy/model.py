@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Vector: TypeAlias = NDArray[np.float32]
 """An embedding: shape (dimension,), unit length."""
+Tokens: TypeAlias = NDArray[np.float16]
+"""Embeddings of a text's tokens: shape (tokens, dimension), rows of unit length."""
 
 
 class Mode(StrEnum):
@@ -27,6 +29,14 @@ class Mode(StrEnum):
     SHADOW = "shadow"
     EXACT = "exact"
     OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever showed a key of this proxy."""
+
+    tenant: str = ""
+    """Whose the key is; empty for a key that only opens the door."""
 
 
 class CacheStatus(StrEnum):
@@ -58,6 +68,7 @@ class Reason(StrEnum):
     SAMPLING = "sampling"
     SHADOW = "shadow"
     UNCERTIFIED = "uncertified"
+    UNVERIFIED = "unverified"
     SUSPENDED = "suspended"
     TRIPPED = "tripped"
     # A lexical guard saw a difference that similarity does not.
@@ -179,6 +190,7 @@ class Entry:
     """How long the upstream took for it."""
     created_at: float
     expires_at: float
+    """Infinite: pinned, so that it neither expires nor makes room."""
     semantic: bool
     """Whether similar requests may be answered with it."""
     namespace: str = ""
@@ -202,6 +214,8 @@ class IndexRow:
     scope: bytes
     vector: Vector
     root: str
+    expires_at: float = float("inf")
+    """For an index that lets go of entries by itself; others are told what went."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,12 +257,19 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What became of an entry in a shared store: ``row`` for a vector that came, ``None`` for an entry that went."""
+    """What became of an entry in a shared store; what memory holds of it is out of date.
+
+    ``row`` is its place in the index, None for an entry that went or has none.
+    """
 
     entry_id: str
     key: bytes
     scope: bytes
     row: IndexRow | None
+
+
+MISSED = Change("", b"", b"", None)
+"""Some changes can be told no more: whatever memory holds of any entry may be out of date. The index is told apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +285,24 @@ class Selection:
     """Created before this time (seconds since the epoch)."""
     min_hits: int = 0
     """Served at least so often."""
+    text: str = ""
+    """The prompt contains it, whatever the case of its letters."""
+    model: str = ""
+    tenant: str = ""
+    root: str = ""
+    """Its root is this one (see ``IndexRow``); the entry of this id too."""
+
+
+EVERYTHING = Selection()
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """How often an entry was served, as far as that is written down, and when last."""
+
+    hits: int
+    last_used: float
+    """When it was stored, if it was never served. Seconds since the epoch."""
 
 
 class Served(NamedTuple):
@@ -294,7 +333,9 @@ class Served(NamedTuple):
     upstream_ms: float | None = None
     price_version: str = ""
     request_id: str = ""
-    """The same as in the answer's header, and in the explanation."""
+    """The same as in the answer's header."""
+    explained: bool = False
+    """Whether the decision on it is explained under that id: the semantic layer was asked."""
     trace_id: str = ""
     """32 hexadecimal digits; empty where nothing is traced."""
     prompt: str = ""
@@ -327,6 +368,24 @@ class CheckKind(StrEnum):
     """A model's comparison of two answers."""
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Whose answer a verdict is on, and how it came to be judged."""
+
+    pool: str
+    entry_id: str
+    """The entry, or the root of its group where it is not known which one it was."""
+    similarity: float
+    hit: bool
+    """A hit that was asked again, not a miss whose fresh answer was at hand."""
+    request_id: str = ""
+    """Under which the decision is explained."""
+    by: str = ""
+    """Which judge spoke."""
+    why: str = ""
+    """In few words, for people."""
+
+
 class CheckVerdict(StrEnum):
     """What a check came to."""
 
@@ -356,6 +415,8 @@ class Audited:
     unpriced: bool = False
     """Whether no price is known for it; the amount is then too low."""
     price_version: str = ""
+    checked: Checked | None = None
+    """Set where a judge spoke."""
 
 
 GROUPINGS = ("day", "hour", "model", "tenant", "upstream", "dialect", "status", "layer", "reason", "price_version")
@@ -383,6 +444,8 @@ class Tally:
     """How many of the requests had no usage from the upstream."""
     unpriced: int = 0
     """How many of the requests and checks no price is known for; they count as 0 USD."""
+    upstream_ms: float = 0.0
+    """The part of ``duration_ms`` that upstreams took for what the cache did not answer."""
     audit_usd: float = 0.0
     """What upstreams charged for fresh answers to compare with. Not part of ``cost_usd``."""
     judge_usd: float = 0.0

@@ -12,9 +12,11 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, ByteSize, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from cacheproxy.address import Address
+from cacheproxy.economics_settings import EconomicsSettings
 from cacheproxy.local_settings import DistillSettings, EmbedderSettings, LocalSettings
 from cacheproxy.log_settings import LogSettings, TelemetrySettings
 from cacheproxy.model import Mode, Reason
+from cacheproxy.redis_settings import RedisSettings
 from cacheproxy.setting_types import (
     AnyCase,
     CacheMode,
@@ -23,6 +25,7 @@ from cacheproxy.setting_types import (
     Listen,
     Pattern,
     Price,
+    ProxyKey,
     Secret,
     Size,
     StoreUrl,
@@ -106,6 +109,8 @@ class DecisionSettings(Frozen):
     """Serve nothing that is only estimated to keep the budget; the first questions still go by the bootstrap rule."""
     bootstrap_similarity: Annotated[float, Field(ge=0, le=1)] = 0.9
     """The least similarity before there are verdicts enough for a rule; belongs to the embedding model."""
+    verifier: Annotated[str, Field(min_length=1)] = "none"
+    """What compares two questions where a decision is close: none, late-interaction, or a cross-encoder's name."""
     judge_share: Annotated[float, Field(ge=0, le=1)] = 0.05
     """What the judge model may cost, as a share of what was saved."""
 
@@ -179,6 +184,8 @@ class DeadlineSettings(Frozen):
     """The store, per call on a request's path."""
     embedder_ms: PositiveFloat = 250
     """The embedding of a question, its time in the queue included."""
+    verifier_ms: PositiveFloat = 100
+    """The comparison of two questions, where decision.verifier names one; past it the question is a miss."""
     connect_s: PositiveFloat = 5
     """Connecting to an upstream."""
     first_byte_s: PositiveFloat = 120
@@ -234,6 +241,12 @@ class Settings(Frozen):
     """Where metrics and administration are, by default for this machine only."""
     admin_token: Secret | None = None
     """The bearer token of the admin listener; needed when it is not on loopback."""
+    admin_hosts: tuple[str, ...] = ()
+    """Without a token: host names, beside loopback addresses, under which the admin listener answers."""
+    proxy_keys: tuple[ProxyKey, ...] = ()
+    """Keys that callers must show, each as KEY or TENANT:KEY; unset, and without virtual keys, everybody is let in."""
+    virtual_keys: bool = False
+    """Ask callers for keys that cacheproxy keys create makes, each of a tenant; proxy_keys are taken beside them."""
     upstream_url: Url | None = None
     """Base URL with its /v1 of the LLM API behind the proxy; unset, the providers' own public ones."""
     upstreams: dict[str, UpstreamSettings] = Field(default={})
@@ -282,10 +295,17 @@ class Settings(Frozen):
     embedder: EmbedderSettings = EmbedderSettings()
     local: LocalSettings = LocalSettings()
     distill: DistillSettings = DistillSettings()
+    redis: RedisSettings = RedisSettings()
     prices: tuple[PriceSettings, ...] = ()
     """Prices of private models; they win over the price library."""
+    economics: EconomicsSettings = EconomicsSettings()
     log: LogSettings = LogSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+
+    @property
+    def asks_key(self) -> bool:
+        """Whether callers must show a key of ours."""
+        return self.virtual_keys or bool(self.proxy_keys)
 
     @property
     def prior(self) -> Path:
@@ -329,9 +349,9 @@ class Settings(Frozen):
                 f"admin_listen {self.admin_listen} can be reached from other machines: set admin_token or use loopback"
             )
         injecting = [name for name, upstream in self.upstreams.items() if upstream.injects_key]
-        if injecting and not self.listen.is_loopback and not self.allow_open:
+        if injecting and not (self.listen.is_loopback or self.asks_key or self.allow_open):
             raise ValueError(
                 f"listen {self.listen} would let anyone who reaches it spend the key of upstream {injecting[0]}: "
-                "listen on loopback, or say allow_open"
+                "listen on loopback, ask for keys with proxy_keys or virtual_keys, or say allow_open"
             )
         return self

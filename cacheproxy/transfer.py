@@ -2,12 +2,15 @@
 
 The file is JSON lines: a head, then one entry a line with every field, hashes as hexadecimal digits and the answer
 as text. Vectors stay behind: they belong to one embedding model, and are made anew from the prompts. Roots, which tell
-whose answer an entry shares, come along: a line has its ``root`` where that is another entry.
+whose answer an entry shares, come along: a line has its ``root`` where that is another entry. A pinned entry expires at
+``null``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import AsyncIterable
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -15,11 +18,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from cacheproxy import jsontext
 from cacheproxy.errors import BadRequest, TurnTooLong
-from cacheproxy.model import Entry, Selection
+from cacheproxy.model import EVERYTHING, Entry, Selection
 from cacheproxy.ports import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     from cacheproxy.model import Vector
     from cacheproxy.ports import Embedder
@@ -74,31 +77,35 @@ async def pages(store: Store, selection: Selection) -> AsyncIterator[Sequence[En
         after = page[-1].id
 
 
-async def count(store: Store, selection: Selection) -> int:
-    """How many entries are selected."""
-    return sum([len(page) async for page in pages(store, selection)])
-
-
-async def export_entries(store: Store) -> AsyncIterator[bytes]:
-    """Every entry as the lines of a file, head first."""
+async def export_entries(store: Store, selection: Selection = EVERYTHING) -> AsyncIterator[bytes]:
+    """The selected entries as the lines of a file, head first."""
     yield jsontext.dump(_HEAD) + b"\n"
-    async for page in pages(store, Selection()):
+    async for page in pages(store, selection):
         roots = await store.roots([entry.id for entry in page])
         for entry in page:
             root = roots.get(entry.id, entry.id)
             yield jsontext.dump(record(entry) | ({} if root == entry.id else {"root": root})) + b"\n"
 
 
-async def import_entries(store: RootKeeper, lines: Iterable[bytes], *, now: float, samples: int = 1) -> Imported:
-    """Store the entries of a file that have not expired.
+async def import_entries(
+    store: RootKeeper,
+    lines: Iterable[bytes] | AsyncIterable[bytes],
+    *,
+    now: float,
+    samples: int = 1,
+    stored: Callable[[Entry, str], Awaitable[None]] | None = None,
+) -> Imported:
+    """Store the entries of a file that have not expired. ``stored`` is told of each, with its root.
 
     Raises ``BadRequest``, naming the line, for a file that is no export; the entries above that line are stored.
     """
-    numbered = enumerate(lines, start=1)
-    if _object(next(numbered, (1, b""))[1], 1) != _HEAD:
-        raise BadRequest("line 1: this is no file that `cacheproxy cache export` of this version wrote")
-    stored = expired = to_embed = 0
-    for number, line in numbered:
+    number = count = expired = to_embed = 0
+    async for line in _each(lines):
+        number += 1
+        if number == 1:
+            if _object(line, 1) != _HEAD:
+                raise BadRequest("line 1: this is no file that `cacheproxy cache export` of this version wrote")
+            continue
         entry, root = _entry(line, number)
         if entry.expires_at <= now:
             expired += 1
@@ -106,9 +113,22 @@ async def import_entries(store: RootKeeper, lines: Iterable[bytes], *, now: floa
         await store.put(entry, samples=samples)
         if root != entry.id:
             await store.keep_roots({entry.id: root})
-        stored += 1
+        if stored is not None:
+            await stored(entry, root)
+        count += 1
         to_embed += entry.semantic
-    return Imported(stored, expired, to_embed)
+    if not number:
+        raise BadRequest("line 1: there is nothing in it")
+    return Imported(count, expired, to_embed)
+
+
+async def _each(lines: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    if isinstance(lines, AsyncIterable):
+        async for line in lines:
+            yield line
+    else:
+        for line in lines:
+            yield line
 
 
 async def embed_anew(
@@ -118,7 +138,7 @@ async def embed_anew(
     await store.drop_vectors()
     await store.claim_embedding(embedder.model, embedder.dimension)
     entries = too_long = 0
-    async for page in pages(store, Selection()):
+    async for page in pages(store, EVERYTHING):
         semantic = [entry for entry in page if entry.semantic]
         roots = await store.roots([entry.id for entry in semantic])
         vectors = await asyncio.gather(*(_embed(embedder, entry.prompt) for entry in semantic))
@@ -135,7 +155,13 @@ async def embed_anew(
 def record(entry: Entry) -> dict[str, Any]:
     """An entry as a JSON object."""
     answer = entry.answer.decode("utf-8", "surrogatepass")
-    return asdict(entry) | {"key": entry.key.hex(), "scope": entry.scope.hex(), "answer": answer}
+    expires_at = None if math.isinf(entry.expires_at) else entry.expires_at
+    return asdict(entry) | {
+        "key": entry.key.hex(),
+        "scope": entry.scope.hex(),
+        "answer": answer,
+        "expires_at": expires_at,
+    }
 
 
 def _entry(line: bytes, number: int) -> tuple[Entry, str]:
@@ -147,6 +173,7 @@ def _entry(line: bytes, number: int) -> tuple[Entry, str]:
     try:
         values["key"], values["scope"] = bytes.fromhex(values["key"]), bytes.fromhex(values["scope"])
         values["answer"] = values["answer"].encode("utf-8", "surrogatepass")
+        values["expires_at"] = math.inf if values["expires_at"] is None else values["expires_at"]
         return _ENTRY.validate_python(values), _ROOT.validate_python(root)
     except ValidationError as error:
         first = error.errors()[0]

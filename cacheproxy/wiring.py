@@ -1,4 +1,4 @@
-"""Puts the parts together. The only place that names concrete adapters, tells the time and throws dice.
+"""Puts the parts together. Here and in ``opening.py`` alone are adapters named.
 
 Nothing is built at import. Adapters that are heavy are imported where they are needed, so that a command which does
 not need them starts quickly.
@@ -22,6 +22,7 @@ import uvloop
 
 from cacheproxy import __version__, derive
 from cacheproxy.assembly import World, assemble
+from cacheproxy.config import in_force
 from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.core.prior import load_prior, shipped_prior
 from cacheproxy.errors import ConfigError, PortUnavailable
@@ -31,19 +32,20 @@ from cacheproxy.flow.spending import Spending
 from cacheproxy.judge.chain import JudgeChain, automatic
 from cacheproxy.judge.equality import EqualityJudge
 from cacheproxy.judge.llm import LlmJudge
+from cacheproxy.opening import now, open_embedder, open_kept, open_verifier
 from cacheproxy.server.admin import build_admin
+from cacheproxy.server.api.health import Facts
+from cacheproxy.server.api.live import MOST_LISTENERS
+from cacheproxy.server.api.plane import Parts, handlers
+from cacheproxy.server.api.recent import Recent
+from cacheproxy.server.auth import Door
 from cacheproxy.server.data_plane import DataPlane
-from cacheproxy.server.decisions import Decisions
 from cacheproxy.server.listen import admin_listener, data_listener
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.readiness import Readiness
 from cacheproxy.settings import JudgeName
 from cacheproxy.store.dbfile import size_on_disk
-from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.secret import server_secret
-from cacheproxy.store.sqlite import open_sqlite
-from cacheproxy.store.sqlite_labels import SqliteLabels
-from cacheproxy.store.sqlite_ledger import SqliteLedger
 from cacheproxy.tasks import TaskSet
 from cacheproxy.upstream.http import HttpUpstream
 
@@ -55,20 +57,8 @@ if TYPE_CHECKING:
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.embed.remote import RemoteEmbedder
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.ports import (
-        Embedder,
-        Judge,
-        Labels,
-        Ledger,
-        Observer,
-        Prices,
-        Store,
-        Tracer,
-        Upstream,
-        VectorIndex,
-    )
+    from cacheproxy.ports import Embedder, Judge, Keys, Observer, Prices, Store, Tracer, Upstream, VectorIndex
     from cacheproxy.settings import Settings
-    from cacheproxy.store.sqlite import SqliteStore
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +67,6 @@ GC_THRESHOLDS: Final = (50_000, 20, 50)
 SETTLE_S: Final = 2.0
 """At the end, for what was answered and is not stored yet."""
 _FENCE_BYTES: Final = 8
-_now: Final = time.time  # noqa: TID251 - the clock's one home
 _clock: Final = time.monotonic
 
 
@@ -112,73 +101,14 @@ def run_proxy(settings: Settings, on_ready: Callable[[Running], None] = lambda _
 
 
 @asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[SqliteStore]:
-    """The store that the settings name."""
-    limits = StoreLimits(settings.cache.max_entries, settings.cache.max_bytes)
-    async with open_sqlite(settings.database, clock=_now, limits=limits) as store:
-        yield store
-
-
-@asynccontextmanager
-async def open_books(settings: Settings) -> AsyncIterator[tuple[Ledger, Labels]]:
-    """The ledger and the verdicts beside the store."""
-    async with open_store(settings) as store:
-        yield SqliteLedger(store.database), SqliteLabels(store.database)
-
-
-@asynccontextmanager
-async def open_judged(settings: Settings) -> AsyncIterator[tuple[Store, Labels]]:
-    """The store, and the verdicts on what it holds."""
-    async with open_store(settings) as store:
-        yield store, SqliteLabels(store.database)
-
-
-@asynccontextmanager
-async def open_embedder(
-    settings: Settings, on_batch: Callable[[int, float], None] | None = None
-) -> AsyncIterator[LocalEmbedder | RemoteEmbedder]:
-    """The embedding model, here or elsewhere. Raises ``PortUnavailable`` when there is none to be had."""
-    remote = settings.embedder
-    if remote.url is not None:
-        from cacheproxy.embed.remote import open_remote  # noqa: PLC0415 - most proxies have none
-
-        async with await open_remote(
-            remote.url,
-            settings.embedding_model,
-            key=derive.plain(remote.api_key),
-            window_tokens=remote.window_tokens,
-            max_waiting=settings.batching.max_queue,
-        ) as elsewhere:
-            yield elsewhere
-        return
-    from cacheproxy.embed.local import open_local  # noqa: PLC0415 - torch takes seconds, and not everything needs it
-
-    batching = settings.batching
-    embedder = await open_local(
-        settings.embedding_model,
-        device=settings.device,
-        max_items=batching.max_items,
-        max_padded_tokens=batching.max_padded_tokens,
-        max_waiting=batching.max_queue,
-        max_wait_s=batching.max_wait_ms / 1000,
-        on_batch=on_batch,
-    )
-    try:
-        yield embedder
-    finally:
-        await embedder.aclose()
-
-
-@asynccontextmanager
 async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
     """Build everything and serve; leaving the block drains and closes it. Raises ``ConfigError``."""
     async with AsyncExitStack() as stack:
         telemetry = await stack.enter_async_context(_telemetry(settings))
-        metrics = Metrics(exemplars=settings.telemetry.exemplars)
-        store = await stack.enter_async_context(open_store(settings))  # before the model, which takes its time
+        metrics, recent = Metrics(exemplars=settings.telemetry.exemplars), Recent()
+        kept = await stack.enter_async_context(open_kept(settings))  # before the model, which takes its time
+        store, ledger, labels = kept.store, kept.ledger, kept.labels
         embedder, no_model = await _embedder(settings, stack, metrics)
-        ledger = SqliteLedger(store.database)
-        labels = SqliteLabels(store.database)
         index = _index()
         if embedder is not None:
             await store.claim_embedding(embedder.model, embedder.dimension)
@@ -188,7 +118,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         local = await stack.enter_async_context(HttpUpstream(derive.local_deadlines(settings), most_calls=most_calls))
         tasks = await stack.enter_async_context(TaskSet("flow"))
         routes = Routes(derive.targets(settings))
-        prices = GenaiPrices(clock=_now, overrides=derive.prices(settings))
+        prices = GenaiPrices(clock=now, overrides=derive.prices(settings))
         spending = Spending(settings.decision.judge_share)
         flow = assemble(
             settings,
@@ -197,22 +127,26 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             labels=labels,
             index=index,
             embedder=embedder,
-            judge=_judge(settings, embedder, upstream=upstream, prices=prices, spending=spending),
+            verifier=await stack.enter_async_context(open_verifier(settings, embedder)) if embedder else None,
+            judge=_judge(
+                settings, embedder.patient if embedder else None, upstream=upstream, prices=prices, spending=spending
+            ),
             prices=prices,
             spending=spending,
             upstream=upstream,
             local=local,
             metrics=metrics,
             tracer=telemetry.tracer,
-            observers=[*telemetry.observers, *([RequestLog()] if settings.log.requests else [])],
+            observers=[recent, *telemetry.observers, *([RequestLog()] if settings.log.requests else [])],
             tasks=tasks,
             routes=routes,
             prior=_prior(settings, embedder) if embedder else None,
             secret=server_secret(settings.data_dir),
-            world=World(_now, _clock, _dice()),
+            world=World(now, _clock, _dice()),
         )
         await flow.pools.load()
         await flow.withdrawn.load(labels)
+        await flow.elsewhere.follow()
         rounds = await stack.enter_async_context(TaskSet("upkeep"))
         stack.push_async_callback(flow.upkeep.flush)
         stack.push_async_callback(tasks.settle, SETTLE_S)
@@ -225,18 +159,43 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         flow.upkeep.start(rounds)
         metrics.watch("upstream_calls", lambda: upstream.calls + local.calls)
         metrics.watch("upstream_calls_limit", lambda: most_calls)
-        metrics.watch("store_bytes", partial(size_on_disk, settings.database))
+        if kept.name.startswith("sqlite"):
+            metrics.watch("store_bytes", partial(size_on_disk, settings.database))
         if embedder is not None:
             metrics.watch("embedding_queue", lambda: embedder.waiting)
         readiness = Readiness(partial(_state, embedder, no_model, flow.shelters))
-        plane = DataPlane(flow.proxy, readiness, now=_now, body_s=settings.deadlines.body_s)
-        token = settings.admin_token.get_secret_value() if settings.admin_token else None
-        admin = build_admin(
-            metrics=metrics,
+        door = await _door(settings, kept.keys, rounds)
+        plane = DataPlane(flow.proxy, readiness, now=now, body_s=settings.deadlines.body_s, door=door)
+        events = await stack.enter_async_context(TaskSet("events"))
+        parts = Parts(
+            facts=_facts(settings, kept.name),
+            store=store,
             ledger=ledger,
-            decisions=Decisions(flow.pools, flow.explanations, flow.feedback),
-            token=token,
+            labels=labels,
+            index=index,
+            embedder=embedder,
+            no_model=no_model,
+            upkeep=flow.upkeep,
+            pools=flow.pools,
+            withdrawn=flow.withdrawn,
+            explanations=flow.explanations,
+            feedback=flow.feedback,
+            recall=flow.recall,
+            policy=flow.policy,
+            l1=flow.l1,
+            churn=flow.churn,
+            shelters=flow.shelters,
+            recent=recent,
+            revenue_usd=settings.economics.revenue_per_request_usd,
+            tiers=derive.tiers(settings),
+            samples=settings.cache.samples,
+            ready=readiness,
+            calls=lambda: upstream.calls + local.calls,
+            tasks=events,
+            now=now,
         )
+        token = derive.plain(settings.admin_token) or None
+        admin = build_admin(metrics=metrics, handlers=handlers(parts), token=token, hosts=settings.admin_hosts)
         admin_address = await stack.enter_async_context(admin_listener(admin, settings.admin_listen))
         data_address = await stack.enter_async_context(
             data_listener(plane, settings.listen, drain_s=settings.deadlines.drain_s)
@@ -245,7 +204,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             data=data_address,
             admin=admin_address,
             upstream_url=routes.targets[DEFAULT].base_url,
-            store=f"sqlite {settings.database}",
+            store=kept.name,
             model=f"{embedder.model} on {embedder.device}" if embedder else "",
             no_model=no_model,
             settings=settings,
@@ -302,10 +261,25 @@ async def _embedder(
         return None, error.message
 
 
+async def _door(settings: Settings, keys: Keys, rounds: TaskSet) -> Door | None:
+    """Who checks the keys that callers show; nobody where none are asked for."""
+    if not settings.asks_key:
+        return None
+    door = Door(derive.proxy_keys(settings), keys if settings.virtual_keys else None, now=now)
+    await door.load()
+    if settings.virtual_keys:
+        rounds.start(door.follow(), name="keys")
+    return door
+
+
 def _prior(settings: Settings, embedder: Embedder) -> Likelihood | None:
     """What is believed before verdicts: what `calibrate --train` left in the data directory, else what ships."""
     if settings.prior.is_file():
-        return load_prior(settings.prior.read_text(encoding="utf-8"), embedding_model=embedder.model)
+        return load_prior(
+            settings.prior.read_text(encoding="utf-8"),
+            embedding_model=embedder.model,
+            verifier=settings.decision.verifier,
+        )
     return shipped_prior(embedding_model=embedder.model)
 
 
@@ -341,6 +315,21 @@ async def _fill(index: VectorIndex, store: Store) -> None:
     async for rows in store.vectors():
         for row in rows:
             await index.add(row)
+
+
+def _facts(settings: Settings, store: str) -> Facts:
+    return Facts(
+        started=now(),
+        mode=settings.mode.value,
+        policy=settings.policy.value,
+        store=store,
+        max_entries=settings.cache.max_entries,
+        max_bytes=settings.cache.max_bytes,
+        max_calls=settings.limits.upstream_calls,
+        max_embeddings=settings.batching.max_queue,
+        max_listeners=MOST_LISTENERS,
+        settings=in_force(settings),
+    )
 
 
 def _state(embedder: Embedder | None, no_model: str, shelters: Sequence[Shelter]) -> Mapping[str, object]:

@@ -18,9 +18,10 @@ from cacheproxy.core.prior import dump_prior
 from cacheproxy.embed.hashed import HashedEmbedder
 from cacheproxy.errors import ConfigError
 from cacheproxy.lab.simulate import SimulateOptions, serving
+from cacheproxy.opening import open_books, open_store
 from cacheproxy.settings import Settings
 from cacheproxy.store.sqlite import open_sqlite
-from cacheproxy.wiring import open_books, open_proxy, open_store
+from cacheproxy.wiring import open_proxy
 
 HELLO = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello?"}]}
 

@@ -5,6 +5,8 @@
 - Every caller is answered: with its result, with an error, or with ``PortUnavailable`` when the batcher closes. One
   item that makes the model fail does not fail the others of its batch.
 - Equal items that are in the batcher at the same time are computed once.
+- Patient items wait until no others do, and go in smaller batches: nobody else waits behind more than one of these.
+  Under steady load one of their batches runs after each few others, so that they are late and no worse.
 - A caller that leaves takes its item out of the queue. A full queue says ``Overloaded`` at once.
 """
 
@@ -17,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from time import perf_counter
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
 from cacheproxy.errors import Overloaded, PortUnavailable, ProxyError
 from cacheproxy.tasks import TaskSet
@@ -31,6 +33,10 @@ R = TypeVar("R")
 Outcomes: TypeAlias = "Iterable[tuple[int, R | ProxyError]]"
 """One computed batch: positions in what was asked, each with its result or with what is wrong with that item."""
 
+PATIENT_AT_ONCE: Final = 16
+"""Patient items in a batch: what an urgent one may have to wait for."""
+PATIENCE: Final = 8
+"""Batches of others that run while patient items wait, until it is their turn."""
 log = logging.getLogger(__name__)
 
 
@@ -79,6 +85,8 @@ class Batcher(Generic[T, R]):
         self._max_wait_s = max_wait_s
         self._on_batch = on_batch
         self._waiting: dict[T, _Slot[T, R]] = {}  # a queue: dicts keep their order
+        self._patient: dict[T, _Slot[T, R]] = {}
+        self._passed = 0
         self._running: dict[T, _Slot[T, R]] = {}
         self._expected = max_items
         self._gathered = asyncio.Event()
@@ -89,22 +97,24 @@ class Batcher(Generic[T, R]):
 
     @property
     def waiting(self) -> int:
-        """Items that wait for a batch; those being computed are not among them."""
+        """How many items wait for a batch; those being computed are not among them."""
         return len(self._waiting)
 
-    async def submit(self, item: T) -> R:
+    async def submit(self, item: T, *, patient: bool = False) -> R:
         """The item's result. Raises the item's own error, ``Overloaded``, or ``PortUnavailable``."""
         if self._closed:
             raise self._closing()
-        slot = self._slot(item)
+        slot = self._slot(item, patient=patient)
         waiter: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         slot.waiters.add(waiter)
         try:
             return await waiter
         finally:
             slot.waiters.discard(waiter)
-            if not slot.waiters and self._waiting.get(item) is slot:
-                del self._waiting[item]
+            if not slot.waiters:
+                for queue in (self._waiting, self._patient):
+                    if queue.get(item) is slot:
+                        del queue[item]
             if waiter.done() and not waiter.cancelled():
                 waiter.exception()  # a caller cancelled in the moment of its answer leaves no "never retrieved" behind
 
@@ -115,13 +125,15 @@ class Batcher(Generic[T, R]):
         self._abandon(self._closing())  # the drain answers too, but a task cancelled before its first step does nothing
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _slot(self, item: T) -> _Slot[T, R]:
-        slot = self._running.get(item) or self._waiting.get(item)
+    def _slot(self, item: T, *, patient: bool) -> _Slot[T, R]:
+        slot = self._running.get(item) or self._waiting.get(item) or (self._patient.get(item) if patient else None)
         if slot is not None:
             return slot
-        if len(self._waiting) >= self._max_waiting:
+        queue = self._patient if patient else self._waiting
+        if len(queue) >= self._max_waiting:
             raise Overloaded(f"{self._name}: {self._max_waiting} are waiting already; try again later", retry_after_s=1)
-        slot = self._waiting[item] = _Slot(item)
+        # Whoever waits patiently for the same item is served with the one who does not.
+        slot = queue[item] = self._patient.pop(item) if item in self._patient else _Slot(item)
         if len(self._waiting) >= self._expected:
             self._gathered.set()
         if not self._draining:
@@ -132,19 +144,30 @@ class Batcher(Generic[T, R]):
     async def _drain(self) -> None:
         """Run batches until nothing waits. Whatever ends it, nobody is left without an answer."""
         try:
-            while self._waiting:
-                items = list(islice(self._waiting, self._max_items))
-                self._running = {item: self._waiting.pop(item) for item in items}
+            while self._waiting or self._patient:
+                patient = self._patients_turn()
+                queue = self._patient if patient else self._waiting
+                most = min(PATIENT_AT_ONCE, self._max_items) if patient else self._max_items
+                items = list(islice(queue, most))
+                self._running = {item: queue.pop(item) for item in items}
                 await self._run(list(self._running.values()))
-                if len(items) > 1:
+                if len(items) > 1 and not patient:
                     await self._gather(len(items))
         finally:
             self._draining = False
             self._abandon(self._closing() if self._closed else PortUnavailable(f"{self._name} stopped unexpectedly"))
 
+    def _patients_turn(self) -> bool:
+        """Whether the next batch is one of patient items."""
+        if self._patient and self._waiting and self._passed < PATIENCE:
+            self._passed += 1
+            return False
+        self._passed = 0
+        return bool(self._patient)
+
     def _abandon(self, why: ProxyError) -> None:
-        abandoned = [*self._running.values(), *self._waiting.values()]
-        self._running, self._waiting = {}, {}
+        abandoned = [*self._running.values(), *self._waiting.values(), *self._patient.values()]
+        self._running, self._waiting, self._patient = {}, {}, {}
         for slot in abandoned:
             slot.answer(why)
 

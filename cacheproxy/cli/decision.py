@@ -1,11 +1,12 @@
 """``cacheproxy evaluate`` and ``cacheproxy calibrate``: the hit decision off line, and what verdicts prove about it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from enum import StrEnum
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from cacheproxy.core.features import Features
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.core.pool import Label
+    from cacheproxy.lab.corpus import Compare
     from cacheproxy.lab.evaluate import Arm
+    from cacheproxy.lab.offline import Rules
 
 _PAGE_WIDTH = 180
 
@@ -102,6 +105,7 @@ def evaluate(
     from cacheproxy.lab.corpus import corpus_of  # noqa: PLC0415
     from cacheproxy.lab.evaluate import over_pairs, over_streams  # noqa: PLC0415
     from cacheproxy.lab.labelled import read_labelled, texts_of  # noqa: PLC0415
+    from cacheproxy.lab.offline import Rules  # noqa: PLC0415
     from cacheproxy.lab.streams import Domain  # noqa: PLC0415
     from cacheproxy.lab.tally import Prices  # noqa: PLC0415
 
@@ -111,10 +115,11 @@ def evaluate(
         plots.require()
     prices = Prices(answer_usd, judge_usd)
     texts = texts_of(labelled)
-    with evaluation.progress_bar(console(stderr=True)) as bar:
-        model, vectors = _embedded(settings, texts, bar)
-        arms = _arms(policy, budget, threshold, _prior(prior, model, cold=cold), judge_error)
-        corpus = corpus_of(texts, vectors)
+    with evaluation.progress_bar(console(stderr=True)) as bar, _models(settings, texts, bar) as read:
+        known = _prior(prior, read.model, settings.decision.verifier, cold=cold)
+        rules = Rules(judge_error=judge_error, verify=read.compare is not None)
+        arms = _arms(policy, budget, threshold, known, rules)
+        corpus = corpus_of(texts, read.vectors, read.compare)
         if isinstance(labelled, Domain):
             step = _stepper(bar, arms, requests * orderings)
             tallies = over_streams(
@@ -127,7 +132,7 @@ def evaluate(
             table = evaluation.render_pairs(tallies)
     report: dict[str, Any] = {
         "file": str(file),
-        "embedding_model": model,
+        "embedding_model": read.model,
         "prices_usd": prices._asdict(),
         "arms": [tally.to_json(prices) for tally in tallies],
     }
@@ -174,7 +179,8 @@ def calibrate(
         else:
             model, verdicts = _verdicts(file, settings, requests=requests, seed=seed)
         name = f"pool {pool}" if file is None else file.name
-        _train(name, model, verdicts, write or settings.prior, json=json)
+        verifier = settings.decision.verifier
+        _train(name, model, verdicts, write or settings.prior, verifier=verifier, json=json)
         return
     from cacheproxy.lab import evaluation, plots  # noqa: PLC0415 - only this command needs them
     from cacheproxy.lab.calibration import certificate_of  # noqa: PLC0415
@@ -182,8 +188,9 @@ def calibrate(
 
     if out is not None:
         plots.require()
-    labels = _stored(settings, pool) if file is None else read_labels(file)
-    found = certificate_of(labels, budget=budget, prior=_prior(prior, settings.embedding_model, cold=False))
+    labels = _stored(settings, pool) if file is None else _known(read_labels(file), settings)
+    known = _prior(prior, settings.embedding_model, settings.decision.verifier, cold=False)
+    found = certificate_of(labels, budget=budget, prior=known)
     table = evaluation.render_certificate(found)
     report = found.to_json()
     if out is not None:
@@ -194,25 +201,36 @@ def calibrate(
 
 def _stored(settings: Settings, pool: str) -> "Sequence[Label]":
     """The labels that the proxy recorded for a pool."""
-    from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
+    from cacheproxy import opening  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
     from cacheproxy.core.pool import LABELS_KEPT  # noqa: PLC0415
 
     async def read() -> "tuple[Sequence[Label], Sequence[str]]":
-        async with wiring.open_books(existing(settings)) as (_, labels):
+        async with opening.open_books(existing(settings)) as (_, labels):
             return await labels.recent(pool, LABELS_KEPT), await labels.pools()
 
     found, pools = asyncio.run(read())
     if not found:
         known = f"these have some: {', '.join(pools)}" if pools else "no pool has any; `mode: shadow` gathers them"
         raise BadRequest(f"pool {pool} has no labels; {known}")
-    return found
+    return _known(found, settings)
+
+
+def _known(labels: "Sequence[Label]", settings: Settings) -> "list[Label]":
+    """The labels without what other verifiers said than the one that is set."""
+    from cacheproxy.core.features import verifier_number  # noqa: PLC0415 - numpy takes its time
+    from cacheproxy.core.prior import NO_VERIFIER  # noqa: PLC0415
+
+    name = settings.decision.verifier
+    return [label.known_to(0.0 if name == NO_VERIFIER else verifier_number(name)) for label in labels]
 
 
 def _verdicts_of(labels: "Sequence[Label]") -> "list[tuple[Features, bool]]":
     return [(label.features, label.right) for label in labels]
 
 
-def _train(name: str, model: str, verdicts: "Sequence[tuple[Features, bool]]", write: Path, *, json: bool) -> None:
+def _train(
+    name: str, model: str, verdicts: "Sequence[tuple[Features, bool]]", write: Path, *, verifier: str, json: bool
+) -> None:
     from cacheproxy.core.prior import TrainedOn, dump_prior, train  # noqa: PLC0415 - only this command needs them
 
     wrong = sum(not right for _, right in verdicts)
@@ -220,7 +238,8 @@ def _train(name: str, model: str, verdicts: "Sequence[tuple[Features, bool]]", w
         raise BadRequest(f"{name} leads to {len(verdicts)} verdicts, {wrong} of them wrong; both kinds are needed.")
     trained_on = TrainedOn(name, len(verdicts), wrong)
     write.parent.mkdir(parents=True, exist_ok=True)
-    write.write_text(dump_prior(train(verdicts), embedding_model=model, trained_on=[trained_on]), "utf-8")
+    prior = dump_prior(train(verdicts), embedding_model=model, trained_on=[trained_on], verifier=verifier)
+    write.write_text(prior, "utf-8")
     if json:
         print_json({"written": str(write), "embedding_model": model, "labels": len(verdicts), "wrong": wrong})
     else:
@@ -237,33 +256,51 @@ def _verdicts(file: Path, settings: Settings, *, requests: int, seed: int) -> tu
     from cacheproxy.lab.training import verdicts_on_pairs, verdicts_on_stream  # noqa: PLC0415
 
     if are_labels(file):
-        return settings.embedding_model, _verdicts_of(read_labels(file))
+        return settings.embedding_model, _verdicts_of(_known(read_labels(file), settings))
     labelled = read_labelled(file)
     texts = texts_of(labelled)
-    with evaluation.progress_bar(console(stderr=True)) as bar:
-        model, vectors = _embedded(settings, texts, bar)
+    with evaluation.progress_bar(console(stderr=True)) as bar, _models(settings, texts, bar) as read:
         if not isinstance(labelled, Domain):
-            return model, verdicts_on_pairs(labelled, Profiles(texts), vectors)
+            return read.model, verdicts_on_pairs(labelled, Profiles(texts), read.vectors, read.compare)
         task = bar.add_task("stream", total=requests)
-        return model, verdicts_on_stream(
-            labelled, vectors, requests=requests, seed=seed, on_progress=lambda _: bar.advance(task)
+        return read.model, verdicts_on_stream(
+            labelled,
+            read.vectors,
+            requests=requests,
+            seed=seed,
+            compare=read.compare,
+            on_progress=lambda _: bar.advance(task),
         )
 
 
-def _embedded(settings: Settings, texts: Sequence[str], bar: "Progress") -> tuple[str, "NDArray[float32]"]:
-    """The model's name, and the texts' vectors."""
-    from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
-    from cacheproxy.lab.corpus import embed_all  # noqa: PLC0415
+class _Read(NamedTuple):
+    """What models say of texts."""
 
-    async def embed() -> tuple[str, "NDArray[float32]"]:
-        async with wiring.open_embedder(settings) as embedder:
+    model: str
+    vectors: "NDArray[float32]"
+    compare: "Compare | None"
+    """The verifier that is set, by the texts' places; asked while the models are open."""
+
+
+@contextmanager
+def _models(settings: Settings, texts: Sequence[str], bar: "Progress") -> Iterator[_Read]:
+    """The texts read by the embedding model, and the verifier, for as long as the block lasts."""
+    from cacheproxy import opening  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
+    from cacheproxy.lab.corpus import comparing, embed_all  # noqa: PLC0415
+
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        try:
+            embedder = runner.run(stack.enter_async_context(opening.open_embedder(settings)))
+            verifier = runner.run(stack.enter_async_context(opening.open_verifier(settings, embedder)))
             task = bar.add_task("embedding", total=len(texts))
-            return embedder.model, await embed_all(embedder, texts, lambda count: bar.advance(task, count))
+            vectors = runner.run(embed_all(embedder, texts, lambda count: bar.advance(task, count)))
+            yield _Read(embedder.model, vectors, None if verifier is None else comparing(verifier, texts, runner.run))
+        finally:
+            runner.run(stack.aclose())
 
-    return asyncio.run(embed())
 
-
-def _prior(file: Path | None, model: str, *, cold: bool) -> "Likelihood | None":
+def _prior(file: Path | None, model: str, verifier: str, *, cold: bool) -> "Likelihood | None":
     from cacheproxy.core.prior import load_prior, shipped_prior  # noqa: PLC0415 - numpy and scipy take their time
 
     if cold:
@@ -272,7 +309,7 @@ def _prior(file: Path | None, model: str, *, cold: bool) -> "Likelihood | None":
         return None
     if file is None:
         return shipped_prior(embedding_model=model)
-    return load_prior(file.read_text("utf-8"), embedding_model=model)
+    return load_prior(file.read_text("utf-8"), embedding_model=model, verifier=verifier)
 
 
 def _arms(
@@ -280,12 +317,10 @@ def _arms(
     budgets: Sequence[float] | None,
     thresholds: Sequence[float] | None,
     prior: "Likelihood | None",
-    judge_error: float,
+    rules: "Rules",
 ) -> "list[Arm]":
     from cacheproxy.lab.evaluate import certified, threshold, vcache  # noqa: PLC0415 - only evaluate needs them
-    from cacheproxy.lab.offline import Rules  # noqa: PLC0415
 
-    rules = Rules(judge_error=judge_error)
     arms: list[Arm] = []
     for policy in policies or list(PolicyName):
         match policy:

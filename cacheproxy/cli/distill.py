@@ -58,7 +58,7 @@ def export_lessons(
         raise Misuse(
             "no tenant has agreed: name them in distill.consenting_tenants (see `cacheproxy stats --by tenant`)"
         )
-    from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
+    from cacheproxy import opening  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
     from cacheproxy.backend.distill_export import LessonRules, export  # noqa: PLC0415
 
     rules = LessonRules(
@@ -75,7 +75,7 @@ def export_lessons(
     )
 
     async def run() -> None:
-        async with wiring.open_judged(existing(settings)) as (opened, labels):
+        async with opening.open_judged(existing(settings)) as (opened, labels):
             with file.open("wb") as out:
                 done = await export(opened, labels, rules, out.write, now=now)
         if json:

@@ -171,9 +171,9 @@ def as_json(row: Row) -> dict[str, Any]:
 
 
 async def _read(settings: Settings, by: Sequence[str], since: float) -> tuple[Sequence[Tally], Sequence[Promise]]:
-    from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
+    from cacheproxy import opening  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
 
-    async with wiring.open_books(settings) as (ledger, labels):
+    async with opening.open_books(settings) as (ledger, labels):
         tallies = await ledger.tallies(by, since=since)
         return tallies, [promise_of(name, await labels.recent(name, LABELS_KEPT)) for name in await labels.pools()]
 

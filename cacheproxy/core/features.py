@@ -7,7 +7,8 @@ by how the neighbours vote, by words, by the lexical guards and by its own recor
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -98,6 +99,10 @@ class Features(NamedTuple):
     """1 when a guard objects to each of them, and to the nearest for a number, unit, date, id or piece of code."""
     vetoed_sense: float
     """1 when a guard objects to each of them, and to the nearest for anything else."""
+    verifier: float = 0.0
+    """Which verifier compared the prompt with the nearest key (``verifier_number``); 0 where none did."""
+    verified: float = 0.0
+    """What it said, 0..1; 0 where none did."""
 
 
 FEATURE_NAMES: Final = Features._fields
@@ -168,6 +173,28 @@ def describe(
         )
         groups.append(Group(root, tuple(own), features, objections[0] if objected == 1.0 else None))
     return groups
+
+
+class Verified(NamedTuple):
+    """What a verifier said of one candidate."""
+
+    root: str
+    verifier: float
+    score: float
+
+
+def verifier_number(name: str) -> float:
+    """A verifier's name as a number of at least 1, so that a label tells whose score it holds."""
+    return 1.0 + zlib.crc32(name.encode()) % 1_000_000
+
+
+def with_verified(groups: Sequence[Group], verified: Verified) -> list[Group]:
+    """The groups, the one that was compared with what was said of it."""
+    said = {"verifier": verified.verifier, "verified": verified.score}
+    return [
+        replace(group, features=group.features._replace(**said)) if group.root == verified.root else group
+        for group in groups
+    ]
 
 
 def content_words(text: Profile) -> frozenset[str]:

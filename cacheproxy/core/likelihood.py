@@ -2,7 +2,8 @@
 
 Each feature is cut into ramps (piecewise linear pieces between fixed knots), so that a linear model can follow its
 bends and never runs away beyond the range that was seen. Fitting is penalised towards the prior's weights: with few
-labels the prior speaks, with many the deployment's own do. Pure.
+labels the prior speaks, with many the deployment's own do. What a verifier says of the few candidates that it was
+asked about corrects what is known without it, and is fitted after that. Pure.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ KNOTS: Final[Mapping[str, tuple[float, ...]]] = {
     "objected": (0, 1),
     "vetoed_amount": (0, 1),
     "vetoed_sense": (0, 1),
+    "verifier": (0, 1),
+    "verified": (0.0, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
 }
 """Where each feature may bend: flat outside the first and the last, linear from one to the next."""
 PRODUCTS: Final = (
@@ -52,7 +55,7 @@ PRODUCTS: Final = (
     ("share", "uncovered", 1.0),
 )
 """Pairs of features whose product counts too, and what it is scaled by."""
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the features and knots: weights fitted with others mean nothing."""
 
 VETO: Final = -4.0
@@ -75,6 +78,10 @@ _RIGHT: Final = np.array([_COLUMN[right] for _, right, _ in PRODUCTS])
 _SCALES: Final = np.array([scale for _, _, scale in PRODUCTS])
 WEIGHTS: Final = 1 + len(_PIECES) + len(PRODUCTS)
 """How many weights a model has."""
+_VERIFYING: Final = np.zeros(WEIGHTS, np.bool_)
+_VERIFYING[1 : 1 + len(_PIECES)] = [FEATURE_NAMES[column] in {"verifier", "verified"} for column, _, _ in _PIECES]
+_COMPARED: Final = int(np.argmax(_VERIFYING))
+"""The column that says whether a verifier was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +119,19 @@ def fit(rows: Matrix, right: Matrix, *, prior: Likelihood | None = None) -> Like
     start = np.zeros(WEIGHTS) if prior is None else prior.weights
     ridge = np.full(WEIGHTS, _RIDGE)
     ridge[0] = _INTERCEPT_RIDGE
-    weights, _ = logistic(rows, right, start=start, ridge=ridge, enough=_ENOUGH)
+    weights, known = start.copy(), ~_VERIFYING
+    weights[known], _ = logistic(rows[:, known], right, start=start[known], ridge=ridge[known], enough=_ENOUGH)
+    compared = rows[:, _COMPARED] > 0
+    if compared.any():
+        before = rows[compared][:, known] @ weights[known]
+        weights[_VERIFYING], _ = logistic(
+            rows[compared][:, _VERIFYING],
+            right[compared],
+            start=start[_VERIFYING],
+            ridge=ridge[_VERIFYING],
+            offset=before,
+            enough=_ENOUGH,
+        )
     return Likelihood(weights)
 
 
@@ -123,18 +142,19 @@ def logistic(
     start: Matrix,
     ridge: Matrix,
     counts: Matrix | float = 1.0,
+    offset: Matrix | float = 0.0,
     enough: float = 1e-9,
 ) -> tuple[Matrix, Matrix]:
     """The weights that explain ``right`` best, penalised by ``ridge`` for leaving ``start``; and the curvature there.
 
-    ``counts`` is how much each row counts.
+    ``counts`` is how much each row counts, ``offset`` what is known of it already, in log odds.
 
     Damped Newton steps on the penalised log-likelihood, which is strictly convex where ``ridge`` is positive: the
     result depends on nothing else. It ends when a step gains less than ``enough``.
     """
 
     def loss(weights: Matrix) -> tuple[float, Matrix]:
-        logits = rows @ weights
+        logits = offset + rows @ weights
         penalty = 0.5 * float(ridge @ (weights - start) ** 2)
         return float(np.sum(counts * (np.logaddexp(0.0, logits) - right * logits))) + penalty, logits
 

@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from cacheproxy.core.features import describe, matrix
+from cacheproxy.core.features import describe, matrix, with_verified
 from cacheproxy.core.guards import first_objection
 from cacheproxy.core.pool import Stage
 from cacheproxy.model import Reason
@@ -23,7 +23,7 @@ from cacheproxy.model import Reason
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
-    from cacheproxy.core.features import Group, Key, Record
+    from cacheproxy.core.features import Group, Key, Record, Verified
     from cacheproxy.core.pool import Rule
     from cacheproxy.core.profile import Profile
 
@@ -38,6 +38,8 @@ UNPROVEN_HITS: Final = 3_000
 LEAST_SIMILARITY: Final = 0.5
 """Below it nothing is served, however sure a rule is: rules are learnt where questions lie close together, and among
 others they would be sure of anything."""
+CLOSE: Final = 2.0
+"""Log odds on either side of the threshold within which a verifier is worth its time."""
 LEAST_AUDITS: Final = 0.05
 """Share of hits that are audited whatever the operator says: what is promised has to be watched."""
 
@@ -61,6 +63,8 @@ class Found:
     """The pool's, where that is not the policy's own."""
     asked_budget: float | None = None
     """The caller's, which may only tighten it."""
+    verified: Verified | None = None
+    """What a verifier said of the candidate that a decision without it was close about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,18 @@ class Forward:
 
 
 Decision: TypeAlias = Serve | Forward
+
+
+def is_close(decision: Decision) -> bool:
+    """Whether a closer look at the candidate may change the decision."""
+    assessed = decision.assessed
+    if assessed is None or not abs(assessed.logit - assessed.threshold) < CLOSE:
+        return False
+    match decision:
+        case Serve():
+            return True
+        case Forward(reason):
+            return reason in (Reason.BELOW_THRESHOLD, Reason.UNCERTIFIED)
 
 
 class Policy(Protocol):
@@ -176,13 +192,16 @@ class CertifiedPolicy:
         groups = describe(found.asked, found.keys, found.records, disabled_guards=self.disabled_guards)
         if not groups:
             return Forward(Reason.NO_NEIGHBOR)
+        if found.verified is not None:
+            groups = with_verified(groups, found.verified)
         nearest = found.keys[0].similarity
         allowed = self.budget if found.budget is None else found.budget
         budget = allowed if found.asked_budget is None else min(allowed, found.asked_budget)
         rule = found.rule or self.prior
         rows = matrix([group.features for group in groups])
         logits = [0.0] * len(groups) if rule is None else rule.model.logits(rows).tolist()
-        ranked = sorted(range(len(groups)), key=lambda place: -logits[place])
+        # Once a candidate was compared the decision is about it: none that was not may take its place.
+        ranked = sorted(range(len(groups)), key=lambda place: (-groups[place].features.verifier, -logits[place]))
         best, logit = groups[ranked[0]], logits[ranked[0]]
         stage = Stage.BOOTSTRAP if found.rule is None else found.rule.stage(budget)
         threshold = self._threshold(found.rule, stage, budget)

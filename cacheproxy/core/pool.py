@@ -87,6 +87,12 @@ class Label:
     principal: str = ""
     """Who asked: a keyed hash. No caller's labels make up more than a share of a fit."""
 
+    def known_to(self, verifier: float) -> Label:
+        """The label without what another verifier said, whose scores are on another scale."""
+        if self.features.verifier in (0.0, verifier):
+            return self
+        return replace(self, features=self.features._replace(verifier=0.0, verified=0.0))
+
 
 class Stage(StrEnum):
     """How much a rule promises."""
@@ -144,10 +150,12 @@ def refit(
     prior: Likelihood | None,
     budget: float,
     total: int,
+    earlier: int = 0,
 ) -> Rule:
     """A new rule from labels (oldest first) and the candidates of recent requests, labelled or not.
 
-    ``total`` counts all labels that ever came. Scores for thresholds come from models that did not see their label's
+    ``total`` counts all labels that ever came, but for ``earlier`` ones, which only had their looks (see ``Pool``).
+    Scores for thresholds come from models that did not see their label's
     answer: five folds by root. ``budget`` is the operator's; the rule knows stricter and looser ones too.
     """
     kept = capped(labels)
@@ -158,7 +166,7 @@ def refit(
         rows, right, scores = cross_scored(kept, prior)
         model = fit(rows, right, prior=prior)
     recent = model.logits(matrix(traffic))
-    alpha = certificate.alpha_at(certificate.look_at(total))
+    alpha = certificate.alpha_at(certificate.look_at(total + earlier))
     thresholds = {}
     looser = Threshold(-_NEVER, -_NEVER)
     for each in sorted({*BUDGETS, budget}, reverse=True):
@@ -235,6 +243,8 @@ class Pool:
         self.tripped = False
         self.total = 0
         """Labels since the pool began, or since it was tripped."""
+        self.earlier = 0
+        """Labels of earlier runs that are not kept any more: they had looks, which spent of the confidence."""
         self.hits = 0
         """Semantic hits, likewise."""
 
@@ -271,6 +281,7 @@ class Pool:
         self.records.clear()
         self.observed.clear()
         self.total = 0
+        self.earlier = 0
         self.hits = 0
         self.monitor = self.monitor.restarted()
 
@@ -303,8 +314,14 @@ class Pool:
 
     def fit(self) -> Rule:
         """The rule that the labels lead to. To fit in a thread, copy labels and traffic and call ``refit``."""
-        labels, traffic = list(self.labels), list(self.traffic)
-        return refit(labels, traffic, prior=self.prior, budget=self.budget, total=self.total)
+        return refit(
+            list(self.labels),
+            list(self.traffic),
+            prior=self.prior,
+            budget=self.budget,
+            total=self.total,
+            earlier=self.earlier,
+        )
 
     def adopt(self, rule: Rule) -> None:
         """Serve by this rule from here on.

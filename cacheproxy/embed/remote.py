@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from cacheproxy.model import Vector
+    from cacheproxy.ports import Embedder
 
 _CONNECT_S: Final = 2.0
 _TOTAL_S: Final = 30.0
@@ -72,6 +73,11 @@ class RemoteEmbedder:
         finally:
             self._waiting -= 1
         return self._vector(text, answer)
+
+    @property
+    def patient(self) -> Embedder:
+        """The same: who goes first is the embedding server's to say."""
+        return self
 
     async def _ask(self, text: str) -> Any:
         # A lone surrogate has no place in UTF-8, which is what the other side's tokenizer reads.

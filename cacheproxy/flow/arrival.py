@@ -73,6 +73,8 @@ class Arrival:
     trace: Trace = UNTRACED
     given: str = ""
     """What its caller called it; empty where it said nothing, or something odd."""
+    explained: bool = False
+    """Whether the decision on it is remembered."""
     token: str = ""
     """Letters and digits that no other request has, for the id of an answer that is told again."""
 

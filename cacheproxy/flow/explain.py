@@ -43,11 +43,16 @@ class Explanation:
     shadowed: bool
     finding: Finding
 
+    @property
+    def request_id(self) -> str:
+        """The request's id, as its answer's header had it."""
+        return self.arrival.id
+
     def told(self) -> JsonObject:
         """As JSON, for the admin API."""
         decision = self.decision
         told: JsonObject = {
-            "request_id": self.arrival.id,
+            "request_id": self.request_id,
             "caller_request_id": self.arrival.given,
             "trace_id": self.arrival.trace.id,
             "at": self.at,
@@ -102,6 +107,8 @@ class Explanations:
             recalled.finding,
         )
         self._latest.append(explanation)
+        recalled.finding.arrival = asked.arrival
+        asked.arrival.explained = True
 
     def request(self, request_id: str) -> Explanation | None:
         """The latest decision on a request, by the id that its answer had or by the one that its caller gave it."""

@@ -58,7 +58,7 @@ class Learner:
         rules: KeepRules,
         tasks: TaskSet,
         now: Callable[[], float],
-        new_id: Callable[[float], str],
+        new_id: Callable[[float, bytes], str],
     ) -> None:
         self._store = store
         self._writes = writes
@@ -129,7 +129,7 @@ class Learner:
         if asked.view.retained_upstream and isinstance(answer.get("id"), str):
             tags = (*tags, response_tag(answer["id"]))
         return Entry(
-            id=self._new_id(now),
+            id=self._new_id(now, asked.keys.key),
             key=asked.keys.key,
             scope=asked.keys.scope,
             tenant=asked.tenant,

@@ -25,7 +25,7 @@ from cacheproxy.flow.told import Hit, Miss
 from cacheproxy.model import CacheStatus, Entry, Layer, Reason
 from cacheproxy.upstream.headers import shared
 from cacheproxy.wire.dialect import Fresh
-from cacheproxy.wire.dialects import DIALECTS, EMBEDDINGS, dialect_for_errors
+from cacheproxy.wire.dialects import EMBEDDINGS, dialect_for_errors, dialect_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable
@@ -112,7 +112,7 @@ class Proxy:
             if path == FEEDBACK_PATH:
                 return await self._feedback.answer(incoming)
             route = self._routes.resolve(incoming.target, anthropic="anthropic-version" in incoming.headers)
-            cached = DIALECTS.get(route.path) if incoming.method == "POST" else None
+            cached = dialect_of(route.path) if incoming.method == "POST" else None
             if cached is None:
                 return await self._passthrough.send(incoming, route, arrival)
             dialect = cached
@@ -128,7 +128,7 @@ class Proxy:
     def _arrive(self, incoming: Incoming, path: str) -> Arrival:
         given, token, tracer = name_given(incoming.headers), self._token(), self._tracer
         trace = UNTRACED if tracer is None else tracer.begin(incoming.method, path, incoming.headers)
-        return Arrival(given or f"req_{token}", self._clock(), trace, given, token)
+        return Arrival(given or f"req_{token}", self._clock(), trace, given, token=token)
 
     async def _answer(self, asked: Asked) -> Reply:
         view = asked.view

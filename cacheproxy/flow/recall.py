@@ -12,17 +12,18 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
 
-from cacheproxy.core.features import Key
+from cacheproxy.core.features import Key, Verified, verifier_number
 from cacheproxy.core.freshness import staleness
 from cacheproxy.core.guards import profile
-from cacheproxy.core.policy import Forward
+from cacheproxy.core.policy import Forward, is_close
 from cacheproxy.errors import Overloaded, ProxyError, TurnTooLong
 from cacheproxy.model import IndexRow, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cacheproxy.core.policy import Decision, Policy
+    from cacheproxy.core.policy import Decision, Found, Policy
+    from cacheproxy.flow.arrival import Arrival
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.feedback import Withdrawn
     from cacheproxy.flow.l1 import L1
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from cacheproxy.flow.prompts import Prompts
     from cacheproxy.flow.shelter import Shelter
     from cacheproxy.model import CheckVerdict, Entry, Neighbor, Vector
-    from cacheproxy.ports import Embedder, Store, VectorIndex
+    from cacheproxy.ports import Embedder, Store, VectorIndex, Verifier
 
 NEIGHBORS: Final = 8
 PLACING_S: Final = 10.0
@@ -46,6 +47,8 @@ class Finding:
     """What a fresh answer said of the candidate; None while nobody has asked, or could."""
 
     verdict: CheckVerdict | None = None
+    arrival: Arrival | None = None
+    """The request that was decided on; None where nobody remembers it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Recall:
         self,
         *,
         embedder: Embedder | None,
+        verifier: Verifier | None,
         index: VectorIndex,
         store: Store,
         l1: L1,
@@ -81,12 +85,14 @@ class Recall:
         pools: Pools,
         withdrawn: Withdrawn,
         embedding: Shelter,
+        verifying: Shelter,
         searching: Shelter,
         loading: Shelter,
         now: Callable[[], float],
         draw: Callable[[], float],
     ) -> None:
         self._embedder = embedder
+        self._verifier = verifier if policy.keeps_budgets else None
         self._index = index
         self._store = store
         self._l1 = l1
@@ -95,6 +101,7 @@ class Recall:
         self._pools = pools
         self._withdrawn = withdrawn
         self._embedding = embedding
+        self._verifying = verifying
         self._searching = searching
         self._loading = loading
         self._now = now
@@ -127,7 +134,10 @@ class Recall:
         pool = self._pools.of(asked)
         found = replace(pool.found(_known_profile(asked.prompt), keys), asked_budget=asked.controls.max_wrong)
         coin = self._draw()  # before deciding, so that what is audited is a fair sample of what is served
-        decision = self._policy.decide(found, draw=self._draw())
+        draw = self._draw()
+        decision = self._policy.decide(found, draw=draw)
+        if self._verifier is not None and is_close(decision):
+            decision = await self._verified(self._verifier, found, decision, draw)
         if decision.assessed is not None:
             pool.saw(decision.assessed.group.features)
         if isinstance(decision, Forward):
@@ -143,6 +153,17 @@ class Recall:
         pool.hits += 1
         return Recalled(decision, vector, entry, audit=rate if coin < rate else None, keys=keys)
 
+    async def _verified(self, verifier: Verifier, found: Found, close: Decision, draw: float) -> Decision:
+        """The decision once the verifier has compared the candidate; a miss where it could not."""
+        assert close.assessed is not None  # noqa: S101 - nothing else is close
+        group = close.assessed.group
+        stored = group.keys[0].profile.text
+        score = await self._verifying.call("compare", partial(verifier.compare, found.asked.text, stored))
+        if score is None:
+            return Forward(Reason.UNVERIFIED, found.keys[0].similarity, close.assessed)
+        verified = Verified(group.root, verifier_number(verifier.name), score)
+        return self._policy.decide(replace(found, verified=verified), draw=draw)
+
     async def place(self, entry: Entry, vector: Vector | None, root: str) -> Vector | None:
         """Make an entry findable by similarity, embedding its prompt where that was not done yet.
 
@@ -154,7 +175,7 @@ class Recall:
             if vector is None:
                 async with asyncio.timeout(PLACING_S):
                     vector = await self._embedder.embed(entry.prompt)
-            await self._index.add(IndexRow(entry.id, entry.scope, vector, root))
+            await self._index.add(IndexRow(entry.id, entry.scope, vector, root, entry.expires_at))
         except (ProxyError, TimeoutError) as error:
             log.debug("entry %s stays exact: %s", entry.id, error)
             return None

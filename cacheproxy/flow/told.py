@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.coalesce import Outcome
-    from cacheproxy.model import Entry, Verdict
+    from cacheproxy.model import Checked, Entry, Verdict
     from cacheproxy.ports import Observer
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class Teller:
             unpriced=outcome.entry is not None and outcome.cost_usd is None,
         )
 
-    def judged(self, asked: Asked, verdict: Verdict) -> None:
+    def judged(self, asked: Asked, verdict: Verdict, checked: Checked) -> None:
         """A judge compared a cached answer with a fresh one."""
         self._tell_check(
             asked,
@@ -142,6 +142,7 @@ class Teller:
             kind=CheckKind.JUDGE,
             verdict=verdict.check,
             cost_usd=verdict.cost_usd,
+            checked=checked,
         )
 
     def _tell_check(self, asked: Asked, **what: Any) -> None:
@@ -163,6 +164,7 @@ class Teller:
             duration_ms=(self._clock() - arrival.started) * 1000,
             price_version=self._price_version,
             request_id=arrival.id,
+            explained=arrival.explained,
             trace_id=arrival.trace.id,
             prompt=asked.prompt if self._prompts else "",
             **what,

@@ -8,19 +8,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy.errors import ProxyError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from cacheproxy.flow.elsewhere import Elsewhere
     from cacheproxy.flow.l1 import L1
     from cacheproxy.flow.pools import Pools
     from cacheproxy.flow.prompts import Prompts
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.model import Audited, Selection, Served
+    from cacheproxy.model import Audited, Change, Selection, Served
     from cacheproxy.ports import Ledger, Store, VectorIndex
     from cacheproxy.tasks import TaskSet
 
@@ -63,6 +65,7 @@ class Upkeep:
         prompts: Prompts,
         ledger: Ledger,
         pools: Pools,
+        elsewhere: Elsewhere,
         hits: HitCounts,
         shelter: Shelter,
         written: Callable[[], Awaitable[None]],
@@ -74,6 +77,7 @@ class Upkeep:
         self._prompts = prompts
         self._ledger = ledger
         self._pools = pools
+        self._elsewhere = elsewhere
         self._hits = hits
         self._shelter = shelter
         self._written = written
@@ -84,19 +88,21 @@ class Upkeep:
     def start(self, tasks: TaskSet) -> None:
         """Begin the rounds, in the background."""
         tasks.start(_every(FOLLOW_S, self.follow), name="follow")
+        tasks.start(_every(FOLLOW_S, self._elsewhere.follow), name="elsewhere")
         tasks.start(_every(FLUSH_S, self.flush), name="flush")
         tasks.start(_every(SWEEP_S, self.sweep), name="sweep")
 
-    async def follow(self) -> None:
-        """Apply what changed in the store by other hands, or by expiry and eviction."""
-        changes = await self._shelter.call("changes", self._store.changes)
-        for change in changes or ():
+    async def follow(self) -> Sequence[Change]:
+        """Apply what changed in the store by other hands, or by expiry and eviction; what that was."""
+        changes = await self._shelter.call("changes", self._store.changes) or ()
+        for change in changes:
+            self._l1.drop((change.entry_id,))
+            self._prompts.forget((change.entry_id,))
             if change.row is None:
-                self._l1.drop((change.entry_id,))
-                self._prompts.forget((change.entry_id,))
-                await self._reindex(self._index.remove(change.entry_id))
-            else:
+                await self._reindex(self._index.remove(change.entry_id, change.scope))
+            elif not self._index.shared:
                 await self._reindex(self._index.add(change.row))
+        return changes
 
     async def flush(self) -> None:
         """Write the ledger, the verdicts and the hit counts."""
@@ -111,11 +117,30 @@ class Upkeep:
         self.entries = await self._shelter.call("count", self._store.count) or 0
 
     async def evict(self, selection: Selection) -> None:
-        """Remove entries everywhere, at once, those still on their way to the store too."""
-        await self._shelter.call("written", self._written)
-        await self._shelter.call("remove", partial(self._store.remove, selection))
+        """Remove entries everywhere, at once, as far as the store answers in time."""
+        await self._shelter.call("remove", partial(self.purge, selection))
+
+    async def purge(self, selection: Selection) -> int:
+        """Remove entries everywhere, at once, those still on their way to the store too; how many there were.
+
+        Takes as long as it takes. Raises ``PortUnavailable``.
+        """
+        await self._written()
+        removed = await self._store.remove(selection)
         # The store tells of what went only after it is gone, so that nobody can put it into memory again.
-        await self.follow()
+        while await self.follow():
+            pass
+        return removed
+
+    async def expire(self, entry_id: str, at: float) -> bool:
+        """Give an entry another time to expire, everywhere, at once. False when it is gone. Raises as ``purge``."""
+        await self._written()
+        changed = await self._store.expire_at(entry_id, at)
+        while changes := await self.follow():
+            for row in [change.row for change in changes if change.entry_id == entry_id]:
+                if row is not None and self._index.shared:  # which drops entries by itself, at the time that it knows
+                    await self._reindex(self._index.add(replace(row, expires_at=at)))
+        return changed
 
     async def _reindex(self, change: Awaitable[None]) -> None:
         try:
@@ -124,7 +149,7 @@ class Upkeep:
             log.warning("the index could not follow the store: %s", error)
 
 
-async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
     while True:
         try:
             await work()

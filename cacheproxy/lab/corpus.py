@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 
 import numpy as np
 
+from cacheproxy.core.features import Verified, verifier_number
 from cacheproxy.core.profile import profile
 from cacheproxy.errors import TurnTooLong
 from cacheproxy.lab.offline import Corpus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from numpy.typing import NDArray
 
     from cacheproxy.core.profile import Profile
-    from cacheproxy.ports import Embedder
+    from cacheproxy.ports import Embedder, Verifier
+
+    Compare = Callable[[int, int], Verified]
 
 AT_ONCE: Final = 256
 
@@ -65,6 +68,22 @@ async def embed_all(
     return np.stack(rows)
 
 
-def corpus_of(texts: Sequence[str], vectors: NDArray[np.float32]) -> Corpus:
+def corpus_of(texts: Sequence[str], vectors: NDArray[np.float32], compare: Compare | None = None) -> Corpus:
     """The texts for ``offline.run``."""
-    return Corpus(Profiles(texts), vectors)
+    return Corpus(Profiles(texts), vectors, compare)
+
+
+def comparing(verifier: Verifier, texts: Sequence[str], wait: Callable[[Coroutine[Any, Any, float]], float]) -> Compare:
+    """What a verifier says of two of the texts, by their places. ``wait`` runs its event loop.
+
+    A text that it cannot read whole is like nothing.
+    """
+    number = verifier_number(verifier.name)
+
+    async def score(asked: str, stored: str) -> float:
+        try:
+            return await verifier.compare(asked, stored)
+        except TurnTooLong:
+            return 0.0
+
+    return lambda asked, stored: Verified("", number, wait(score(texts[asked], texts[stored])))

@@ -161,7 +161,10 @@ def _decided(
             run.outcome[place], run.similarity[place], run.candidate_right[place] = offline.EXACT, 0.0, False
             continue
         key = Key("0", "0", float(run.similarity[place]), corpus.profiles[2 * place])
-        decision = arm.policy.decide(Found(corpus.profiles[2 * place + 1], [key], rule=rule), draw=dice.random())
+        found = Found(corpus.profiles[2 * place + 1], [key], rule=rule)
+        compare = corpus.compare if arm.rules.verify else None
+        closer = None if compare is None else lambda _, at=place, compare=compare: compare(2 * at + 1, 2 * at)
+        decision = offline.decided(arm.policy, found, dice.random(), closer)
         if decision.assessed is not None:
             run.chance[place] = decision.assessed.chance
         if isinstance(decision, Serve):

@@ -6,13 +6,13 @@ does with verdicts is done here as well: aliases, insert-on-different, audits by
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from cacheproxy.core.features import Key
-from cacheproxy.core.policy import Found, Serve, audit_rate
+from cacheproxy.core.features import Key, Verified
+from cacheproxy.core.policy import Found, Serve, audit_rate, is_close
 from cacheproxy.core.pool import Label, Source, Stage
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cacheproxy.core.policy import Assessed, Policy
+    from cacheproxy.core.policy import Assessed, Decision, Policy
     from cacheproxy.core.pool import Pool
     from cacheproxy.core.profile import Profile
 
@@ -43,6 +43,8 @@ class Corpus:
 
     profiles: Sequence[Profile]
     vectors: Vectors
+    compare: Callable[[int, int], Verified] | None = None
+    """A verifier: what it says of two questions, of no root yet."""
 
 
 @dataclass(slots=True)
@@ -80,6 +82,8 @@ class Rules:
     judge_error: float = 0.0
     """Share of verdicts that are the wrong way round."""
     shadow: bool = False
+    verify: bool = False
+    """Whether the corpus' verifier looks at close decisions."""
 
 
 def run(
@@ -103,6 +107,15 @@ def run(
         stream.ask(request, int(question), int(kind) if truth is None else truth(request, int(kind)))
         on_progress(request)
     return stream.result
+
+
+def decided(policy: Policy, found: Found, draw: float, compare: Callable[[Key], Verified] | None) -> Decision:
+    """What the policy says, where that is close once more with what a verifier says of the candidate's nearest key."""
+    decision = policy.decide(found, draw=draw)
+    if compare is None or decision.assessed is None or not policy.keeps_budgets or not is_close(decision):
+        return decision
+    group = decision.assessed.group
+    return policy.decide(replace(found, verified=compare(group.keys[0])._replace(root=group.root)), draw=draw)
 
 
 class _Stream:
@@ -147,7 +160,8 @@ class _Stream:
             rule=pool.rule,
             tripped=pool.tripped,
         )
-        decision = self._policy.decide(found, draw=draw)
+        compare = self._compare(question) if self._rules.verify else None
+        decision = decided(self._policy, found, draw, compare)
         assessed = decision.assessed
         if keys:
             candidate = decision.key if isinstance(decision, Serve) else keys[0]
@@ -165,6 +179,10 @@ class _Stream:
         if self._policy.keeps_budgets and pool.due:
             pool.adopt(pool.fit())
             self.result.fits += 1
+
+    def _compare(self, question: int) -> Callable[[Key], Verified] | None:
+        compare = self._corpus.compare
+        return None if compare is None else lambda key: compare(question, self._keys[int(key.entry_id)][0])
 
     def _near(self, question: int) -> list[Key]:
         count = len(self._keys)

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from cacheproxy.errors import ConfigError
 from cacheproxy.store import schema
@@ -27,6 +27,14 @@ _CHECKED_UP_TO_BYTES: Final = 32 << 20
 _SIDES: Final = ("", "-wal", "-shm")
 _CORRUPT_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _PRIMARY_CODE: Final = 0xFF
+
+
+class Connections(NamedTuple):
+    """One that writes, and two that read."""
+
+    writer: sqlite3.Connection
+    reader: sqlite3.Connection
+    surveyor: sqlite3.Connection
 
 
 def is_corruption(error: sqlite3.Error) -> bool:
@@ -45,8 +53,8 @@ def suspect(path: Path) -> None:
     _marker(path).touch(mode=0o600)
 
 
-def open_connections(path: Path, *, now: float) -> tuple[sqlite3.Connection, sqlite3.Connection]:
-    """A writing and a reading connection to a sound, migrated file. Blocks.
+def open_connections(path: Path, *, now: float) -> Connections:
+    """Connections to a sound, migrated file. Blocks.
 
     Raises ``ConfigError``, ``sqlite3.Error`` or ``OSError``.
     """
@@ -61,9 +69,13 @@ def open_connections(path: Path, *, now: float) -> tuple[sqlite3.Connection, sql
         _move_aside(path, now=now)
         writer = _sound_connection(path)
     _marker(path).unlink(missing_ok=True)
-    reader = _connect(path)
-    reader.execute("PRAGMA query_only = ON")
-    return writer, reader
+    return Connections(writer, _reading(path), _reading(path))
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    connection = _connect(path)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
 
 
 def _sound_connection(path: Path) -> sqlite3.Connection:

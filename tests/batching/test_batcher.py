@@ -5,58 +5,10 @@ import threading
 from contextlib import suppress
 
 import pytest
+from support.doubling import Model, settled, submitting
 
 from cacheproxy.batching.batcher import Batcher
 from cacheproxy.errors import Overloaded, PortUnavailable, TurnTooLong
-
-
-class Model:
-    """Doubles numbers. Each call is recorded, and waits until it is let through."""
-
-    def __init__(self, *, gated=False):
-        self.calls = []
-        self.threads = set()
-        self.started = threading.Semaphore(0)
-        self._gate = threading.Semaphore(0) if gated else None
-
-    def __call__(self, items):
-        self.calls.append(list(items))
-        self.threads.add(threading.current_thread().name)
-        self.started.release()
-        if self._gate is not None:
-            assert self._gate.acquire(timeout=30)
-        yield from self.answer(items)
-
-    def answer(self, items):
-        yield [(position, item * 2) for position, item in enumerate(items)]
-
-    def let_through(self, calls=1):
-        self._gate.release(calls)
-
-    async def has_started(self):
-        assert await asyncio.to_thread(self.started.acquire, timeout=30)
-
-
-@pytest.fixture
-async def opened():
-    """Makes batchers and closes them."""
-    batchers = []
-
-    def make(compute, **options):
-        batchers.append(Batcher(compute, name="doubler", **options))
-        return batchers[-1]
-
-    yield make
-    for batcher in batchers:
-        await batcher.aclose()
-
-
-def submitting(batcher, *items):
-    return [asyncio.ensure_future(batcher.submit(item)) for item in items]
-
-
-async def settled(tasks):
-    return await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def all_wait(batcher, count):

@@ -11,7 +11,7 @@ import pytest
 from support.corpora import made_up, write_lines
 from support.verdicts import made_up_labels
 
-from cacheproxy import wiring
+from cacheproxy import opening
 from cacheproxy.cli import run
 from cacheproxy.embed.hashed import HashedEmbedder
 from cacheproxy.lab.label_file import dump_label
@@ -28,7 +28,7 @@ def hashed(monkeypatch):
     async def opened(settings):
         yield HashedEmbedder()
 
-    monkeypatch.setattr(wiring, "open_embedder", opened)
+    monkeypatch.setattr(opening, "open_embedder", opened)
 
 
 @pytest.fixture
@@ -134,6 +134,34 @@ def test_another_models_prior_is_refused(labels, classes, tmp_path, capsys):
     assert "the embedding model is hashed-256" in capsys.readouterr().err
 
 
+@pytest.fixture
+def verifying(monkeypatch):
+    """A verifier is set, which needs no model."""
+
+    class Verifier:
+        name = "scripted"
+
+        async def compare(self, asked, stored):
+            return 0.75
+
+    @asynccontextmanager
+    async def opened(settings, embedder):
+        yield Verifier()
+
+    monkeypatch.setattr(opening, "open_verifier", opened)
+    monkeypatch.setenv("CACHEPROXY_DECISION__VERIFIER", "scripted")
+
+
+def test_a_prior_is_fitted_with_the_verifier_that_is_set_and_needs_it(verifying, pairs, tmp_path, capsys, monkeypatch):
+    prior = tmp_path / "prior.json"
+    assert run(["calibrate", "--train", str(pairs), "--write", str(prior)]) == 0
+    assert json.loads(prior.read_text("utf-8"))["verifier"] == "scripted"
+    assert reported(capsys, "evaluate", pairs, "--policy", "certified", "--prior", prior)["arms"]
+    monkeypatch.delenv("CACHEPROXY_DECISION__VERIFIER")
+    assert run(["evaluate", str(pairs), "--prior", str(prior)]) == 1
+    assert "made with the verifier scripted, decision.verifier is none" in capsys.readouterr().err
+
+
 def test_verdicts_of_one_kind_make_no_prior(tmp_path, capsys):
     file = write_lines(tmp_path / "pairs.jsonl", [{"a": "Why?", "b": "But why?", "same": 1}])
     assert run(["calibrate", "--train", str(file), "--write", str(tmp_path / "prior.json")]) == 1
@@ -156,7 +184,7 @@ def recorded(tmp_path):
 
     async def fill():
         now = time.time()
-        async with wiring.open_books(Settings(data_dir=tmp_path)) as (_, kept):
+        async with opening.open_books(Settings(data_dir=tmp_path)) as (_, kept):
             await kept.add("default", [replace(label, at=now + label.at / 1e6) for label in made_up_labels(300)])
 
     asyncio.run(fill())

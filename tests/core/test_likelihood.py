@@ -129,3 +129,25 @@ def test_a_prior_that_believes_guards_more_is_left_as_it_is():
 def test_no_logit_overflows():
     with np.errstate(all="raise"):
         assert sigmoid(np.array([-1e9, 0.0, 1e9])).tolist() == pytest.approx([0.0, 0.5, 1.0])
+
+
+def test_what_a_verifier_says_corrects_what_is_known_and_changes_nothing_where_it_was_not_asked():
+    random = np.random.default_rng(0)
+    near = random.uniform(0.3, 1.0, 400)
+    scores = random.uniform(0.0, 1.0, 400)
+    right = (near + scores > 1.2).astype(float)
+    plain = [features(similarity=value) for value in near]
+    half = [
+        each._replace(verifier=7.0, verified=score) if at % 2 else each
+        for at, (each, score) in enumerate(zip(plain, scores, strict=True))
+    ]
+    without, with_scores = fit(bent(matrix(plain)), right), fit(bent(matrix(half)), right)
+    np.testing.assert_allclose(without.logits(matrix(plain)), with_scores.logits(matrix(plain)))
+    low, high = (features(similarity=0.7, verifier=7.0, verified=score) for score in (0.1, 0.9))
+    assert with_scores.logits(matrix([high]))[0] > with_scores.logits(matrix([low]))[0] + 2
+
+
+def test_an_offset_is_what_is_known_already():
+    rows, right = np.ones((100, 1)), np.r_[np.ones(80), np.zeros(20)]
+    (weight,), _ = logistic(rows, right, start=np.zeros(1), ridge=np.array([1e-9]), offset=np.full(100, 1.0))
+    assert weight + 1.0 == pytest.approx(np.log(4), abs=1e-4)

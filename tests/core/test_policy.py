@@ -1,12 +1,14 @@
 """Which answer may be served, and why none may."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.candidates import always, key, rule
 
+from cacheproxy.core.features import Verified, describe
 from cacheproxy.core.likelihood import believing_guards
 from cacheproxy.core.policy import (
     BOOTSTRAP_AUDITS,
@@ -23,6 +25,7 @@ from cacheproxy.core.policy import (
     Serve,
     ThresholdPolicy,
     audit_rate,
+    is_close,
 )
 from cacheproxy.core.pool import Rule, Stage
 from cacheproxy.core.profile import profile
@@ -300,3 +303,37 @@ def test_audits_are_many_at_first_and_never_end(stage, hits, rate, expected):
 def test_every_policy_says_what_it_heeds(policy: Policy, keeps_budgets, learns):
     assert (policy.keeps_budgets, policy.learns) == (keeps_budgets, learns)
     assert isinstance(policy.decide(Found(profile("What?"), []), draw=0.5), Forward)
+
+
+@pytest.mark.parametrize(
+    ("logit", "threshold", "decided", "close"),
+    [
+        pytest.param(3.0, 3.5, Forward(Reason.BELOW_THRESHOLD), True, id="just-below"),
+        pytest.param(4.0, 3.5, Serve(key("a")), True, id="just-above"),
+        pytest.param(3.0, 3.5, Forward(Reason.UNCERTIFIED), True, id="before-a-rule"),
+        pytest.param(0.0, 3.5, Forward(Reason.BELOW_THRESHOLD), False, id="far-below"),
+        pytest.param(9.0, 3.5, Serve(key("a")), False, id="far-above"),
+        pytest.param(3.0, 3.5, Forward(Reason.GUARD_NUMBERS), False, id="a-guard-objects"),
+        pytest.param(3.0, 3.5, Forward(Reason.TRIPPED), False, id="shadow"),
+        pytest.param(3.0, NEVER, Forward(Reason.BELOW_THRESHOLD), False, id="no-threshold"),
+    ],
+)
+def test_a_decision_is_close_when_a_closer_look_may_change_it(logit, threshold, decided, close):
+    (group,) = describe(profile("a"), [key("a")], {})
+    assert is_close(replace(decided, assessed=Assessed(group, logit, threshold))) == close
+
+
+def test_without_a_candidate_nothing_is_close():
+    assert not is_close(Forward(Reason.NO_NEIGHBOR))
+
+
+def test_a_candidate_that_was_compared_is_not_passed_over_for_one_that_was_not():
+    found = Found(
+        profile("What is a proxy?"), [key("What is a proxy", 0.99, "a"), key("What is the proxy?", 0.98, "b")]
+    )
+    policy = CertifiedPolicy(0.01, prior=SURE)
+    for root in ("a", "b"):
+        decision = policy.decide(replace(found, verified=Verified(root, 7.0, 0.5)), draw=0.5)
+        assert decision.assessed.group.root == root
+        assert decision.assessed.group.features.verified == 0.5
+        assert [other.features.verifier for other in decision.assessed.others] == [0.0]

@@ -97,3 +97,16 @@ def test_the_prior_that_ships_is_for_the_default_model():
 
 def test_another_model_gets_none():
     assert shipped_prior(embedding_model=MODEL) is None
+
+
+def test_a_prior_made_with_another_verifier_is_refused():
+    text = dump_prior(Likelihood(np.zeros(WEIGHTS)), embedding_model=MODEL, trained_on=[], verifier="late-interaction")
+    assert load_prior(text, embedding_model=MODEL, verifier="late-interaction")
+    for other in ("none", "some/cross-encoder"):
+        with pytest.raises(ConfigError, match=f"made with the verifier late-interaction, decision.verifier is {other}"):
+            load_prior(text, embedding_model=MODEL, verifier=other)
+
+
+def test_a_prior_made_without_a_verifier_goes_with_any():
+    text = dump_prior(Likelihood(np.zeros(WEIGHTS)), embedding_model=MODEL, trained_on=[])
+    assert load_prior(text, embedding_model=MODEL, verifier="some/cross-encoder")

@@ -177,9 +177,9 @@ async def test_the_model_is_loaded_and_used_in_one_thread(monkeypatch):
     seen = set()
     load, compute = local._load, local._Encoder.compute
 
-    def watched_load(*settings):
+    def watched_load(*settings, **further):
         seen.add(threading.get_ident())
-        return load(*settings)
+        return load(*settings, **further)
 
     def watched_compute(encoder, texts):
         seen.add(threading.get_ident())
@@ -191,3 +191,50 @@ async def test_the_model_is_loaded_and_used_in_one_thread(monkeypatch):
     await embedder.embed("hello")
     await embedder.aclose()
     assert len(seen) == 1
+
+
+# --- tokens, and patience
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def with_tokens():
+    bundled()
+    embedder = await open_local(device="cpu", token_bytes=100_000)
+    yield embedder
+    await embedder.aclose()
+
+
+async def test_tokens_are_those_of_the_forward_pass_without_special_ones(with_tokens, reference):
+    asked = "How do I reset my PIN?"
+    tokens, _ = await asyncio.gather(with_tokens.tokens(asked), with_tokens.embed("A longer text beside it, to pad it"))
+    expected = reference.encode(asked, output_value="token_embeddings").numpy()[1:-1]
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(tokens.astype(np.float32), expected, atol=2e-3)
+    assert tokens.dtype == np.float16
+
+
+async def test_tokens_of_a_text_that_was_embedded_are_at_hand(with_tokens, monkeypatch):
+    vector = await with_tokens.embed("Where is my card?")
+
+    async def no_more(*_args, **_options):
+        raise AssertionError("the model was asked again")
+
+    monkeypatch.setattr(with_tokens._batcher, "submit", no_more)
+    tokens = await with_tokens.tokens("Where is my card?")
+    assert tokens.shape[1] == vector.size
+
+
+async def test_texts_that_nobody_waits_for_have_the_same_vectors_and_stand_behind(with_tokens, monkeypatch):
+    asked = []
+    submit = with_tokens._batcher.submit
+
+    async def watched(text, *, patient=False):
+        asked.append(patient)
+        return await submit(text, patient=patient)
+
+    monkeypatch.setattr(with_tokens._batcher, "submit", watched)
+    patient = with_tokens.patient
+    assert (patient.model, patient.dimension) == (with_tokens.model, with_tokens.dimension)
+    one, other = await patient.embed("Where is my PIN?"), await with_tokens.embed("Where is my PIN?")
+    np.testing.assert_allclose(one, other, atol=1e-5)
+    assert asked == [True, False]

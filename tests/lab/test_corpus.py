@@ -2,8 +2,10 @@ import asyncio
 
 import numpy as np
 
+from cacheproxy.core.features import Verified, verifier_number
 from cacheproxy.embed.hashed import HashedEmbedder
-from cacheproxy.lab.corpus import AT_ONCE, Profiles, corpus_of, embed_all
+from cacheproxy.errors import TurnTooLong
+from cacheproxy.lab.corpus import AT_ONCE, Profiles, comparing, corpus_of, embed_all
 
 
 def test_each_text_has_its_vector_in_its_row():
@@ -32,3 +34,17 @@ def test_a_corpus_has_both():
     corpus = corpus_of(["Why?"], np.ones((1, 1), np.float32))
     assert corpus.profiles[0].text == "Why?"
     assert corpus.vectors.shape == (1, 1)
+
+
+def test_a_verifier_compares_texts_by_their_places():
+    class Verifier:
+        name = "by hand"
+
+        async def compare(self, asked, stored):
+            if asked == "too long":
+                raise TurnTooLong("too long")
+            return {("b", "a"): 0.75}[asked, stored]
+
+    compare = comparing(Verifier(), ["a", "b", "too long"], asyncio.run)
+    assert compare(1, 0) == Verified("", verifier_number("by hand"), 0.75)
+    assert compare(2, 0).score == 0.0

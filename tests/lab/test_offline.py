@@ -7,10 +7,12 @@ from random import Random
 
 import numpy as np
 import pytest
+from support.candidates import always
 from support.corpora import made_up, vectors_of
 
-from cacheproxy.core.policy import CertifiedPolicy, Serve, ThresholdPolicy
-from cacheproxy.core.pool import Pool, Stage
+from cacheproxy.core.features import Verified
+from cacheproxy.core.policy import Bootstrap, CertifiedPolicy, Serve, ThresholdPolicy
+from cacheproxy.core.pool import Pool, Rule, Stage
 from cacheproxy.core.vcache import VCachePolicy
 from cacheproxy.lab import offline
 from cacheproxy.lab.corpus import corpus_of
@@ -141,3 +143,18 @@ def test_aliases_are_bounded(aliases):
         stream.ask(request, question, 0)
     served = int((stream.result.outcome == SEMANTIC).sum())
     assert len(stream._keys) == (1 if aliases == 0 else 8 - served)
+
+
+@pytest.mark.parametrize(("verify", "asked"), [(True, [(1, 0)]), (False, [])])
+def test_a_verifier_is_asked_about_close_decisions_where_the_rules_say_so(verify, asked):
+    compared = []
+
+    def compare(question, stored):
+        compared.append((question, stored))
+        return Verified("", 7.0, 0.5)
+
+    pool = Pool(budget=BUDGET, prior=None)
+    policy = CertifiedPolicy(BUDGET, bootstrap=Bootstrap(0.5, 0.5), prior=Rule(always(0.4)))
+    run([0, 1], [0, 0], policy, pool=pool, corpus=replace(CORPUS, compare=compare), rules=Rules(verify=verify))
+    assert compared == asked
+    assert [label.features.verifier for label in pool.labels] == [7.0 * verify]

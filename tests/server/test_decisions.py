@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from cacheproxy.server.decisions import Decisions
 from support.candidates import features, label, rule
 
 from cacheproxy.address import Address
@@ -10,7 +11,6 @@ from cacheproxy.core.pool import Source
 from cacheproxy.errors import BadRequest, UnknownEntry
 from cacheproxy.flow.pools import LivePool
 from cacheproxy.server.admin import build_admin
-from cacheproxy.server.decisions import Decisions
 from cacheproxy.server.listen import admin_listener
 from cacheproxy.server.metrics import Metrics
 

@@ -1,0 +1,1 @@
+"""Adapters that compare two questions more closely than their vectors do."""
