@@ -32,6 +32,13 @@ RULES: Final[Mapping[str, Rule]] = {
     "cacheproxy_promise": max,
     "cacheproxy_drift": max,
     "cacheproxy_promise_trips": max,
+    "cacheproxy_index_vectors": max,
+    "cacheproxy_store_bytes": max,
+    "cacheproxy_build_info": max,
+    # The fullest process is the one to look at, and the oldest began it all.
+    "process_open_fds": max,
+    "process_max_fds": max,
+    "process_start_time_seconds": min,
     # What each sees of its own.
     "cacheproxy_upstream_calls": sum,
     "cacheproxy_upstream_calls_limit": sum,
