@@ -30,6 +30,7 @@ from cacheproxy.flow.pools import Pools
 from cacheproxy.flow.prompts import Prompts
 from cacheproxy.flow.proxy import Proxy
 from cacheproxy.flow.recall import Recall
+from cacheproxy.flow.relay import Relay
 from cacheproxy.flow.render import RenderRules
 from cacheproxy.flow.shelter import Shelter
 from cacheproxy.flow.told import Teller
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         Ledger,
         Observer,
         Prices,
+        SharedFlights,
         Store,
         Upstream,
         VectorIndex,
@@ -115,6 +117,7 @@ def assemble(
     spending: Spending,
     upstream: Upstream,
     local: Upstream,
+    shared_flights: SharedFlights | None,
     metrics: Metrics,
     tasks: TaskSet,
     routes: Routes,
@@ -132,6 +135,7 @@ def assemble(
 
     reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
     searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
+    leasing = shelter("leases", store_s)
     judging = shelter("judge", JUDGE_DEADLINE_S)
     verifying = shelter("verifier", deadlines.verifier_ms / 1000)
     rules = derive.rules(settings, secret=secret)
@@ -263,6 +267,19 @@ def assemble(
         secret=rules.keys.secret,
         evict=lambda tag: upkeep.evict(Selection(tag=tag)),
     )
+    relay = None
+    if shared_flights is not None:
+        relay = Relay(
+            shared_flights,
+            forwarder=forwarder,
+            exact=exact,
+            leasing=leasing,
+            written=learner.written,
+            writes=writes,
+            tasks=tasks,
+            clock=clock,
+            patience_s=settings.redis.coalesce_s,
+        )
     proxy = Proxy(
         routes=routes,
         reader=Reader(rules),
@@ -272,6 +289,7 @@ def assemble(
         embeddings=embeddings,
         flights=flights,
         forwarder=forwarder,
+        relay=relay,
         learner=learner,
         passthrough=passthrough,
         proofs=proofs,
@@ -284,7 +302,8 @@ def assemble(
         clock=clock,
         token=world.token,
     )
-    shelters = (reads, writes, searching, embedding, judging, *((verifying,) if verifier else ()))
+    optional = [each for each, on in ((leasing, relay is not None), (verifying, verifier is not None)) if on]
+    shelters = (reads, writes, searching, embedding, judging, *optional)
     metrics.watch_entries(lambda: upkeep.entries)
     metrics.watch_churn(lambda: churn.share)
     metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})

@@ -46,6 +46,14 @@ class Policy(StrEnum):
     VCACHE = "vcache"
 
 
+class IndexName(StrEnum):
+    """Where vectors are searched."""
+
+    AUTO = "auto"
+    FAISS = "faiss"
+    REDIS = "redis"
+
+
 class JudgeName(StrEnum):
     """Who says whether a cached answer and a fresh one say the same."""
 
@@ -283,6 +291,8 @@ class Settings(Frozen):
     guards: GuardSettings = GuardSettings()
     embedding_model: Annotated[str, Field(min_length=1)] = "sentence-transformers/all-MiniLM-L6-v2"
     """The sentence-transformers model that compares questions."""
+    index: Annotated[IndexName, AnyCase] = IndexName.AUTO
+    """Where similar questions are looked for: faiss (in each process), redis (its vector sets), or auto (by size)."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$"), AnyCase] = "auto"
     """Where the model runs: auto, cpu, cuda, cuda:1, mps ..."""
     expose_headers: bool = True
@@ -293,8 +303,8 @@ class Settings(Frozen):
     """Accept that anyone who reaches the listener spends a key of ours."""
     finish_abandoned: bool = False
     """Let an upstream call end, and be stored, although nobody waits for it any more."""
-    workers: int = 1
-    """Processes that serve; this version runs one."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes that serve. Several share the listener, the store and one embedding process."""
     cache: CacheSettings = CacheSettings()
     key: KeySettings = KeySettings()
     limits: LimitSettings = LimitSettings()
@@ -330,13 +340,6 @@ class Settings(Frozen):
         if self.store is None or self.redis_url is not None:
             return self.data_dir / "cacheproxy.sqlite3"
         return Path(self.store.removeprefix("sqlite:///")).expanduser()
-
-    @field_validator("workers")
-    @classmethod
-    def _one_worker(cls, workers: int) -> int:
-        if workers != 1:
-            raise ValueError("this version runs one worker; start several proxies with a data directory each")
-        return workers
 
     @field_validator("upstreams")
     @classmethod

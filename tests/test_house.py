@@ -34,6 +34,9 @@ TESTED_ELSEWHERE: Final = {
     "store/redis_labels": "tests/contracts/test_labels.py, over every Redis",
     "store/redis_scripts": "scripts; each is run by tests/store/test_redis.py and the contracts",
     "wire/dialect": "a protocol; each dialect's tests",
+    "workers/embedding": "tests/e2e/test_workers.py starts it, kills it and has it started again",
+    "workers/supervisor": "tests/e2e/test_workers.py kills it and what it watches, and has it drain and reload",
+    "workers/worker": "tests/e2e/test_workers.py starts, kills, drains and replaces it under traffic",
 }
 """Modules without a test file of their own, and why."""
 
