@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from cacheproxy import derive
 from cacheproxy.core.prior import NO_VERIFIER
+from cacheproxy.embed.shared import SharedEmbedder
 from cacheproxy.errors import ConfigError
 from cacheproxy.settings import IndexName
 from cacheproxy.store.entries import StoreLimits
@@ -229,10 +230,14 @@ async def open_shared_flights(settings: Settings, kept: Kept) -> AsyncIterator[S
 
 
 @asynccontextmanager
-async def open_verifier(settings: Settings, embedder: LocalEmbedder | RemoteEmbedder) -> AsyncIterator[Verifier | None]:
+async def open_verifier(
+    settings: Settings, embedder: LocalEmbedder | RemoteEmbedder | SharedEmbedder
+) -> AsyncIterator[Verifier | None]:
     """What compares two questions where a decision is close; None where nothing does. Raises ``ConfigError``."""
     name = settings.decision.verifier
-    if name == NO_VERIFIER:
+    if isinstance(embedder, SharedEmbedder):
+        yield embedder.verifier
+    elif name == NO_VERIFIER:
         yield None
     elif name == LATE_INTERACTION:
         from cacheproxy.embed.local import LocalEmbedder  # noqa: PLC0415 - most proxies have no verifier

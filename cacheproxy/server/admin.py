@@ -35,3 +35,14 @@ def build_admin(
     app = web.Application(middlewares=[one_shape, gate(token=token, hosts=hosts, open_paths=dashboard.paths)])
     app.add_routes([web.get("/metrics", scraped), *routes(handlers), *dashboard.routes()])
     return app
+
+
+def metrics_alone(metrics: Metrics) -> web.Application:
+    """The application of a process that has metrics and nothing else."""
+
+    async def scraped(_: web.Request) -> web.Response:
+        return web.Response(body=metrics.render(), headers={"Content-Type": METRICS_TYPE})
+
+    app = web.Application()
+    app.add_routes([web.get("/metrics", scraped)])
+    return app
