@@ -143,12 +143,8 @@ def assemble(
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
     hits = HitCounts()
     teller = Teller([ledger, metrics, hits, spending, *observers], price_version=prices.version, now=now, clock=clock)
-    l1, churn, withdrawn, explanations = (
-        L1(cache.l1_bytes, clock=clock, trust_s=TRUST_S),
-        ScopeChurn(),
-        Withdrawn(),
-        Explanations(),
-    )
+    l1 = L1(cache.l1_bytes, clock=clock, trust_s=TRUST_S)
+    churn, withdrawn, explanations = ScopeChurn(), Withdrawn(), Explanations()
     prompts = Prompts(store=store, loading=reads, l1=l1)
     pools = Pools(
         labels=labels,
