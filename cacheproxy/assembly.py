@@ -41,9 +41,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cacheproxy.core.likelihood import Likelihood
+    from cacheproxy.core.policy import Policy
     from cacheproxy.flow.routing import Routes
     from cacheproxy.flow.spending import Spending
-    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Prices, Store, Upstream, VectorIndex, Verifier
+    from cacheproxy.ports import (
+        Embedder,
+        Judge,
+        Labels,
+        Ledger,
+        Observer,
+        Prices,
+        Store,
+        Upstream,
+        VectorIndex,
+        Verifier,
+    )
     from cacheproxy.server.metrics import Metrics
     from cacheproxy.settings import Settings
     from cacheproxy.tasks import TaskSet
@@ -82,6 +94,10 @@ class Flow:
     withdrawn: Withdrawn
     explanations: Explanations
     feedback: Feedback
+    recall: Recall
+    policy: Policy
+    l1: L1
+    churn: ScopeChurn
     shelters: Sequence[Shelter]
 
 
@@ -105,8 +121,9 @@ def assemble(
     prior: Likelihood | None,
     secret: bytes,
     world: World,
+    observers: Sequence[Observer] = (),
 ) -> Flow:
-    """The flow, over any adapters."""
+    """The flow, over any adapters. ``observers`` are told beside those that are part of it."""
     cache, deadlines, now, clock = settings.cache, settings.deadlines, world.now, world.clock
     store_s, embedder_s = deadlines.store_ms / 1000, deadlines.embedder_ms / 1000
 
@@ -121,7 +138,7 @@ def assemble(
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
     hits = HitCounts()
-    teller = Teller([ledger, metrics, hits, spending], price_version=prices.version, now=now, clock=clock)
+    teller = Teller([ledger, metrics, hits, spending, *observers], price_version=prices.version, now=now, clock=clock)
     l1, churn, withdrawn, explanations = L1(cache.l1_bytes), ScopeChurn(), Withdrawn(), Explanations()
     prompts = Prompts(store=store, loading=reads, l1=l1)
     pools = Pools(
@@ -270,7 +287,20 @@ def assemble(
     metrics.watch_churn(lambda: churn.share)
     metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})
     metrics.watch_pools(lambda: list(pools) if policy.keeps_budgets else ())
-    return Flow(proxy, upkeep, elsewhere, pools, withdrawn, explanations, feedback, shelters)
+    return Flow(
+        proxy=proxy,
+        upkeep=upkeep,
+        elsewhere=elsewhere,
+        pools=pools,
+        withdrawn=withdrawn,
+        explanations=explanations,
+        feedback=feedback,
+        recall=recall,
+        policy=policy,
+        l1=l1,
+        churn=churn,
+        shelters=shelters,
+    )
 
 
 def _state_of(shelter: Shelter) -> float:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cacheproxy.core import scope
+from cacheproxy.core.economics import Span, Tier
 from cacheproxy.core.eligibility import CacheRules
 from cacheproxy.core.keys import named_key
 from cacheproxy.core.policy import Bootstrap, CertifiedPolicy, ThresholdPolicy
@@ -170,6 +171,14 @@ def budgets(settings: Settings) -> dict[str, float]:
     return {
         name: own.max_wrong_per_hit for name, own in settings.namespaces.items() if own.max_wrong_per_hit is not None
     }
+
+
+def tiers(settings: Settings) -> list[Tier]:
+    """The classes of models to compare with."""
+    return [
+        Tier(tier.name, Span(*tier.input_usd_per_mtok), Span(*tier.output_usd_per_mtok), Span(*tier.latency_s))
+        for tier in settings.economics.tiers
+    ]
 
 
 def needs_model(settings: Settings) -> bool:

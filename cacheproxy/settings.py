@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, ByteSize, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from cacheproxy.address import Address
+from cacheproxy.economics_settings import EconomicsSettings
 from cacheproxy.local_settings import DistillSettings, EmbedderSettings, LocalSettings
 from cacheproxy.model import Mode, Reason
 from cacheproxy.redis_settings import RedisSettings
@@ -248,6 +249,8 @@ class Settings(Frozen):
     """Where metrics and administration are, by default for this machine only."""
     admin_token: Secret | None = None
     """The bearer token of the admin listener; needed when it is not on loopback."""
+    admin_hosts: tuple[str, ...] = ()
+    """Without a token: host names, beside loopback addresses, under which the admin listener answers."""
     proxy_keys: tuple[ProxyKey, ...] = ()
     """Keys that callers must show, each as KEY or TENANT:KEY; unset, and without virtual keys, everybody is let in."""
     virtual_keys: bool = False
@@ -303,6 +306,7 @@ class Settings(Frozen):
     redis: RedisSettings = RedisSettings()
     prices: tuple[PriceSettings, ...] = ()
     """Prices of private models; they win over the price library."""
+    economics: EconomicsSettings = EconomicsSettings()
     log: LogSettings = LogSettings()
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import AsyncIterable
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -21,7 +22,7 @@ from cacheproxy.model import EVERYTHING, Entry, Selection
 from cacheproxy.ports import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     from cacheproxy.model import Vector
     from cacheproxy.ports import Embedder
@@ -86,16 +87,25 @@ async def export_entries(store: Store, selection: Selection = EVERYTHING) -> Asy
             yield jsontext.dump(record(entry) | ({} if root == entry.id else {"root": root})) + b"\n"
 
 
-async def import_entries(store: RootKeeper, lines: Iterable[bytes], *, now: float, samples: int = 1) -> Imported:
-    """Store the entries of a file that have not expired.
+async def import_entries(
+    store: RootKeeper,
+    lines: Iterable[bytes] | AsyncIterable[bytes],
+    *,
+    now: float,
+    samples: int = 1,
+    stored: Callable[[Entry, str], Awaitable[None]] | None = None,
+) -> Imported:
+    """Store the entries of a file that have not expired. ``stored`` is told of each, with its root.
 
     Raises ``BadRequest``, naming the line, for a file that is no export; the entries above that line are stored.
     """
-    numbered = enumerate(lines, start=1)
-    if _object(next(numbered, (1, b""))[1], 1) != _HEAD:
-        raise BadRequest("line 1: this is no file that `cacheproxy cache export` of this version wrote")
-    stored = expired = to_embed = 0
-    for number, line in numbered:
+    number = count = expired = to_embed = 0
+    async for line in _each(lines):
+        number += 1
+        if number == 1:
+            if _object(line, 1) != _HEAD:
+                raise BadRequest("line 1: this is no file that `cacheproxy cache export` of this version wrote")
+            continue
         entry, root = _entry(line, number)
         if entry.expires_at <= now:
             expired += 1
@@ -103,9 +113,22 @@ async def import_entries(store: RootKeeper, lines: Iterable[bytes], *, now: floa
         await store.put(entry, samples=samples)
         if root != entry.id:
             await store.keep_roots({entry.id: root})
-        stored += 1
+        if stored is not None:
+            await stored(entry, root)
+        count += 1
         to_embed += entry.semantic
-    return Imported(stored, expired, to_embed)
+    if not number:
+        raise BadRequest("line 1: there is nothing in it")
+    return Imported(count, expired, to_embed)
+
+
+async def _each(lines: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    if isinstance(lines, AsyncIterable):
+        async for line in lines:
+            yield line
+    else:
+        for line in lines:
+            yield line
 
 
 async def embed_anew(

@@ -22,6 +22,7 @@ import uvloop
 
 from cacheproxy import derive
 from cacheproxy.assembly import World, assemble
+from cacheproxy.config import in_force
 from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.core.prior import load_prior, shipped_prior
 from cacheproxy.errors import PortUnavailable
@@ -32,9 +33,12 @@ from cacheproxy.judge.equality import EqualityJudge
 from cacheproxy.judge.llm import LlmJudge
 from cacheproxy.opening import now, open_embedder, open_kept, open_verifier
 from cacheproxy.server.admin import build_admin
+from cacheproxy.server.api.health import Facts
+from cacheproxy.server.api.live import MOST_LISTENERS
+from cacheproxy.server.api.plane import Parts, handlers
+from cacheproxy.server.api.recent import Recent
 from cacheproxy.server.auth import Door
 from cacheproxy.server.data_plane import DataPlane
-from cacheproxy.server.decisions import Decisions
 from cacheproxy.server.listen import admin_listener, data_listener
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.readiness import Readiness
@@ -90,7 +94,7 @@ def run_proxy(settings: Settings, on_ready: Callable[[Running], None] = lambda _
 async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
     """Build everything and serve; leaving the block drains and closes it. Raises ``ConfigError``."""
     async with AsyncExitStack() as stack:
-        metrics = Metrics()
+        metrics, recent = Metrics(), Recent()
         kept = await stack.enter_async_context(open_kept(settings))  # before the model, which takes its time
         store, ledger, labels = kept.store, kept.ledger, kept.labels
         embedder, no_model = await _embedder(settings, stack, metrics)
@@ -126,6 +130,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             prior=_prior(settings, embedder) if embedder else None,
             secret=server_secret(settings.data_dir),
             world=World(now, _clock, _dice()),
+            observers=(recent,),
         )
         await flow.pools.load()
         await flow.withdrawn.load(labels)
@@ -144,13 +149,36 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         readiness = Readiness(partial(_state, embedder, no_model, flow.shelters))
         door = await _door(settings, kept.keys, rounds)
         plane = DataPlane(flow.proxy, readiness, now=now, body_s=settings.deadlines.body_s, door=door)
-        token = settings.admin_token.get_secret_value() if settings.admin_token else None
-        admin = build_admin(
-            metrics=metrics,
+        events = await stack.enter_async_context(TaskSet("events"))
+        parts = Parts(
+            facts=_facts(settings, kept.name),
+            store=store,
             ledger=ledger,
-            decisions=Decisions(flow.pools, flow.explanations, flow.feedback),
-            token=token,
+            labels=labels,
+            index=index,
+            embedder=embedder,
+            no_model=no_model,
+            upkeep=flow.upkeep,
+            pools=flow.pools,
+            withdrawn=flow.withdrawn,
+            explanations=flow.explanations,
+            feedback=flow.feedback,
+            recall=flow.recall,
+            policy=flow.policy,
+            l1=flow.l1,
+            churn=flow.churn,
+            shelters=flow.shelters,
+            recent=recent,
+            revenue_usd=settings.economics.revenue_per_request_usd,
+            tiers=derive.tiers(settings),
+            samples=settings.cache.samples,
+            ready=readiness,
+            calls=lambda: upstream.calls,
+            tasks=events,
+            now=now,
         )
+        token = derive.plain(settings.admin_token) or None
+        admin = build_admin(metrics=metrics, handlers=handlers(parts), token=token, hosts=settings.admin_hosts)
         admin_address = await stack.enter_async_context(admin_listener(admin, settings.admin_listen))
         data_address = await stack.enter_async_context(
             data_listener(plane, settings.listen, drain_s=settings.deadlines.drain_s)
@@ -251,6 +279,21 @@ async def _fill(index: VectorIndex, store: Store) -> None:
     async for rows in store.vectors():
         for row in rows:
             await index.add(row)
+
+
+def _facts(settings: Settings, store: str) -> Facts:
+    return Facts(
+        started=now(),
+        mode=settings.mode.value,
+        policy=settings.policy.value,
+        store=store,
+        max_entries=settings.cache.max_entries,
+        max_bytes=settings.cache.max_bytes,
+        max_calls=settings.limits.upstream_calls,
+        max_embeddings=settings.batching.max_queue,
+        max_listeners=MOST_LISTENERS,
+        settings=in_force(settings),
+    )
 
 
 def _state(embedder: Embedder | None, no_model: str, shelters: Sequence[Shelter]) -> Mapping[str, object]:

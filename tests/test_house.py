@@ -32,7 +32,9 @@ TESTED_ELSEWHERE: Final = {
 }
 """Modules without a test file of their own, and why."""
 
-LONGER: Final[dict[str, str]] = {}
+LONGER: Final[dict[str, str]] = {
+    "model": "one vocabulary: what everybody reads first is not to be looked for in two places",
+}
 """Modules over the limit, and why."""
 
 

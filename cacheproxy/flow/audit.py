@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from cacheproxy import jsontext
 from cacheproxy.core.policy import Serve
 from cacheproxy.core.pool import Label, Source
+from cacheproxy.model import Checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +101,7 @@ class Auditor:
             verdict = await self._verdict(asked, group, recalled, text)
             if verdict is None:
                 continue  # the entry is gone or the judge broke down: nothing can be said
-            self._teller.judged(asked, verdict)
+            self._teller.judged(asked, verdict, _checked(pool, group, recalled, verdict))
             right = verdict.same is True  # who cannot tell has not confirmed it
             if place == 0:
                 recalled.finding.verdict = verdict.check
@@ -139,6 +140,19 @@ class Auditor:
                 principal=asked.tenant,
             ),
         )
+
+
+def _checked(pool: LivePool, group: Group, recalled: Recalled, verdict: Verdict) -> Checked:
+    served = recalled.entry
+    return Checked(
+        pool=pool.name,
+        entry_id=group.keys[0].entry_id if served is None else served.id,
+        similarity=group.similarity,
+        hit=isinstance(recalled.decision, Serve),
+        request_id=recalled.finding.request_id,
+        by=verdict.by,
+        why=verdict.why,
+    )
 
 
 def _text(asked: Asked, entry: Entry) -> str:

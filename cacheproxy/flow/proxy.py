@@ -174,7 +174,7 @@ class Proxy:
             listener.leave()
 
     def _hit(self, asked: Asked, hit: Hit, token: str = "") -> Whole:
-        self._teller.hit(asked, hit)
+        self._teller.hit(asked, hit, f"req_{token}" if token else "")
         now = self._now()
         fresh = Fresh(token or self._token(), int(now), asked.body)
         return render.replay(asked, hit, fresh=fresh, now=now, rules=self._render_rules)
@@ -197,7 +197,11 @@ class Proxy:
         flight = self._flights.start(
             key, lambda flight: self._forwarder.fly(flight, asked, learn), streaming=asked.view.stream
         )
-        flight.when_ended(lambda outcome: self._teller.missed(asked, miss, outcome))
+        flight.when_ended(
+            lambda outcome: self._teller.missed(
+                asked, miss, outcome, request_id=explanation.request_id if explanation else ""
+            )
+        )
         listener = flight.listen()
         try:
             head = await listener.head()

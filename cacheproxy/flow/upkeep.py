@@ -8,20 +8,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy.errors import ProxyError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from cacheproxy.flow.elsewhere import Elsewhere
     from cacheproxy.flow.l1 import L1
     from cacheproxy.flow.pools import Pools
     from cacheproxy.flow.prompts import Prompts
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.model import Audited, Selection, Served
+    from cacheproxy.model import Audited, Change, Selection, Served
     from cacheproxy.ports import Ledger, Store, VectorIndex
     from cacheproxy.tasks import TaskSet
 
@@ -91,8 +92,8 @@ class Upkeep:
         tasks.start(_every(FLUSH_S, self.flush), name="flush")
         tasks.start(_every(SWEEP_S, self.sweep), name="sweep")
 
-    async def follow(self) -> int:
-        """Apply what changed in the store by other hands, or by expiry and eviction; how much that was."""
+    async def follow(self) -> Sequence[Change]:
+        """Apply what changed in the store by other hands, or by expiry and eviction; what that was."""
         changes = await self._shelter.call("changes", self._store.changes) or ()
         for change in changes:
             self._l1.drop((change.entry_id,))
@@ -101,7 +102,7 @@ class Upkeep:
                 await self._reindex(self._index.remove(change.entry_id, change.scope))
             elif not self._index.shared:
                 await self._reindex(self._index.add(change.row))
-        return len(changes)
+        return changes
 
     async def flush(self) -> None:
         """Write the ledger, the verdicts and the hit counts."""
@@ -135,8 +136,10 @@ class Upkeep:
         """Give an entry another time to expire, everywhere, at once. False when it is gone. Raises as ``purge``."""
         await self._written()
         changed = await self._store.expire_at(entry_id, at)
-        while await self.follow():
-            pass
+        while changes := await self.follow():
+            for row in [change.row for change in changes if change.entry_id == entry_id]:
+                if row is not None and self._index.shared:  # which drops entries by itself, at the time that it knows
+                    await self._reindex(self._index.add(replace(row, expires_at=at)))
         return changed
 
     async def _reindex(self, change: Awaitable[None]) -> None:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from cacheproxy.server.api.shapes import Asked, Told
 
+Score = Literal["p", "similarity"]
 PoolName = Annotated[str, Field(max_length=200)]
 
 
@@ -91,7 +92,7 @@ class CurveAsked(Asked):
     """Which curve."""
 
     pool: PoolName = "default"
-    score: Literal["p", "similarity"] = "p"
+    score: Score = "p"
     """What a threshold would be set on."""
     points: Annotated[int, Field(ge=2, le=500)] = 100
     """At most so many thresholds."""
@@ -115,7 +116,7 @@ class Curve(Told):
     """Hit rate against error, threshold by threshold, from the loosest to the strictest."""
 
     pool: str
-    score: Literal["p", "similarity"]
+    score: Score
     budget: float
     stage: str
     labels: int

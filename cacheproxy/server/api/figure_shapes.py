@@ -158,7 +158,7 @@ class Overview(Told):
     pools: list[PoolTold]
     """What is promised of hits on similar questions, pool by pool."""
     entries: int
-    """Stored, when they were last counted."""
+    """Stored now."""
 
 
 class EconomicsAsked(Asked):
