@@ -13,12 +13,14 @@ from cacheproxy.model import EVERYTHING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from cacheproxy.core.keys import VirtualKey
     from cacheproxy.core.pool import Label
+    from cacheproxy.errors import ProxyError
     from cacheproxy.model import (
         Audited,
+        CallResult,
         Change,
         Entry,
         IndexRow,
@@ -285,6 +287,61 @@ class Upstream(Protocol):
 
         Raises ``UpstreamUnreachable``, ``UpstreamTimeout``, or ``Overloaded`` when too many are under way.
         """
+
+
+class CallWatch(Protocol):
+    """Is told how calls to upstreams went. Must not block and must not raise."""
+
+    def called(self, upstream: str, result: CallResult) -> None:
+        """A call to the upstream of this name has ended."""
+
+    def fell_back(self, why: str) -> None:
+        """The local server was to answer and did not, so the upstream is asked. ``why``: a result, or ``resting``."""
+
+    def refused(self, code: str) -> None:
+        """A caller got an error of ours."""
+
+
+class TracedCall(Protocol):
+    """A call to an upstream, inside a trace."""
+
+    request: UpstreamRequest
+    """What is to be sent: it says which trace it belongs to."""
+
+    def answered(self, status: int) -> None:
+        """The head of the answer has arrived."""
+
+
+class Trace(Protocol):
+    """One request's place in a trace. Nothing here may raise or block."""
+
+    id: str
+    """32 hexadecimal digits; empty where nothing is traced."""
+
+    def about(self, *, dialect: str, upstream: str, model: str, stream: bool) -> None:
+        """What is asked, once that is understood."""
+
+    def step(self, name: str) -> AbstractContextManager[object]:
+        """A stretch of the request's time in this process."""
+
+    def call(self, upstream: str, request: UpstreamRequest) -> AbstractContextManager[TracedCall]:
+        """A call to an upstream."""
+
+    def served(self, event: Served) -> None:
+        """The request has ended; so has the trace's part here."""
+
+    def passed(self, status: int) -> None:
+        """The same for a request that was passed through."""
+
+    def failed(self, error: ProxyError | None) -> None:
+        """The same for one that got an error of ours; None where its caller left. What ended already stays."""
+
+
+class Tracer(Protocol):
+    """Begins traces, or continues those of callers."""
+
+    def begin(self, method: str, path: str, headers: Mapping[str, str]) -> Trace:
+        """A request has arrived."""
 
 
 class Prices(Protocol):

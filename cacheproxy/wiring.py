@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
-from cacheproxy import derive
+from cacheproxy import __version__, derive
 from cacheproxy.assembly import World, assemble
 from cacheproxy.config import in_force
 from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.core.prior import load_prior, shipped_prior
-from cacheproxy.errors import PortUnavailable
+from cacheproxy.errors import ConfigError, PortUnavailable
+from cacheproxy.flow.request_log import RequestLog
 from cacheproxy.flow.routing import DEFAULT, Routes
 from cacheproxy.flow.spending import Spending
 from cacheproxy.judge.chain import JudgeChain, automatic
@@ -43,6 +44,7 @@ from cacheproxy.server.listen import admin_listener, data_listener
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.readiness import Readiness
 from cacheproxy.settings import JudgeName
+from cacheproxy.store.dbfile import size_on_disk
 from cacheproxy.store.secret import server_secret
 from cacheproxy.tasks import TaskSet
 from cacheproxy.upstream.http import HttpUpstream
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.embed.remote import RemoteEmbedder
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.ports import Embedder, Judge, Keys, Prices, Store, Upstream, VectorIndex
+    from cacheproxy.ports import Embedder, Judge, Keys, Observer, Prices, Store, Tracer, Upstream, VectorIndex
     from cacheproxy.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -85,6 +87,14 @@ class Running:
     """Tell load balancers that it is about to end."""
 
 
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What is sent to a collector; by default nothing."""
+
+    tracer: Tracer | None = None
+    observers: Sequence[Observer] = ()
+
+
 def run_proxy(settings: Settings, on_ready: Callable[[Running], None] = lambda _: None) -> None:
     """Serve until SIGINT or SIGTERM, then let requests under way finish. Raises ``ConfigError``."""
     uvloop.run(_serve(settings, on_ready))
@@ -94,7 +104,8 @@ def run_proxy(settings: Settings, on_ready: Callable[[Running], None] = lambda _
 async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
     """Build everything and serve; leaving the block drains and closes it. Raises ``ConfigError``."""
     async with AsyncExitStack() as stack:
-        metrics, recent = Metrics(), Recent()
+        telemetry = await stack.enter_async_context(_telemetry(settings))
+        metrics, recent = Metrics(exemplars=settings.telemetry.exemplars), Recent()
         kept = await stack.enter_async_context(open_kept(settings))  # before the model, which takes its time
         store, ledger, labels = kept.store, kept.ledger, kept.labels
         embedder, no_model = await _embedder(settings, stack, metrics)
@@ -125,12 +136,13 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             upstream=upstream,
             local=local,
             metrics=metrics,
+            tracer=telemetry.tracer,
+            observers=[recent, *telemetry.observers, *([RequestLog()] if settings.log.requests else [])],
             tasks=tasks,
             routes=routes,
             prior=_prior(settings, embedder) if embedder else None,
             secret=server_secret(settings.data_dir),
             world=World(now, _clock, _dice()),
-            observers=(recent,),
         )
         await flow.pools.load()
         await flow.withdrawn.load(labels)
@@ -145,7 +157,12 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         flow.upkeep.start(rounds)
-        metrics.watch_calls(lambda: upstream.calls)
+        metrics.watch("upstream_calls", lambda: upstream.calls + local.calls)
+        metrics.watch("upstream_calls_limit", lambda: most_calls)
+        if kept.name.startswith("sqlite"):
+            metrics.watch("store_bytes", partial(size_on_disk, settings.database))
+        if embedder is not None:
+            metrics.watch("embedding_queue", lambda: embedder.waiting)
         readiness = Readiness(partial(_state, embedder, no_model, flow.shelters))
         door = await _door(settings, kept.keys, rounds)
         plane = DataPlane(flow.proxy, readiness, now=now, body_s=settings.deadlines.body_s, door=door)
@@ -173,7 +190,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             tiers=derive.tiers(settings),
             samples=settings.cache.samples,
             ready=readiness,
-            calls=lambda: upstream.calls,
+            calls=lambda: upstream.calls + local.calls,
             tasks=events,
             now=now,
         )
@@ -210,6 +227,25 @@ async def _serve(settings: Settings, on_ready: Callable[[Running], None]) -> Non
         on_ready(running)
         await stop.wait()
         running.leave()
+
+
+@asynccontextmanager
+async def _telemetry(settings: Settings) -> AsyncIterator[Telemetry]:
+    """What is sent to a collector. Raises ``ConfigError`` where it should be and the extra is not installed."""
+    wanted = settings.telemetry
+    if not (wanted.traces or wanted.metrics):
+        yield Telemetry()
+        return
+    try:
+        from cacheproxy.telemetry.otel import open_telemetry  # noqa: PLC0415 - an extra that most do not have
+    except ImportError as error:
+        raise ConfigError(
+            f"telemetry needs packages that are not installed ({error.name}): pip install 'cacheproxy[otel]'"
+        ) from error
+    async with open_telemetry(
+        traces=wanted.traces, metrics=wanted.metrics, endpoint=wanted.endpoint, version=__version__
+    ) as (tracer, metrics):
+        yield Telemetry(tracer, [] if metrics is None else [metrics])
 
 
 async def _embedder(

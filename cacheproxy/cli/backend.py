@@ -7,7 +7,7 @@ import typer
 from cacheproxy.cli.common import Misuse, address_from, one_of, print_json, say, wall_clock
 from cacheproxy.cli.logs import set_up_log
 from cacheproxy.config import calm_threads
-from cacheproxy.settings import LogSettings
+from cacheproxy.log_settings import LogSettings
 
 if TYPE_CHECKING:
     from cacheproxy.backend.loading import ModelOptions

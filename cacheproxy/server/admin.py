@@ -5,7 +5,7 @@ The dashboard's own files are served without it: a browser that opens a page can
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -20,16 +20,15 @@ if TYPE_CHECKING:
     from cacheproxy.server.api.calls import Handler
     from cacheproxy.server.metrics import Metrics
 
-METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-
 
 def build_admin(
     *, metrics: Metrics, handlers: Mapping[str, Handler], token: str | None, hosts: Collection[str] = ()
 ) -> web.Application:
     """The admin plane's application. ``handlers`` answer the API's operations; ``hosts`` as in ``gate``."""
 
-    async def scraped(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.render(), headers={"Content-Type": METRICS_TYPE})
+    async def scraped(request: web.Request) -> web.Response:
+        text, content_type = metrics.render(request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={"Content-Type": content_type})
 
     dashboard = Dashboard()
     app = web.Application(middlewares=[one_shape, gate(token=token, hosts=hosts, open_paths=dashboard.paths)])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from cacheproxy.address import Address
-from cacheproxy.server.connection import CallersServer, discreet_log
+from cacheproxy.server.connection import CallersServer, OperatorsRunner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,8 +28,7 @@ async def data_listener(plane: DataPlane, address: Address, *, drain_s: float) -
 @asynccontextmanager
 async def admin_listener(app: web.Application, address: Address) -> AsyncIterator[Address]:
     """Serve operators; yields the address that was bound."""
-    runner = web.AppRunner(app, access_log=None, logger=discreet_log(), shutdown_timeout=1.0)
-    async with _listening(runner, address) as bound:
+    async with _listening(OperatorsRunner(app, shutdown_timeout=1.0), address) as bound:
         yield bound
 
 

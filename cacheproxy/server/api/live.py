@@ -157,7 +157,7 @@ def told(number: int, event: Served) -> RequestTold:
     usage = event.saved_usage if event.layer is not None else event.usage
     return RequestTold.model_construct(
         number=number,
-        request_id=event.request_id,
+        request_id=event.request_id if event.explained else "",
         at=event.at,
         dialect=event.dialect,
         upstream=event.upstream,
