@@ -173,6 +173,11 @@ def budgets(settings: Settings) -> dict[str, float]:
     }
 
 
+def needs_process_for_model(settings: Settings) -> bool:
+    """Whether workers share a model that has to be loaded on this machine."""
+    return needs_model(settings) and settings.embedder.url is None
+
+
 def tiers(settings: Settings) -> list[Tier]:
     """The classes of models to compare with."""
     return [

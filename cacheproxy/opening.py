@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from cacheproxy import derive
 from cacheproxy.core.prior import NO_VERIFIER
+from cacheproxy.embed.shared import SharedEmbedder
 from cacheproxy.errors import ConfigError
 from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.sqlite import open_sqlite
@@ -123,10 +124,14 @@ async def open_embedder(
 
 
 @asynccontextmanager
-async def open_verifier(settings: Settings, embedder: LocalEmbedder | RemoteEmbedder) -> AsyncIterator[Verifier | None]:
+async def open_verifier(
+    settings: Settings, embedder: LocalEmbedder | RemoteEmbedder | SharedEmbedder
+) -> AsyncIterator[Verifier | None]:
     """What compares two questions where a decision is close; None where nothing does. Raises ``ConfigError``."""
     name = settings.decision.verifier
-    if name == NO_VERIFIER:
+    if isinstance(embedder, SharedEmbedder):
+        yield embedder.verifier
+    elif name == NO_VERIFIER:
         yield None
     elif name == LATE_INTERACTION:
         from cacheproxy.embed.local import LocalEmbedder  # noqa: PLC0415 - most proxies have no verifier

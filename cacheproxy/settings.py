@@ -285,8 +285,8 @@ class Settings(Frozen):
     """Accept that anyone who reaches the listener spends a key of ours."""
     finish_abandoned: bool = False
     """Let an upstream call end, and be stored, although nobody waits for it any more."""
-    workers: int = 1
-    """Processes that serve; this version runs one."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes that serve. Several share the listener, the store and one embedding process."""
     cache: CacheSettings = CacheSettings()
     key: KeySettings = KeySettings()
     limits: LimitSettings = LimitSettings()
@@ -318,13 +318,6 @@ class Settings(Frozen):
         if self.store is None:
             return self.data_dir / "cacheproxy.sqlite3"
         return Path(self.store.removeprefix("sqlite:///")).expanduser()
-
-    @field_validator("workers")
-    @classmethod
-    def _one_worker(cls, workers: int) -> int:
-        if workers != 1:
-            raise ValueError("this version runs one worker; start several proxies with a data directory each")
-        return workers
 
     @field_validator("upstreams")
     @classmethod

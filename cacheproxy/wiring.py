@@ -25,6 +25,7 @@ from cacheproxy.assembly import World, assemble
 from cacheproxy.config import in_force
 from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.core.prior import load_prior, shipped_prior
+from cacheproxy.embed.shared import open_shared
 from cacheproxy.errors import ConfigError, PortUnavailable
 from cacheproxy.flow.request_log import RequestLog
 from cacheproxy.flow.routing import DEFAULT, Routes
@@ -34,13 +35,13 @@ from cacheproxy.judge.equality import EqualityJudge
 from cacheproxy.judge.llm import LlmJudge
 from cacheproxy.opening import now, open_embedder, open_kept, open_verifier
 from cacheproxy.server.admin import build_admin
-from cacheproxy.server.api.health import Facts
+from cacheproxy.server.api.health import Facts, Queued
 from cacheproxy.server.api.live import MOST_LISTENERS
 from cacheproxy.server.api.plane import Parts, handlers
 from cacheproxy.server.api.recent import Recent
 from cacheproxy.server.auth import Door
 from cacheproxy.server.data_plane import DataPlane
-from cacheproxy.server.listen import admin_listener, data_listener
+from cacheproxy.server.listen import Slots, admin_listener, admin_socket, data_listener
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.readiness import Readiness
 from cacheproxy.settings import JudgeName
@@ -51,11 +52,13 @@ from cacheproxy.upstream.http import HttpUpstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from pathlib import Path
 
     from cacheproxy.address import Address
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.embed.remote import RemoteEmbedder
+    from cacheproxy.embed.shared import SharedEmbedder
     from cacheproxy.flow.shelter import Shelter
     from cacheproxy.ports import Embedder, Judge, Keys, Observer, Prices, Store, Tracer, Upstream, VectorIndex
     from cacheproxy.settings import Settings
@@ -85,6 +88,25 @@ class Running:
     settings: Settings
     leave: Callable[[], None]
     """Tell load balancers that it is about to end."""
+    render: Callable[[], bytes]
+    """Its metrics."""
+    slots: Slots | None = None
+    """A worker's share of the listening sockets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What a worker gets from its supervisor, in place of listeners and a model of its own."""
+
+    listen: Address
+    sockets: Sequence[int]
+    """The listening sockets' descriptors."""
+    admin: Path
+    """Where its admin plane is, for the supervisor alone."""
+    model: Path | None
+    """Where the shared embedding model is; None without one."""
+    no_model: str
+    """Why there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +123,17 @@ def run_proxy(settings: Settings, on_ready: Callable[[Running], None] = lambda _
 
 
 @asynccontextmanager
-async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
-    """Build everything and serve; leaving the block drains and closes it. Raises ``ConfigError``."""
+async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncIterator[Running]:
+    """Build everything and serve; leaving the block drains and closes it. Raises ``ConfigError``.
+
+    A worker has a ``seat``, and accepts nothing before it takes up ``slots``.
+    """
     async with AsyncExitStack() as stack:
         telemetry = await stack.enter_async_context(_telemetry(settings))
         metrics, recent = Metrics(exemplars=settings.telemetry.exemplars), Recent()
         kept = await stack.enter_async_context(open_kept(settings))  # before the model, which takes its time
         store, ledger, labels = kept.store, kept.ledger, kept.labels
-        embedder, no_model = await _embedder(settings, stack, metrics)
+        embedder, no_model = await _embedder(settings, stack, metrics, seat)
         index = _index()
         if embedder is not None:
             await store.claim_embedding(embedder.model, embedder.dimension)
@@ -161,7 +186,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         metrics.watch("upstream_calls_limit", lambda: most_calls)
         if kept.name.startswith("sqlite"):
             metrics.watch("store_bytes", partial(size_on_disk, settings.database))
-        if embedder is not None:
+        if isinstance(embedder, Queued):  # a shared model's queue is in its own process
             metrics.watch("embedding_queue", lambda: embedder.waiting)
         readiness = Readiness(partial(_state, embedder, no_model, flow.shelters))
         door = await _door(settings, kept.keys, rounds)
@@ -196,10 +221,14 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         )
         token = derive.plain(settings.admin_token) or None
         admin = build_admin(metrics=metrics, handlers=handlers(parts), token=token, hosts=settings.admin_hosts)
-        admin_address = await stack.enter_async_context(admin_listener(admin, settings.admin_listen))
-        data_address = await stack.enter_async_context(
-            data_listener(plane, settings.listen, drain_s=settings.deadlines.drain_s)
-        )
+        drain_s, slots = settings.deadlines.drain_s, None
+        if seat is None:
+            admin_address = await stack.enter_async_context(admin_listener(admin, settings.admin_listen))
+            data_address = await stack.enter_async_context(data_listener(plane, settings.listen, drain_s=drain_s))
+        else:
+            admin_address, data_address = settings.admin_listen, seat.listen
+            await stack.enter_async_context(admin_socket(admin, seat.admin))
+            slots = await stack.enter_async_context(Slots(plane, seat.sockets, drain_s=drain_s))
         yield Running(
             data=data_address,
             admin=admin_address,
@@ -209,6 +238,8 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             no_model=no_model,
             settings=settings,
             leave=readiness.leave,
+            render=metrics.render,
+            slots=slots,
         )
 
 
@@ -249,12 +280,17 @@ async def _telemetry(settings: Settings) -> AsyncIterator[Telemetry]:
 
 
 async def _embedder(
-    settings: Settings, stack: AsyncExitStack, metrics: Metrics
-) -> tuple[LocalEmbedder | RemoteEmbedder | None, str]:
+    settings: Settings, stack: AsyncExitStack, metrics: Metrics, seat: Seat | None
+) -> tuple[LocalEmbedder | RemoteEmbedder | SharedEmbedder | None, str]:
     """The model, or why there is none: then the exact layer serves alone."""
     if not derive.needs_model(settings):
         return None, f"mode {settings.mode} needs none"
+    if seat is not None and seat.no_model:
+        return None, seat.no_model
     try:
+        if seat is not None and seat.model is not None:
+            shared = await open_shared(seat.model, max_waiting=settings.batching.max_queue)
+            return await stack.enter_async_context(shared), ""
         return await stack.enter_async_context(open_embedder(settings, metrics.batched)), ""
     except PortUnavailable as error:
         log.warning("no embedding model, so only identical requests are answered from the cache: %s", error)

@@ -52,7 +52,7 @@ async def assembled(tmp_path):
             secret=b"s" * 32,
             world=World(lambda: NOW, lambda: NOW, Random(0)),
         )
-        return flow, metrics.render()[0].decode()
+        return flow, metrics.render().decode()
 
     async with open_sqlite(tmp_path / "cache.db", clock=lambda: NOW) as store, TaskSet("test") as tasks:
         yield build

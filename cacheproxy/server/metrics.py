@@ -244,8 +244,12 @@ class Metrics:
         """A batch of texts was embedded."""
         self._batch_size.observe(size)
 
-    def render(self, accept: str = "") -> tuple[bytes, str]:
-        """The exposition text and its content type, as a scraper's Accept header asks: OpenMetrics, or text."""
+    def render(self) -> bytes:
+        """The exposition text."""
+        return self.exposition("")[0]
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The same and its content type, as a scraper's Accept header asks: OpenMetrics, or text."""
         self._catch_up()
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type

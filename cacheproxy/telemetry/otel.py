@@ -14,6 +14,7 @@ import threading
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from uuid import uuid4
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 CLOSE_S: Final = 3.0
 """For what was not sent yet, at the end."""
 _SCOPE: Final = "cacheproxy"
+SERVICE_INSTANCE: Final = "service.instance.id"
 log = logging.getLogger(__name__)
 
 
@@ -51,7 +53,8 @@ async def open_telemetry(
 
     Gives a tracer and an observer, each None where it is not wanted.
     """
-    resource = Resource.create({SERVICE_VERSION: version})
+    # Workers are processes of one service, whose metrics must not pass for each other's.
+    resource = Resource.create({SERVICE_VERSION: version, SERVICE_INSTANCE: str(uuid4())})
     if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
         resource = resource.merge(Resource({SERVICE_NAME: _SCOPE}))
     tracer, meter, open_parts = None, None, list[_Open]()

@@ -100,11 +100,11 @@ async def test_the_flow_counts_misses_and_what_passes_through(open_world, api):
     world = await open_world(lambda received: api.echo(received) if received.body else Answer(chunks=[b"{}"]))
     await world.ask("Hi")
     await world.send(None, path="/v1/models", method="GET")
-    text = world.metrics.render()[0].decode()
+    text = world.metrics.render().decode()
     assert 'cacheproxy_upstream_results_total{result="ok",upstream="default"} 2.0' in text
 
 
 async def test_errors_of_ours_are_counted_by_code(open_world):
     world = await open_world()
     await world.send(json.dumps([]).encode())
-    assert 'cacheproxy_errors_total{code="cacheproxy_bad_request"} 1.0' in world.metrics.render()[0].decode()
+    assert 'cacheproxy_errors_total{code="cacheproxy_bad_request"} 1.0' in world.metrics.render().decode()

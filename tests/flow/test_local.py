@@ -141,7 +141,7 @@ async def test_a_stream_that_breaks_here_is_not_begun_again(open_near, api):
 def fallbacks(world):
     return {
         line.rpartition('"')[0].rpartition('"')[2]: float(line.rpartition(" ")[2])
-        for line in world.metrics.render()[0].decode().splitlines()
+        for line in world.metrics.render().decode().splitlines()
         if line.startswith("cacheproxy_local_fallbacks_total{")
     }
 

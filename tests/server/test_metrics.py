@@ -51,7 +51,7 @@ HIT = served(
 
 def samples(metrics):
     """Name and labels of each sample, as it is written, and its value."""
-    lines = metrics.render()[0].decode().splitlines()
+    lines = metrics.render().decode().splitlines()
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
 
@@ -244,7 +244,7 @@ OPEN_METRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.
 
 @pytest.mark.parametrize(("accept", "kind"), [("", "text/plain"), (OPEN_METRICS, "application/openmetrics-text")])
 def test_a_scraper_gets_the_format_that_it_asks_for(accept, kind):
-    text, content_type = Metrics().render(accept)
+    text, content_type = Metrics().exposition(accept)
     assert content_type.startswith(kind)
     assert text.endswith(b"# EOF\n") == (kind != "text/plain")
 
@@ -256,10 +256,10 @@ def test_a_scraper_gets_the_format_that_it_asks_for(accept, kind):
 def test_exemplars_need_the_setting_and_the_format(accept, exemplars, shown):
     metrics = Metrics(exemplars=exemplars)
     metrics.served(served(request_id="req_1"))
-    assert (b'{request_id="req_1"} 0.8' in metrics.render(accept)[0]) == shown
+    assert (b'{request_id="req_1"} 0.8' in metrics.exposition(accept)[0]) == shown
 
 
 def test_an_exemplar_names_the_trace_where_there_is_one():
     metrics = Metrics(exemplars=True)
     metrics.served(served(request_id="req_1", trace_id="0af7651916cd43dd8448eb211c80319c"))
-    assert b'{trace_id="0af7651916cd43dd8448eb211c80319c"}' in metrics.render(OPEN_METRICS)[0]
+    assert b'{trace_id="0af7651916cd43dd8448eb211c80319c"}' in metrics.exposition(OPEN_METRICS)[0]

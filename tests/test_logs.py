@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from cacheproxy.cli.logs import set_up_log
 from cacheproxy.flow.request_log import LOGGER, RequestLog
 from cacheproxy.log_settings import LogSettings
+from cacheproxy.logs import set_up_log
 from cacheproxy.model import CacheStatus, Served
 
 
