@@ -24,7 +24,7 @@ from cacheproxy.flow.exact import Exact
 from cacheproxy.flow.explain import Explanations
 from cacheproxy.flow.feedback import Feedback, FeedbackDoor, Withdrawn
 from cacheproxy.flow.forward import Forwarder
-from cacheproxy.flow.l1 import L1
+from cacheproxy.flow.l1 import L1, TRUST_S
 from cacheproxy.flow.learn import KeepRules, Learner
 from cacheproxy.flow.local import LocalFirst
 from cacheproxy.flow.passthrough import PassThrough
@@ -32,6 +32,7 @@ from cacheproxy.flow.pools import Pools
 from cacheproxy.flow.prompts import Prompts
 from cacheproxy.flow.proxy import Proxy
 from cacheproxy.flow.recall import Recall
+from cacheproxy.flow.relay import Relay
 from cacheproxy.flow.render import RenderRules
 from cacheproxy.flow.shelter import Shelter
 from cacheproxy.flow.told import Teller
@@ -53,8 +54,8 @@ if TYPE_CHECKING:
         Ledger,
         Observer,
         Prices,
+        SharedFlights,
         Store,
-        Tracer,
         Upstream,
         VectorIndex,
         Verifier,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from cacheproxy.server.metrics import Metrics
     from cacheproxy.settings import Settings
     from cacheproxy.tasks import TaskSet
+    from cacheproxy.tracing import Tracer
 
 WRITE_DEADLINE_S: Final = 10.0
 """For what happens off the request's path: storing, counting, sweeping."""
@@ -118,6 +120,7 @@ def assemble(
     spending: Spending,
     upstream: Upstream,
     local: Upstream,
+    shared_flights: SharedFlights | None,
     metrics: Metrics,
     tasks: TaskSet,
     routes: Routes,
@@ -136,6 +139,7 @@ def assemble(
 
     reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
     searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
+    leasing = shelter("leases", store_s)
     judging = shelter("judge", JUDGE_DEADLINE_S)
     verifying = shelter("verifier", deadlines.verifier_ms / 1000)
     rules = derive.rules(settings, secret=secret)
@@ -149,7 +153,12 @@ def assemble(
         clock=clock,
         prompts=settings.log.prompts,
     )
-    l1, churn, withdrawn, explanations = L1(cache.l1_bytes), ScopeChurn(), Withdrawn(), Explanations()
+    l1, churn, withdrawn, explanations = (
+        L1(cache.l1_bytes, clock=clock, trust_s=TRUST_S),
+        ScopeChurn(),
+        Withdrawn(),
+        Explanations(),
+    )
     prompts = Prompts(store=store, loading=reads, l1=l1)
     pools = Pools(
         labels=labels,
@@ -238,6 +247,7 @@ def assemble(
         shelter=writes,
         written=learner.written,
         now=now,
+        clock=clock,
     )
     flights = Flights(
         tasks,
@@ -275,6 +285,19 @@ def assemble(
         secret=rules.keys.secret,
         evict=lambda tag: upkeep.evict(Selection(tag=tag)),
     )
+    relay = None
+    if shared_flights is not None:
+        relay = Relay(
+            shared_flights,
+            forwarder=forwarder,
+            exact=exact,
+            leasing=leasing,
+            written=learner.written,
+            writes=writes,
+            tasks=tasks,
+            clock=clock,
+            patience_s=settings.redis.coalesce_s,
+        )
     proxy = Proxy(
         routes=routes,
         reader=Reader(rules),
@@ -284,6 +307,7 @@ def assemble(
         embeddings=embeddings,
         flights=flights,
         forwarder=forwarder,
+        relay=relay,
         learner=learner,
         passthrough=passthrough,
         proofs=proofs,
@@ -298,7 +322,8 @@ def assemble(
         clock=clock,
         token=world.token,
     )
-    shelters = (reads, writes, searching, embedding, judging, *((verifying,) if verifier else ()))
+    optional = [each for each, on in ((leasing, relay is not None), (verifying, verifier is not None)) if on]
+    shelters = (reads, writes, searching, embedding, judging, *optional)
     metrics.watch("entries", lambda: upkeep.entries)
     metrics.watch("scope_churn", lambda: churn.share)
     if isinstance(index, Sized):  # a shared one is elsewhere

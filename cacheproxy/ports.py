@@ -7,17 +7,16 @@ short deadline and a breaker, and goes on without: a broken cache is a slow cach
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cacheproxy.model import EVERYTHING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Collection, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from cacheproxy.core.keys import VirtualKey
     from cacheproxy.core.pool import Label
-    from cacheproxy.errors import ProxyError
     from cacheproxy.model import (
         Audited,
         CallResult,
@@ -302,46 +301,45 @@ class CallWatch(Protocol):
         """A caller got an error of ours."""
 
 
-class TracedCall(Protocol):
-    """A call to an upstream, inside a trace."""
+class Lease(Protocol):
+    """The right to ask an upstream for all processes. It is renewed until it is released, and soon ends without."""
 
-    request: UpstreamRequest
-    """What is to be sent: it says which trace it belongs to."""
-
-    def answered(self, status: int) -> None:
-        """The head of the answer has arrived."""
+    async def release(self, *, kept: bool) -> None:
+        """Give it back. ``kept`` says that the answer is in the store, which is remembered for a moment."""
 
 
-class Trace(Protocol):
-    """One request's place in a trace. Nothing here may raise or block."""
+class Follower(Protocol):
+    """Another process that wants what a flight here brings, from its start."""
 
-    id: str
-    """32 hexadecimal digits; empty where nothing is traced."""
+    def when_left(self, callback: Callable[[], object]) -> None:
+        """Call back once when it wants no more."""
 
-    def about(self, *, dialect: str, upstream: str, model: str, stream: bool) -> None:
-        """What is asked, once that is understood."""
-
-    def step(self, name: str) -> AbstractContextManager[object]:
-        """A stretch of the request's time in this process."""
-
-    def call(self, upstream: str, request: UpstreamRequest) -> AbstractContextManager[TracedCall]:
-        """A call to an upstream."""
-
-    def served(self, event: Served) -> None:
-        """The request has ended; so has the trace's part here."""
-
-    def passed(self, status: int) -> None:
-        """The same for a request that was passed through."""
-
-    def failed(self, error: ProxyError | None) -> None:
-        """The same for one that got an error of ours; None where its caller left. What ended already stays."""
+    async def send(self, *records: bytes) -> None:
+        """Hand it records in their order."""
 
 
-class Tracer(Protocol):
-    """Begins traces, or continues those of callers."""
+class Leader(Protocol):
+    """Another process that holds the lease, and tells what its flight brings."""
 
-    def begin(self, method: str, path: str, headers: Mapping[str, str]) -> Trace:
-        """A request has arrived."""
+    def records(self) -> AsyncGenerator[bytes, None]:
+        """What it sends, from the start. Ends only by being left: who reads knows the last record.
+
+        Raises ``PortUnavailable`` when the lease is lost, when a record is missing, and when there is none to be had.
+        """
+
+
+class Taken(NamedTuple):
+    """What came of asking for a lease: it, or who holds it; neither when its holder has just kept the answer."""
+
+    lease: Lease | None = None
+    leader: Leader | None = None
+
+
+class SharedFlights(Protocol):
+    """Lets one process ask an upstream what several want to ask it at the moment."""
+
+    async def take(self, key: bytes, joined: Callable[[Follower], None]) -> Taken:
+        """Take the lease on a key; ``joined`` is then called for each process that follows."""
 
 
 class Prices(Protocol):

@@ -47,6 +47,14 @@ class Policy(StrEnum):
     VCACHE = "vcache"
 
 
+class IndexName(StrEnum):
+    """Where vectors are searched."""
+
+    AUTO = "auto"
+    FAISS = "faiss"
+    REDIS = "redis"
+
+
 class JudgeName(StrEnum):
     """Who says whether a cached answer and a fresh one say the same."""
 
@@ -254,7 +262,7 @@ class Settings(Frozen):
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Path("~/.local/share/cacheproxy")
     """Where entries, the ledger and the secret that keys are made with are kept."""
     store: StoreUrl | None = None
-    """sqlite:///PATH; unset, a database in the data directory."""
+    """sqlite:///PATH, or a Redis that many proxies share (docs/redis.md); unset, a database in the data directory."""
     mode: CacheMode = Mode.SEMANTIC
     """semantic; shadow (exact hits only; what similarity would have answered is counted); exact; off."""
     policy: Annotated[Policy, AnyCase] = Policy.CERTIFIED
@@ -275,6 +283,8 @@ class Settings(Frozen):
     guards: GuardSettings = GuardSettings()
     embedding_model: Annotated[str, Field(min_length=1)] = "sentence-transformers/all-MiniLM-L6-v2"
     """The sentence-transformers model that compares questions."""
+    index: Annotated[IndexName, AnyCase] = IndexName.AUTO
+    """Where similar questions are looked for: faiss (in each process), redis (its vector sets), or auto (by size)."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$"), AnyCase] = "auto"
     """Where the model runs: auto, cpu, cuda, cuda:1, mps ..."""
     expose_headers: bool = True
@@ -313,9 +323,14 @@ class Settings(Frozen):
         return self.data_dir / "prior.json"
 
     @property
+    def redis_url(self) -> str | None:
+        """The Redis that the store is in, if it is in one."""
+        return None if self.store is None or self.store.startswith("sqlite:") else self.store
+
+    @property
     def database(self) -> Path:
-        """The SQLite file."""
-        if self.store is None:
+        """The SQLite file, where the store is in one."""
+        if self.store is None or self.redis_url is not None:
             return self.data_dir / "cacheproxy.sqlite3"
         return Path(self.store.removeprefix("sqlite:///")).expanduser()
 

@@ -33,7 +33,7 @@ from cacheproxy.flow.spending import Spending
 from cacheproxy.judge.chain import JudgeChain, automatic
 from cacheproxy.judge.equality import EqualityJudge
 from cacheproxy.judge.llm import LlmJudge
-from cacheproxy.opening import now, open_embedder, open_kept, open_verifier
+from cacheproxy.opening import now, open_embedder, open_index, open_kept, open_shared_flights, open_verifier
 from cacheproxy.server.admin import build_admin
 from cacheproxy.server.api.health import Facts, Queued
 from cacheproxy.server.api.live import MOST_LISTENERS
@@ -46,7 +46,6 @@ from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.readiness import Readiness
 from cacheproxy.settings import JudgeName
 from cacheproxy.store.dbfile import size_on_disk
-from cacheproxy.store.secret import server_secret
 from cacheproxy.tasks import TaskSet
 from cacheproxy.upstream.http import HttpUpstream
 
@@ -60,8 +59,10 @@ if TYPE_CHECKING:
     from cacheproxy.embed.remote import RemoteEmbedder
     from cacheproxy.embed.shared import SharedEmbedder
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.ports import Embedder, Judge, Keys, Observer, Prices, Store, Tracer, Upstream, VectorIndex
+    from cacheproxy.opening import Kept
+    from cacheproxy.ports import Embedder, Judge, Keys, Observer, Prices, Upstream
     from cacheproxy.settings import Settings
+    from cacheproxy.tracing import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -134,10 +135,9 @@ async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncItera
         kept = await stack.enter_async_context(open_kept(settings))  # before the model, which takes its time
         store, ledger, labels = kept.store, kept.ledger, kept.labels
         embedder, no_model = await _embedder(settings, stack, metrics, seat)
-        index = _index()
         if embedder is not None:
             await store.claim_embedding(embedder.model, embedder.dimension)
-            await _fill(index, store)
+        index = await open_index(settings, kept, embedder)
         most_calls = settings.limits.upstream_calls
         upstream = await stack.enter_async_context(HttpUpstream(derive.deadlines(settings), most_calls=most_calls))
         local = await stack.enter_async_context(HttpUpstream(derive.local_deadlines(settings), most_calls=most_calls))
@@ -160,13 +160,14 @@ async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncItera
             spending=spending,
             upstream=upstream,
             local=local,
+            shared_flights=await stack.enter_async_context(open_shared_flights(settings, kept)),
             metrics=metrics,
             tracer=telemetry.tracer,
             observers=[recent, *telemetry.observers, *([RequestLog()] if settings.log.requests else [])],
             tasks=tasks,
             routes=routes,
             prior=_prior(settings, embedder) if embedder else None,
-            secret=server_secret(settings.data_dir),
+            secret=kept.secret(),
             world=World(now, _clock, _dice()),
         )
         await flow.pools.load()
@@ -182,12 +183,8 @@ async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncItera
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         flow.upkeep.start(rounds)
-        metrics.watch("upstream_calls", lambda: upstream.calls + local.calls)
-        metrics.watch("upstream_calls_limit", lambda: most_calls)
-        if kept.name.startswith("sqlite"):
-            metrics.watch("store_bytes", partial(size_on_disk, settings.database))
-        if isinstance(embedder, Queued):  # a shared model's queue is in its own process
-            metrics.watch("embedding_queue", lambda: embedder.waiting)
+        calls = partial(_calls, upstream, local)
+        _watch(metrics, settings, kept, embedder, calls)
         readiness = Readiness(partial(_state, embedder, no_model, flow.shelters))
         door = await _door(settings, kept.keys, rounds)
         plane = DataPlane(flow.proxy, readiness, now=now, body_s=settings.deadlines.body_s, door=door)
@@ -199,6 +196,7 @@ async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncItera
             labels=labels,
             index=index,
             embedder=embedder,
+            patient=embedder.patient if embedder else None,
             no_model=no_model,
             upkeep=flow.upkeep,
             pools=flow.pools,
@@ -215,7 +213,7 @@ async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncItera
             tiers=derive.tiers(settings),
             samples=settings.cache.samples,
             ready=readiness,
-            calls=lambda: upstream.calls + local.calls,
+            calls=calls,
             tasks=events,
             now=now,
         )
@@ -297,6 +295,23 @@ async def _embedder(
         return None, error.message
 
 
+def _calls(*upstreams: HttpUpstream) -> int:
+    return sum(upstream.calls for upstream in upstreams)
+
+
+def _watch(
+    metrics: Metrics, settings: Settings, kept: Kept, embedder: Embedder | None, calls: Callable[[], int]
+) -> None:
+    """Have the metrics ask what only this place knows."""
+    metrics.watch("workers", lambda: 1.0)
+    metrics.watch("upstream_calls", calls)
+    metrics.watch("upstream_calls_limit", lambda: settings.limits.upstream_calls)
+    if kept.redis is None:
+        metrics.watch("store_bytes", partial(size_on_disk, settings.database))
+    if isinstance(embedder, Queued):  # a shared model's queue is in its own process
+        metrics.watch("embedding_queue", lambda: embedder.waiting)
+
+
 async def _door(settings: Settings, keys: Keys, rounds: TaskSet) -> Door | None:
     """Who checks the keys that callers show; nobody where none are asked for."""
     if not settings.asks_key:
@@ -338,19 +353,6 @@ def _judge(
             return automatic(embedder, None)
         case JudgeName.LLM:
             return JudgeChain([EqualityJudge()] if llm is None else [EqualityJudge(), llm])
-
-
-def _index() -> VectorIndex:
-    from cacheproxy.index.faiss import FaissIndex, search_on_one_thread  # noqa: PLC0415 - loads a large library, which the commands do not need
-
-    search_on_one_thread()
-    return FaissIndex()
-
-
-async def _fill(index: VectorIndex, store: Store) -> None:
-    async for rows in store.vectors():
-        for row in rows:
-            await index.add(row)
 
 
 def _facts(settings: Settings, store: str) -> Facts:

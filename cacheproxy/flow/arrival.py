@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from cacheproxy.errors import ProxyError
     from cacheproxy.flow.messages import Headers
     from cacheproxy.model import Served
-    from cacheproxy.ports import Trace, UpstreamRequest
+    from cacheproxy.ports import UpstreamRequest
+    from cacheproxy.tracing import Trace
 
 REQUEST_ID: Final = "X-Request-Id"
 _SANE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")

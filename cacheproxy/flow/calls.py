@@ -11,7 +11,8 @@ from cacheproxy.model import CallResult
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cacheproxy.ports import CallWatch, Trace, Upstream, UpstreamRequest, UpstreamResponse
+    from cacheproxy.ports import CallWatch, Upstream, UpstreamRequest, UpstreamResponse
+    from cacheproxy.tracing import Trace
 
 _RESULTS: Final[dict[type[Exception], CallResult]] = {
     UpstreamUnreachable: CallResult.UNREACHABLE,

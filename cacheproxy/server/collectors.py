@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MAX_POOLS: Final = 100
 
 GAUGES: Final = {
+    "workers": "Processes that serve",
     "entries": "Entries in the store",
     "store_bytes": "Bytes on disk of the embedded store, its write-ahead log included",
     "memory_bytes": "Bytes of the answers that are held in memory",

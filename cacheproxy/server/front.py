@@ -99,13 +99,7 @@ class Front:
             if isinstance(response, web.Response):
                 return response
         texts = [each.metrics for each in known if each.metrics]
-        own = (
-            "# HELP cacheproxy_workers Workers that serve\n# TYPE cacheproxy_workers gauge\n"
-            f"cacheproxy_workers {len(self._workers())}\n"
-        )
-        return web.Response(
-            body=together([own, *texts], [self._past.text]), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
-        )
+        return web.Response(body=together(texts, [self._past.text]), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def _scrape(self, known: _Known, request: web.Request) -> web.Response | None:
         """Ask a process for its metrics; its refusal, if it has one. One that does not answer counts as it last did."""

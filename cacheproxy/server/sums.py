@@ -40,6 +40,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "process_max_fds": max,
     "process_start_time_seconds": min,
     # What each sees of its own.
+    "cacheproxy_workers": sum,
     "cacheproxy_upstream_calls": sum,
     "cacheproxy_upstream_calls_limit": sum,
     "cacheproxy_memory_bytes": sum,

@@ -1,4 +1,4 @@
-"""Traces of requests: one span for each, with the stretches of its time below it. See ``ports.Tracer``.
+"""Traces of requests: one span for each, with the stretches of its time below it. See ``cacheproxy/tracing.py``.
 
 A caller's W3C context is continued, and the upstream gets ours in its place. Spans are passed on by hand, never as
 "the current one": a flight outlives the request that began it, and serves others.

@@ -1,6 +1,8 @@
-"""The operators' door: metrics and the API, behind a token where one is set."""
+"""The operators' door: the dashboard, metrics and the API, behind a token where one is set."""
 
 from __future__ import annotations
+
+import re
 
 import pytest
 from support.panel import open_panel
@@ -29,14 +31,20 @@ async def test_the_metrics_are_prometheus_text(panel):
     assert "# TYPE cacheproxy_requests_total counter" in text
 
 
-async def test_the_root_tells_what_there_is(panel):
-    status, _, text = await fetched(panel, "/")
+async def test_the_root_is_the_dashboard(panel):
+    status, kind, page = await fetched(panel, "/")
+    assert (status, kind) == (200, "text/html")
+    assert "cacheproxy" in page
+
+
+async def test_the_page_that_asks_for_the_token_is_served_without_it(guarded):
+    status, _, page = await fetched(guarded, "/")
     assert status == 200
-    assert "/metrics" in text
-    assert "POST /api/v1/purge" in text
+    for path in re.findall(r'(?:href|src)="(/dashboard/[^"]+)"', page):
+        assert (await fetched(guarded, path))[0] == 200, path
 
 
-PATHS = ["/", "/metrics", "/api/v1/stats", "/api/v1/openapi.json", "/nowhere"]
+PATHS = ["/metrics", "/api/v1/stats", "/api/v1/openapi.json", "/nowhere"]
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -90,6 +90,8 @@ class LivePage:
                 self._tasks.start(self._tell(), name="events")
             while (event := await queue.get()) is not None:
                 await response.write(event)
+        except ConnectionResetError:
+            pass  # the listener left, as each does some day
         finally:
             self._listeners.discard(queue)
         return response
