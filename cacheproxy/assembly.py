@@ -153,12 +153,8 @@ def assemble(
         clock=clock,
         prompts=settings.log.prompts,
     )
-    l1, churn, withdrawn, explanations = (
-        L1(cache.l1_bytes, clock=clock, trust_s=TRUST_S),
-        ScopeChurn(),
-        Withdrawn(),
-        Explanations(),
-    )
+    l1 = L1(cache.l1_bytes, clock=clock, trust_s=TRUST_S)
+    churn, withdrawn, explanations = ScopeChurn(), Withdrawn(), Explanations()
     prompts = Prompts(store=store, loading=reads, l1=l1)
     pools = Pools(
         labels=labels,

@@ -20,7 +20,7 @@ from cacheproxy.errors import Overloaded, ProxyError, TurnTooLong
 from cacheproxy.model import IndexRow, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cacheproxy.core.policy import Decision, Found, Policy
     from cacheproxy.flow.arrival import Arrival
@@ -123,14 +123,17 @@ class Recall:
             near = await self._searching.call("nearest", partial(self._index.nearest, scope, vector, NEIGHBORS))
         if near is None:
             return Recalled(Forward(Reason.INDEX_UNAVAILABLE), vector)
-        keys = await self._keys(near, asked)
+        loaded: dict[str, Entry] = {}
+        keys = await self._keys(near, asked, loaded)
         if keys is None:
             return Recalled(Forward(Reason.STORE_UNAVAILABLE), vector)
         if near and not keys:
             return Recalled(Forward(self._why_none(asked, near), near[0].similarity), vector)
-        return await self._decided(asked, keys, vector)
+        return await self._decided(asked, keys, vector, loaded)
 
-    async def _decided(self, asked: Asked, keys: Sequence[Key], vector: Vector) -> Recalled:
+    async def _decided(
+        self, asked: Asked, keys: Sequence[Key], vector: Vector, loaded: Mapping[str, Entry]
+    ) -> Recalled:
         pool = self._pools.of(asked)
         found = replace(pool.found(_known_profile(asked.prompt), keys), asked_budget=asked.controls.max_wrong)
         coin = self._draw()  # before deciding, so that what is audited is a fair sample of what is served
@@ -146,7 +149,7 @@ class Recall:
         if asked.eligibility.shadow:
             pool.shadowed += 1
             return Recalled(Forward(Reason.SHADOW, similarity, decision.assessed), vector, keys=keys, shadowed=True)
-        entry = await self._entry(decision.key.entry_id)
+        entry = loaded.get(decision.key.entry_id) or await self._entry(decision.key.entry_id)
         if isinstance(entry, Reason):
             return Recalled(Forward(entry, similarity), vector, keys=keys)
         rate = self._pools.audit_rate(pool, decision)
@@ -210,9 +213,12 @@ class Recall:
             vector = None
         return Reason.EMBEDDER_UNAVAILABLE if vector is None else vector
 
-    async def _keys(self, near: Sequence[Neighbor], asked: Asked) -> Sequence[Key] | None:
-        """The neighbours that may be considered; None when the store did not answer."""
-        prompts = await self._prompts.of([neighbor.entry_id for neighbor in near])
+    async def _keys(self, near: Sequence[Neighbor], asked: Asked, loaded: dict[str, Entry]) -> Sequence[Key] | None:
+        """The neighbours that may be considered; None when the store did not answer.
+
+        What had to be loaded for it is added to ``loaded``: one round trip to the store is enough.
+        """
+        prompts = await self._prompts.of([neighbor.entry_id for neighbor in near], loaded)
         if prompts is None:
             return None
         now, max_age_s = self._now(), asked.controls.max_age_s
