@@ -45,8 +45,13 @@ def promtool():
     return run
 
 
-def test_promtool_accepts_the_configuration_and_its_rules(promtool):
-    told = promtool("check", "config", PROMETHEUS / "prometheus.yml")
+def test_promtool_accepts_the_configuration_and_its_rules(promtool, tmp_path):
+    token = tmp_path / "admin_token"
+    token.write_text("a token", encoding="utf-8")
+    text = (PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8")
+    here = text.replace("/run/cacheproxy/admin_token", str(token)).replace("rules/*", f"{PROMETHEUS}/rules/*")
+    (tmp_path / "prometheus.yml").write_text(here, encoding="utf-8")
+    told = promtool("check", "config", tmp_path / "prometheus.yml")
     assert told.count("SUCCESS") == 2 + len(RULES)  # the configuration, its rule files, and each of them
 
 

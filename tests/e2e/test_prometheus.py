@@ -126,6 +126,8 @@ def prometheus(proxy, tmp_path_factory):
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(DEPLOY / "prometheus/rules/*.yml")]
     job = next(job for job in config["scrape_configs"] if job["job_name"] == "cacheproxy")
+    (folder / "admin_token").write_text("asked for by no listener on loopback", encoding="utf-8")
+    job["authorization"] = {"credentials_file": str(folder / "admin_token")}
     job["static_configs"] = [{"targets": [proxy.admin.removeprefix("http://")]}]
     config["scrape_configs"] = [job]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
