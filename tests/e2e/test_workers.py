@@ -196,8 +196,15 @@ async def test_metrics_are_those_of_all_workers(fresh, group):
     assert group.served.metrics()["cacheproxy_workers"] == WORKERS
 
 
-async def test_the_admin_plane_is_one(group, callers):
+async def test_the_admin_plane_is_one(group, callers, fresh):
     session = callers().session
+    for number in range(FRESH):
+        await fresh.ask(f"Tell of me {number}?", model="told-of-model")
+    async with session.get(f"{group.served.admin}/api/v1/requests?model=told-of-model") as response:
+        assert len((await response.json())["requests"]) == FRESH
+    async with session.get(f"{group.served.admin}/api/v1/events") as response:
+        assert response.status == 200
+        assert (await response.content.readline()).startswith(b"event: ")
     async with session.get(f"{group.served.admin}/api/v1/stats?by=status") as response:
         assert (await response.json())["by"] == ["status"]
     async with session.get(f"{group.served.admin}/api/v1/explain?request=nobody") as response:
