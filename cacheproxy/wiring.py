@@ -157,6 +157,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             labels=labels,
             index=index,
             embedder=embedder,
+            patient=embedder.patient if embedder else None,
             no_model=no_model,
             upkeep=flow.upkeep,
             pools=flow.pools,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from cacheproxy.flow.asked import Asked, Reader
     from cacheproxy.flow.churn import ScopeChurn
-    from cacheproxy.flow.coalesce import Flight, Flights, Head, Listener
+    from cacheproxy.flow.coalesce import Flight, Flights, Head, Listener, Outcome
     from cacheproxy.flow.credentials import Proofs
     from cacheproxy.flow.embeddings import CachedEmbeddings
     from cacheproxy.flow.exact import Exact
@@ -197,16 +197,17 @@ class Proxy:
         flight = self._flights.start(
             key, lambda flight: self._forwarder.fly(flight, asked, learn), streaming=asked.view.stream
         )
-        flight.when_ended(
-            lambda outcome: self._teller.missed(
-                asked, miss, outcome, request_id=explanation.request_id if explanation else ""
-            )
-        )
+
+        def ended(outcome: Outcome) -> None:
+            headers = flight.head.headers if flight.head is not None else []
+            if explanation is not None and (named := _named(headers, asked.dialect.request_id_header)):
+                self._explanations.rename(explanation, named)  # before it is told under another name
+            self._teller.missed(asked, miss, outcome, request_id=explanation.request_id if explanation else "")
+
+        flight.when_ended(ended)
         listener = flight.listen()
         try:
             head = await listener.head()
-            if explanation is not None and (named := _named(head.headers, asked.dialect.request_id_header)):
-                self._explanations.rename(explanation, named)
             if head.whole is None:
                 return self._stream(asked, head, listener, self._notes(render.miss_headers(miss)))
             outcome = await listener.end()

@@ -37,6 +37,13 @@ async def test_the_root_is_the_dashboard(panel):
     assert "cacheproxy" in page
 
 
+async def test_the_page_that_asks_for_the_token_is_served_without_it(guarded):
+    status, _, page = await fetched(guarded, "/")
+    assert status == 200
+    for path in re.findall(r'(?:href|src)="(/dashboard/[^"]+)"', page):
+        assert (await fetched(guarded, path))[0] == 200, path
+
+
 PATHS = ["/metrics", "/api/v1/stats", "/api/v1/openapi.json", "/nowhere"]
 
 
@@ -50,13 +57,6 @@ async def test_with_a_token_nothing_is_told_without_it(guarded, path, headers):
     status, _, text = await fetched(guarded, path, **headers)
     assert status == 401
     assert "s3cret" not in text
-
-
-async def test_the_page_that_asks_for_the_token_is_served_without_it(guarded):
-    status, _, page = await fetched(guarded, "/")
-    assert status == 200
-    for path in re.findall(r'(?:href|src)="(/dashboard/[^"]+)"', page):
-        assert (await fetched(guarded, path))[0] == 200, path
 
 
 @pytest.mark.parametrize("path", PATHS[:-1])

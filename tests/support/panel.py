@@ -175,6 +175,7 @@ async def open_panel(folder, *, script=echo, embedder=None, judge=None, prior=No
             labels=labels,
             index=index,
             embedder=embedder,
+            patient=embedder,
             no_model="" if embedder else "none was wanted",
             upkeep=flow.upkeep,
             pools=flow.pools,

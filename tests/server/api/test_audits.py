@@ -48,7 +48,8 @@ async def remembering(panel):
         [
             label(NOW - 100 + number, right=number % 2 == 0, source=Source.AUDIT, root=f"r{number}", principal="alice")
             for number in range(5)
-        ]
+        ],
+        ever=5,
     )
     return panel
 

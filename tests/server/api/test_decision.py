@@ -120,7 +120,7 @@ async def test_points_are_at_most_as_many_as_asked(panel):
 @pytest.mark.parametrize("path", ["/decision/labels?pool=unknown", "/decision/curve?pool=unknown"])
 async def test_a_pool_that_there_is_not_is_told_with_those_that_there_are(panel, path):
     status, told = await panel.get(path)
-    assert status == 400
+    assert status == 404
     assert "default" in told["error"]["message"]
 
 

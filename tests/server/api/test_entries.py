@@ -215,8 +215,9 @@ async def test_entries_are_purged_by_id(filled):
 
 
 async def test_everything_goes_only_when_that_is_said(filled):
+    assert (await filled.post("/purge", {}))[1]["selected"] == 2
     status, told = await filled.post("/purge", {"dry_run": False})
-    assert (status, told["error"]["code"]) == (400, "bad_request")
+    assert (status, told["error"]["code"]) == (409, "conflict")
     assert await filled.store.count() == 2
     assert (await filled.post("/purge", {"everything": True, "dry_run": False}))[1]["removed"] == 2
     assert await filled.store.count() == 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 from support.panel import NOW
 
 from cacheproxy.embed.hashed import HashedEmbedder
@@ -67,11 +65,3 @@ def test_versions_are_those_of_what_is_installed(monkeypatch):
     found = versions()
     assert found.keys() >= {"python", "aiohttp", "numpy"}
     assert all(isinstance(each, str) for each in found.values())
-
-
-def test_a_gpu_is_asked_only_where_there_is_one():
-    from cacheproxy.embed.local import LocalEmbedder  # noqa: PLC0415 - loads torch
-
-    loaded = SimpleNamespace(name="m", dimension=4, device="cpu", encoder=None)
-    embedder = LocalEmbedder(loaded, SimpleNamespace(waiting=3))
-    assert (embedder.gpu(), embedder.waiting) == (None, 3)
