@@ -28,6 +28,7 @@ TESTED_ELSEWHERE: Final = {
     "server/api/figure_shapes": "records; tests/server/api/test_overview.py and test_openapi.py",
     "server/api/live_shapes": "records; tests/server/api/test_live.py and test_openapi.py",
     "server/api/shapes": "the base of all shapes; the tests of every page",
+    "tracing": "protocols; tests/flow/test_trace.py has what the flow tells, tests/telemetry who hears it",
     "wire/dialect": "a protocol; each dialect's tests",
     "workers/embedding": "tests/e2e/test_workers.py starts it, kills it and has it started again",
     "workers/supervisor": "tests/e2e/test_workers.py kills it and what it watches, and has it drain and reload",

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy.errors import ProxyError
+from cacheproxy.model import MISSED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FOLLOW_S: Final = 0.25
+FOLLOW_S: Final = 0.1
 FLUSH_S: Final = 0.5
 SWEEP_S: Final = 30.0
 
@@ -54,7 +55,7 @@ class HitCounts:
 
 
 class Upkeep:
-    """The rounds. ``written`` waits until the store has seen what was learnt; ``now`` tells the time."""
+    """The rounds. ``written`` waits until the store has seen what was learnt; ``now`` and ``clock`` as in ``World``."""
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class Upkeep:
         shelter: Shelter,
         written: Callable[[], Awaitable[None]],
         now: Callable[[], float],
+        clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._index = index
@@ -82,6 +84,7 @@ class Upkeep:
         self._shelter = shelter
         self._written = written
         self._now = now
+        self._clock = clock
         self.entries = 0
         """How many entries the store held when it was last counted."""
 
@@ -94,14 +97,22 @@ class Upkeep:
 
     async def follow(self) -> Sequence[Change]:
         """Apply what changed in the store by other hands, or by expiry and eviction; what that was."""
-        changes = await self._shelter.call("changes", self._store.changes) or ()
+        asked = self._clock()
+        changes = await self._shelter.call("changes", self._store.changes)
+        if changes is None:
+            return ()
         for change in changes:
+            if change is MISSED:
+                self._l1.clear()
+                self._prompts.clear()
+                continue
             self._l1.drop((change.entry_id,))
             self._prompts.forget((change.entry_id,))
             if change.row is None:
                 await self._reindex(self._index.remove(change.entry_id, change.scope))
             elif not self._index.shared:
                 await self._reindex(self._index.add(change.row))
+        self._l1.vouch(asked)
         return changes
 
     async def flush(self) -> None:

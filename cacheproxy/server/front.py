@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
 from aiohttp import web
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from cacheproxy.jsontext import dump, parse
-from cacheproxy.server.admin import METRICS_TYPE
 from cacheproxy.server.api.live import EVENT_HEADERS
 from cacheproxy.server.joining import JOINS, Events
 from cacheproxy.server.refusal import refused
@@ -116,11 +116,12 @@ class Front:
             if isinstance(response, web.Response):
                 return response
         texts = [each.metrics for each in known if each.metrics]
-        return web.Response(body=together(texts, [self._past.text]), headers={"Content-Type": METRICS_TYPE})
+        return web.Response(body=together(texts, [self._past.text]), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def _scrape(self, known: _Known, request: web.Request) -> web.Response | None:
         """Ask a process for its metrics; its refusal, if it has one. One that does not answer counts as it last did."""
-        headers = _passed(request, but="accept-encoding")
+        # Text, whatever the scraper would rather have: it is read here, and exemplars do not add up.
+        headers = _passed(request, but=("accept-encoding", "accept"))
         try:
             async with asyncio.timeout(_ASKED_S), known.session.get(f"{_ANY}/metrics", headers=headers) as told:
                 if told.status != HTTPStatus.OK:
@@ -145,7 +146,9 @@ class Front:
         try:
             async with (
                 asyncio.timeout(_ASKED_S),
-                known.session.get(f"{_ANY}{request.raw_path}", headers=_passed(request, but="accept-encoding")) as told,
+                known.session.get(
+                    f"{_ANY}{request.raw_path}", headers=_passed(request, but=("accept-encoding",))
+                ) as told,
             ):
                 return told.status, parse(await told.read())
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
@@ -191,7 +194,7 @@ class Front:
         parser = SseParser()
         try:
             async with known.session.get(
-                f"{_ANY}{request.raw_path}", headers=_passed(request, but="accept-encoding")
+                f"{_ANY}{request.raw_path}", headers=_passed(request, but=("accept-encoding",))
             ) as told:
                 if told.status != HTTPStatus.OK:
                     refusal = web.Response(status=told.status, body=await told.read(), headers=_answered(told.headers))
@@ -235,8 +238,8 @@ def _nobody() -> web.Response:
     return refused(503, "unavailable", "no worker serves at the moment; the log says why")
 
 
-def _passed(request: web.Request, *, but: str = "") -> dict[str, str]:
-    return {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP | {but}}
+def _passed(request: web.Request, *, but: Sequence[str] = ()) -> dict[str, str]:
+    return {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP.union(but)}
 
 
 def _answered(headers: CIMultiDictProxy[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 from aiohttp import web
 
 from cacheproxy.address import Address
-from cacheproxy.server.connection import CallersServer, discreet_log
+from cacheproxy.server.connection import CallersServer, OperatorsRunner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
@@ -85,7 +85,7 @@ class Slots:
 @asynccontextmanager
 async def admin_socket(app: web.Application, path: Path) -> AsyncIterator[None]:
     """Serve the supervisor alone, on a unix socket in a folder of its own."""
-    runner = web.AppRunner(app, access_log=None, logger=discreet_log(), shutdown_timeout=1.0)
+    runner = OperatorsRunner(app, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.UnixSite(runner, str(path)).start()
@@ -97,8 +97,7 @@ async def admin_socket(app: web.Application, path: Path) -> AsyncIterator[None]:
 @asynccontextmanager
 async def admin_listener(app: web.Application, address: Address) -> AsyncIterator[Address]:
     """Serve operators; yields the address that was bound."""
-    runner = web.AppRunner(app, access_log=None, logger=discreet_log(), shutdown_timeout=1.0)
-    async with _listening(runner, address) as bound:
+    async with _listening(OperatorsRunner(app, shutdown_timeout=1.0), address) as bound:
         yield bound
 
 

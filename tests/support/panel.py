@@ -73,7 +73,8 @@ class Panel:
         self.__dict__.update(parts)
 
     async def ask(self, question, *, model="gpt-4o-mini", headers=(), **members):
-        """Ask the proxy, and wait until what it learnt is stored."""
+        """Ask the proxy a second later, and wait until what it learnt is stored."""
+        self.clock.now += 1
         body = {"model": model, "messages": [{"role": "user", "content": question}], **members}
         reply = await self.flow.proxy.handle(Asking(body, dict(headers)))
         if isinstance(reply, Streamed):
@@ -118,7 +119,7 @@ class Panel:
 
 
 @asynccontextmanager
-async def open_panel(folder, *, script=echo, embedder=None, judge=None, prior=None, token=None, **settings):
+async def open_panel(folder, *, script=echo, embedder=None, judge=None, prior=None, dice=None, token=None, **settings):
     """``settings`` as the proxy has them; the policy is ``threshold`` unless they say otherwise."""
     settings.setdefault("policy", "threshold")
     chosen = Settings(upstream_url=BASE, data_dir=folder / "data", deadlines=PATIENT, **settings)
@@ -141,17 +142,19 @@ async def open_panel(folder, *, script=echo, embedder=None, judge=None, prior=No
             labels=labels,
             index=index,
             embedder=embedder,
+            verifier=None,
             judge=judge or EqualityJudge(),
             prices=GenaiPrices(clock=clock),
             spending=Spending(chosen.decision.judge_share),
             upstream=upstream,
             local=upstream,
+            shared_flights=None,
             metrics=metrics,
             tasks=tasks,
             routes=Routes(derive.targets(chosen)),
             prior=prior,
             secret=secret,
-            world=assembly.World(clock, clock, Random(0)),
+            world=assembly.World(clock, clock, dice or Random(0)),
             observers=(recent,),
         )
         facts = Facts(
@@ -173,6 +176,7 @@ async def open_panel(folder, *, script=echo, embedder=None, judge=None, prior=No
             labels=labels,
             index=index,
             embedder=embedder,
+            patient=embedder,
             no_model="" if embedder else "none was wanted",
             upkeep=flow.upkeep,
             pools=flow.pools,

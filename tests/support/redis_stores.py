@@ -4,8 +4,9 @@ from fakeredis import FakeAsyncRedis, FakeServer
 from support.redis_server import new_prefix
 from support.stores import EMBEDDING, NOW
 
-from cacheproxy.store.redis_client import open_client, read_url
+from cacheproxy.store.redis_client import open_client
 from cacheproxy.store.redis_opening import kept_in
+from cacheproxy.store.redis_url import read_url
 
 
 class RedisWorld:

@@ -141,9 +141,8 @@ class DecisionPage:
         for pool in self._pools:
             if pool.name == name:
                 return pool
-        raise Refused(
-            400, f"pool: there is none of this name; there are {', '.join(p.name for p in self._pools)[:500]}"
-        )
+        names = ", ".join(pool.name for pool in self._pools)
+        raise Refused(404, f"there is no pool of this name; there are {names[:500]}")
 
     async def _chances(self, pool: LivePool) -> tuple[Sequence[Label], Any]:
         """The labels that count, each with the chance to be right by a model that had not seen its answer."""

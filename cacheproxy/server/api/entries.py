@@ -10,7 +10,7 @@ import numpy as np
 
 from cacheproxy import jsontext
 from cacheproxy.errors import Overloaded, PortUnavailable, UnknownEntry
-from cacheproxy.model import Selection
+from cacheproxy.model import EVERYTHING, Selection
 from cacheproxy.server.api.entry_shapes import (
     AliasTold,
     EntriesAsked,
@@ -133,8 +133,8 @@ class EntriesPage:
         """Tell what is selected, and remove it unless that is a dry run."""
         asked: PurgeAsked = call.body
         selected = selection(asked, ids=asked.ids)
-        if selected == Selection() and not asked.everything:
-            raise Refused(400, 'name a condition, or say "everything": true')
+        if selected == EVERYTHING and not (asked.everything or asked.dry_run):
+            raise Refused(409, 'that is every entry: name a condition, or say "everything": true')
         sample = await self._briefs(await self._store.browse(selected, limit=SAMPLE))
         count = await self._store.count(selected)
         removed = 0 if asked.dry_run else await self._upkeep.purge(selected)

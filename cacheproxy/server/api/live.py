@@ -90,6 +90,8 @@ class LivePage:
                 self._tasks.start(self._tell(), name="events")
             while (event := await queue.get()) is not None:
                 await response.write(event)
+        except ConnectionResetError:
+            pass  # the listener left, as each does some day
         finally:
             self._listeners.discard(queue)
         return response
@@ -157,7 +159,7 @@ def told(number: int, event: Served) -> RequestTold:
     usage = event.saved_usage if event.layer is not None else event.usage
     return RequestTold.model_construct(
         number=number,
-        request_id=event.request_id,
+        request_id=event.request_id if event.explained else "",
         at=event.at,
         dialect=event.dialect,
         upstream=event.upstream,

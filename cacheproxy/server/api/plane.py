@@ -48,6 +48,8 @@ class Parts:
     labels: Labels
     index: object
     embedder: Embedder | None
+    patient: Embedder | None
+    """The same, for what no request waits for."""
     no_model: str
     upkeep: Upkeep
     pools: Pools
@@ -88,7 +90,7 @@ def handlers(parts: Parts) -> Mapping[str, Handler]:
         EntriesPage(
             store=parts.store,
             labels=parts.labels,
-            embedder=parts.embedder,
+            embedder=parts.patient,
             upkeep=parts.upkeep,
             withdrawn=parts.withdrawn,
             pools=pools,

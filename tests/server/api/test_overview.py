@@ -166,7 +166,7 @@ async def test_without_a_grouping_there_is_one_sum(panel):
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("/stats?by=colour", "'colour'"),
+        ("/stats?by=colour", "price_version"),
         ("/stats?since=monday", "since"),
         ("/stats?since=nan", "since"),
         ("/stats?since=-1", "since"),
