@@ -14,6 +14,7 @@ from pydantic import AfterValidator, ByteSize, Field, PositiveFloat, PositiveInt
 from cacheproxy.address import Address
 from cacheproxy.economics_settings import EconomicsSettings
 from cacheproxy.local_settings import DistillSettings, EmbedderSettings, LocalSettings
+from cacheproxy.log_settings import LogSettings, TelemetrySettings
 from cacheproxy.model import Mode, Reason
 from cacheproxy.redis_settings import RedisSettings
 from cacheproxy.setting_types import (
@@ -44,6 +45,14 @@ class Policy(StrEnum):
     CERTIFIED = "certified"
     THRESHOLD = "threshold"
     VCACHE = "vcache"
+
+
+class IndexName(StrEnum):
+    """Where vectors are searched."""
+
+    AUTO = "auto"
+    FAISS = "faiss"
+    REDIS = "redis"
 
 
 class JudgeName(StrEnum):
@@ -231,15 +240,6 @@ class PriceSettings(Frozen):
     """Input written to the provider's own prompt cache; the input price when absent."""
 
 
-class LogSettings(Frozen):
-    """The log, on standard error."""
-
-    level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = "info"
-    """The least serious messages that are shown."""
-    format: Annotated[Literal["text", "json"], AnyCase] = "text"
-    """For people or for programs."""
-
-
 class Settings(Frozen):
     """Every setting of the proxy. An instance is complete and consistent."""
 
@@ -262,7 +262,7 @@ class Settings(Frozen):
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Path("~/.local/share/cacheproxy")
     """Where entries, the ledger and the secret that keys are made with are kept."""
     store: StoreUrl | None = None
-    """sqlite:///PATH; unset, a database in the data directory."""
+    """sqlite:///PATH, or a Redis that many proxies share (docs/redis.md); unset, a database in the data directory."""
     mode: CacheMode = Mode.SEMANTIC
     """semantic; shadow (exact hits only; what similarity would have answered is counted); exact; off."""
     policy: Annotated[Policy, AnyCase] = Policy.CERTIFIED
@@ -283,6 +283,8 @@ class Settings(Frozen):
     guards: GuardSettings = GuardSettings()
     embedding_model: Annotated[str, Field(min_length=1)] = "sentence-transformers/all-MiniLM-L6-v2"
     """The sentence-transformers model that compares questions."""
+    index: Annotated[IndexName, AnyCase] = IndexName.AUTO
+    """Where similar questions are looked for: faiss (in each process), redis (its vector sets), or auto (by size)."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$"), AnyCase] = "auto"
     """Where the model runs: auto, cpu, cuda, cuda:1, mps ..."""
     expose_headers: bool = True
@@ -293,8 +295,8 @@ class Settings(Frozen):
     """Accept that anyone who reaches the listener spends a key of ours."""
     finish_abandoned: bool = False
     """Let an upstream call end, and be stored, although nobody waits for it any more."""
-    workers: int = 1
-    """Processes that serve; this version runs one."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes that serve. Several share the listener, the store and one embedding process."""
     cache: CacheSettings = CacheSettings()
     key: KeySettings = KeySettings()
     limits: LimitSettings = LimitSettings()
@@ -308,6 +310,7 @@ class Settings(Frozen):
     """Prices of private models; they win over the price library."""
     economics: EconomicsSettings = EconomicsSettings()
     log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @property
     def asks_key(self) -> bool:
@@ -320,18 +323,16 @@ class Settings(Frozen):
         return self.data_dir / "prior.json"
 
     @property
+    def redis_url(self) -> str | None:
+        """The Redis that the store is in, if it is in one."""
+        return None if self.store is None or self.store.startswith("sqlite:") else self.store
+
+    @property
     def database(self) -> Path:
-        """The SQLite file."""
-        if self.store is None:
+        """The SQLite file, where the store is in one."""
+        if self.store is None or self.redis_url is not None:
             return self.data_dir / "cacheproxy.sqlite3"
         return Path(self.store.removeprefix("sqlite:///")).expanduser()
-
-    @field_validator("workers")
-    @classmethod
-    def _one_worker(cls, workers: int) -> int:
-        if workers != 1:
-            raise ValueError("this version runs one worker; start several proxies with a data directory each")
-        return workers
 
     @field_validator("upstreams")
     @classmethod

@@ -9,30 +9,24 @@ whose answer an entry shares, come along: a line has its ``root`` where that is 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from pydantic import TypeAdapter, ValidationError
-
-from cacheproxy import jsontext
+from cacheproxy import jsontext, records
 from cacheproxy.errors import BadRequest, TurnTooLong
-from cacheproxy.model import EVERYTHING, Entry, Selection
+from cacheproxy.model import EVERYTHING, Selection
 from cacheproxy.ports import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from cacheproxy.model import Vector
+    from cacheproxy.model import Entry, Vector
     from cacheproxy.ports import Embedder
 
 FORMAT: Final = 1
 _HEAD: Final = {"cacheproxy_entries": FORMAT}
 _PAGE: Final = 256
-_ENTRY: Final = TypeAdapter(Entry)
-_ROOT: Final = TypeAdapter(str)
-_FIELDS: Final = frozenset(field.name for field in fields(Entry))
 
 
 class RootKeeper(Store, Protocol):
@@ -84,7 +78,7 @@ async def export_entries(store: Store, selection: Selection = EVERYTHING) -> Asy
         roots = await store.roots([entry.id for entry in page])
         for entry in page:
             root = roots.get(entry.id, entry.id)
-            yield jsontext.dump(record(entry) | ({} if root == entry.id else {"root": root})) + b"\n"
+            yield jsontext.dump(records.write(entry) | ({} if root == entry.id else {"root": root})) + b"\n"
 
 
 async def import_entries(
@@ -152,34 +146,17 @@ async def embed_anew(
     return Embedded(entries, too_long)
 
 
-def record(entry: Entry) -> dict[str, Any]:
-    """An entry as a JSON object."""
-    answer = entry.answer.decode("utf-8", "surrogatepass")
-    expires_at = None if math.isinf(entry.expires_at) else entry.expires_at
-    return asdict(entry) | {
-        "key": entry.key.hex(),
-        "scope": entry.scope.hex(),
-        "answer": answer,
-        "expires_at": expires_at,
-    }
-
-
 def _entry(line: bytes, number: int) -> tuple[Entry, str]:
     """The entry on a line, and its root."""
     values = _object(line, number)
     root = values.pop("root", values.get("id"))
-    if values.keys() != _FIELDS:
-        raise BadRequest(f"line {number}: missing or unknown: {', '.join(sorted(values.keys() ^ _FIELDS))}")
     try:
-        values["key"], values["scope"] = bytes.fromhex(values["key"]), bytes.fromhex(values["scope"])
-        values["answer"] = values["answer"].encode("utf-8", "surrogatepass")
-        values["expires_at"] = math.inf if values["expires_at"] is None else values["expires_at"]
-        return _ENTRY.validate_python(values), _ROOT.validate_python(root)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise BadRequest(f"line {number}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    except (TypeError, ValueError, AttributeError) as error:
+        entry = records.read(values)
+    except ValueError as error:
         raise BadRequest(f"line {number}: {error}") from None
+    if not isinstance(root, str):
+        raise BadRequest(f"line {number}: root: not a text")
+    return entry, root
 
 
 def _object(line: bytes, number: int) -> dict[str, Any]:

@@ -20,43 +20,49 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
-from cacheproxy import derive
+from cacheproxy import __version__, derive
 from cacheproxy.assembly import World, assemble
 from cacheproxy.config import in_force
 from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.core.prior import load_prior, shipped_prior
-from cacheproxy.errors import PortUnavailable
+from cacheproxy.embed.shared import open_shared
+from cacheproxy.errors import ConfigError, PortUnavailable
+from cacheproxy.flow.request_log import RequestLog
 from cacheproxy.flow.routing import DEFAULT, Routes
 from cacheproxy.flow.spending import Spending
 from cacheproxy.judge.chain import JudgeChain, automatic
 from cacheproxy.judge.equality import EqualityJudge
 from cacheproxy.judge.llm import LlmJudge
-from cacheproxy.opening import now, open_embedder, open_kept, open_verifier
+from cacheproxy.opening import now, open_embedder, open_index, open_kept, open_shared_flights, open_verifier
 from cacheproxy.server.admin import build_admin
-from cacheproxy.server.api.health import Facts
+from cacheproxy.server.api.health import Facts, Queued
 from cacheproxy.server.api.live import MOST_LISTENERS
 from cacheproxy.server.api.plane import Parts, handlers
 from cacheproxy.server.api.recent import Recent
 from cacheproxy.server.auth import Door
 from cacheproxy.server.data_plane import DataPlane
-from cacheproxy.server.listen import admin_listener, data_listener
+from cacheproxy.server.listen import Slots, admin_listener, admin_socket, data_listener
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.readiness import Readiness
 from cacheproxy.settings import JudgeName
-from cacheproxy.store.secret import server_secret
+from cacheproxy.store.dbfile import size_on_disk
 from cacheproxy.tasks import TaskSet
 from cacheproxy.upstream.http import HttpUpstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from pathlib import Path
 
     from cacheproxy.address import Address
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.embed.remote import RemoteEmbedder
+    from cacheproxy.embed.shared import SharedEmbedder
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.ports import Embedder, Judge, Keys, Prices, Store, Upstream, VectorIndex
+    from cacheproxy.opening import Kept
+    from cacheproxy.ports import Embedder, Judge, Keys, Observer, Prices, Upstream
     from cacheproxy.settings import Settings
+    from cacheproxy.tracing import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +89,33 @@ class Running:
     settings: Settings
     leave: Callable[[], None]
     """Tell load balancers that it is about to end."""
+    render: Callable[[], bytes]
+    """Its metrics."""
+    slots: Slots | None = None
+    """A worker's share of the listening sockets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What a worker gets from its supervisor, in place of listeners and a model of its own."""
+
+    listen: Address
+    sockets: Sequence[int]
+    """The listening sockets' descriptors."""
+    admin: Path
+    """Where its admin plane is, for the supervisor alone."""
+    model: Path | None
+    """Where the shared embedding model is; None without one."""
+    no_model: str
+    """Why there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What is sent to a collector; by default nothing."""
+
+    tracer: Tracer | None = None
+    observers: Sequence[Observer] = ()
 
 
 def run_proxy(settings: Settings, on_ready: Callable[[Running], None] = lambda _: None) -> None:
@@ -91,17 +124,20 @@ def run_proxy(settings: Settings, on_ready: Callable[[Running], None] = lambda _
 
 
 @asynccontextmanager
-async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
-    """Build everything and serve; leaving the block drains and closes it. Raises ``ConfigError``."""
+async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncIterator[Running]:
+    """Build everything and serve; leaving the block drains and closes it. Raises ``ConfigError``.
+
+    A worker has a ``seat``, and accepts nothing before it takes up ``slots``.
+    """
     async with AsyncExitStack() as stack:
-        metrics, recent = Metrics(), Recent()
+        telemetry = await stack.enter_async_context(_telemetry(settings))
+        metrics, recent = Metrics(exemplars=settings.telemetry.exemplars), Recent()
         kept = await stack.enter_async_context(open_kept(settings))  # before the model, which takes its time
         store, ledger, labels = kept.store, kept.ledger, kept.labels
-        embedder, no_model = await _embedder(settings, stack, metrics)
-        index = _index()
+        embedder, no_model = await _embedder(settings, stack, metrics, seat)
         if embedder is not None:
             await store.claim_embedding(embedder.model, embedder.dimension)
-            await _fill(index, store)
+        index = await open_index(settings, kept, embedder)
         most_calls = settings.limits.upstream_calls
         upstream = await stack.enter_async_context(HttpUpstream(derive.deadlines(settings), most_calls=most_calls))
         local = await stack.enter_async_context(HttpUpstream(derive.local_deadlines(settings), most_calls=most_calls))
@@ -124,13 +160,15 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             spending=spending,
             upstream=upstream,
             local=local,
+            shared_flights=await stack.enter_async_context(open_shared_flights(settings, kept)),
             metrics=metrics,
+            tracer=telemetry.tracer,
+            observers=[recent, *telemetry.observers, *([RequestLog()] if settings.log.requests else [])],
             tasks=tasks,
             routes=routes,
             prior=_prior(settings, embedder) if embedder else None,
-            secret=server_secret(settings.data_dir),
+            secret=kept.secret(),
             world=World(now, _clock, _dice()),
-            observers=(recent,),
         )
         await flow.pools.load()
         await flow.withdrawn.load(labels)
@@ -145,7 +183,8 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         flow.upkeep.start(rounds)
-        metrics.watch_calls(lambda: upstream.calls)
+        calls = partial(_calls, upstream, local)
+        _watch(metrics, settings, kept, embedder, calls)
         readiness = Readiness(partial(_state, embedder, no_model, flow.shelters))
         door = await _door(settings, kept.keys, rounds)
         plane = DataPlane(flow.proxy, readiness, now=now, body_s=settings.deadlines.body_s, door=door)
@@ -174,16 +213,20 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             tiers=derive.tiers(settings),
             samples=settings.cache.samples,
             ready=readiness,
-            calls=lambda: upstream.calls,
+            calls=calls,
             tasks=events,
             now=now,
         )
         token = derive.plain(settings.admin_token) or None
         admin = build_admin(metrics=metrics, handlers=handlers(parts), token=token, hosts=settings.admin_hosts)
-        admin_address = await stack.enter_async_context(admin_listener(admin, settings.admin_listen))
-        data_address = await stack.enter_async_context(
-            data_listener(plane, settings.listen, drain_s=settings.deadlines.drain_s)
-        )
+        drain_s, slots = settings.deadlines.drain_s, None
+        if seat is None:
+            admin_address = await stack.enter_async_context(admin_listener(admin, settings.admin_listen))
+            data_address = await stack.enter_async_context(data_listener(plane, settings.listen, drain_s=drain_s))
+        else:
+            admin_address, data_address = settings.admin_listen, seat.listen
+            await stack.enter_async_context(admin_socket(admin, seat.admin))
+            slots = await stack.enter_async_context(Slots(plane, seat.sockets, drain_s=drain_s))
         yield Running(
             data=data_address,
             admin=admin_address,
@@ -193,6 +236,8 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             no_model=no_model,
             settings=settings,
             leave=readiness.leave,
+            render=metrics.render,
+            slots=slots,
         )
 
 
@@ -213,17 +258,58 @@ async def _serve(settings: Settings, on_ready: Callable[[Running], None]) -> Non
         running.leave()
 
 
+@asynccontextmanager
+async def _telemetry(settings: Settings) -> AsyncIterator[Telemetry]:
+    """What is sent to a collector. Raises ``ConfigError`` where it should be and the extra is not installed."""
+    wanted = settings.telemetry
+    if not (wanted.traces or wanted.metrics):
+        yield Telemetry()
+        return
+    try:
+        from cacheproxy.telemetry.otel import open_telemetry  # noqa: PLC0415 - an extra that most do not have
+    except ImportError as error:
+        raise ConfigError(
+            f"telemetry needs packages that are not installed ({error.name}): pip install 'cacheproxy[otel]'"
+        ) from error
+    async with open_telemetry(
+        traces=wanted.traces, metrics=wanted.metrics, endpoint=wanted.endpoint, version=__version__
+    ) as (tracer, metrics):
+        yield Telemetry(tracer, [] if metrics is None else [metrics])
+
+
 async def _embedder(
-    settings: Settings, stack: AsyncExitStack, metrics: Metrics
-) -> tuple[LocalEmbedder | RemoteEmbedder | None, str]:
+    settings: Settings, stack: AsyncExitStack, metrics: Metrics, seat: Seat | None
+) -> tuple[LocalEmbedder | RemoteEmbedder | SharedEmbedder | None, str]:
     """The model, or why there is none: then the exact layer serves alone."""
     if not derive.needs_model(settings):
         return None, f"mode {settings.mode} needs none"
+    if seat is not None and seat.no_model:
+        return None, seat.no_model
     try:
+        if seat is not None and seat.model is not None:
+            shared = await open_shared(seat.model, max_waiting=settings.batching.max_queue)
+            return await stack.enter_async_context(shared), ""
         return await stack.enter_async_context(open_embedder(settings, metrics.batched)), ""
     except PortUnavailable as error:
         log.warning("no embedding model, so only identical requests are answered from the cache: %s", error)
         return None, error.message
+
+
+def _calls(*upstreams: HttpUpstream) -> int:
+    return sum(upstream.calls for upstream in upstreams)
+
+
+def _watch(
+    metrics: Metrics, settings: Settings, kept: Kept, embedder: Embedder | None, calls: Callable[[], int]
+) -> None:
+    """Have the metrics ask what only this place knows."""
+    metrics.watch("workers", lambda: 1.0)
+    metrics.watch("upstream_calls", calls)
+    metrics.watch("upstream_calls_limit", lambda: settings.limits.upstream_calls)
+    if kept.redis is None:
+        metrics.watch("store_bytes", partial(size_on_disk, settings.database))
+    if isinstance(embedder, Queued):  # a shared model's queue is in its own process
+        metrics.watch("embedding_queue", lambda: embedder.waiting)
 
 
 async def _door(settings: Settings, keys: Keys, rounds: TaskSet) -> Door | None:
@@ -267,19 +353,6 @@ def _judge(
             return automatic(embedder, None)
         case JudgeName.LLM:
             return JudgeChain([EqualityJudge()] if llm is None else [EqualityJudge(), llm])
-
-
-def _index() -> VectorIndex:
-    from cacheproxy.index.faiss import FaissIndex, search_on_one_thread  # noqa: PLC0415 - loads a large library, which the commands do not need
-
-    search_on_one_thread()
-    return FaissIndex()
-
-
-async def _fill(index: VectorIndex, store: Store) -> None:
-    async for rows in store.vectors():
-        for row in rows:
-            await index.add(row)
 
 
 def _facts(settings: Settings, store: str) -> Facts:

@@ -28,7 +28,16 @@ TESTED_ELSEWHERE: Final = {
     "server/api/figure_shapes": "records; tests/server/api/test_overview.py and test_openapi.py",
     "server/api/live_shapes": "records; tests/server/api/test_live.py and test_openapi.py",
     "server/api/shapes": "the base of all shapes; the tests of every page",
+    "store/redis_catalogue": "tests/contracts/test_store_selections.py, over every Redis",
+    "store/redis_credentials": "tests/contracts/test_store.py, over every Redis",
+    "store/redis_keys": "tests/contracts/test_keys.py, over every Redis",
+    "store/redis_labels": "tests/contracts/test_labels.py, over every Redis",
+    "store/redis_scripts": "scripts; each is run by tests/store/test_redis.py and the contracts",
+    "tracing": "protocols; tests/flow/test_trace.py has what the flow tells, tests/telemetry who hears it",
     "wire/dialect": "a protocol; each dialect's tests",
+    "workers/embedding": "tests/e2e/test_workers.py starts it, kills it and has it started again",
+    "workers/supervisor": "tests/e2e/test_workers.py kills it and what it watches, and has it drain and reload",
+    "workers/worker": "tests/e2e/test_workers.py starts, kills, drains and replaces it under traffic",
 }
 """Modules without a test file of their own, and why."""
 

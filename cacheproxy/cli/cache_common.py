@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from cacheproxy import transfer
+from cacheproxy import records, transfer
 from cacheproxy.cli.common import ago, seconds, settings_from
 from cacheproxy.errors import BadRequest
 from cacheproxy.model import Entry, Selection
@@ -77,7 +77,7 @@ def unknown(entry_id: str) -> BadRequest:
 
 def described(entry: Entry) -> dict[str, Any]:
     """An entry for programs, without its answer."""
-    return {name: value for name, value in transfer.record(entry).items() if name != "answer"} | {"size": entry.size}
+    return {name: value for name, value in records.write(entry).items() if name != "answer"} | {"size": entry.size}
 
 
 def life_left(entry: Entry, now: float) -> str:

@@ -13,9 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy.errors import ProxyError
+from cacheproxy.model import MISSED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from cacheproxy.flow.elsewhere import Elsewhere
     from cacheproxy.flow.l1 import L1
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FOLLOW_S: Final = 0.25
+FOLLOW_S: Final = 0.1
 FLUSH_S: Final = 0.5
 SWEEP_S: Final = 30.0
+_ROUNDS: Final = 100
+"""Of following what happened up to a moment."""
 
 
 class HitCounts:
@@ -54,7 +57,7 @@ class HitCounts:
 
 
 class Upkeep:
-    """The rounds. ``written`` waits until the store has seen what was learnt; ``now`` tells the time."""
+    """The rounds. ``written`` waits until the store has seen what was learnt; ``now`` and ``clock`` as in ``World``."""
 
     def __init__(
         self,
@@ -70,6 +73,7 @@ class Upkeep:
         shelter: Shelter,
         written: Callable[[], Awaitable[None]],
         now: Callable[[], float],
+        clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._index = index
@@ -82,6 +86,7 @@ class Upkeep:
         self._shelter = shelter
         self._written = written
         self._now = now
+        self._clock = clock
         self.entries = 0
         """How many entries the store held when it was last counted."""
 
@@ -94,14 +99,22 @@ class Upkeep:
 
     async def follow(self) -> Sequence[Change]:
         """Apply what changed in the store by other hands, or by expiry and eviction; what that was."""
-        changes = await self._shelter.call("changes", self._store.changes) or ()
+        asked = self._clock()
+        changes = await self._shelter.call("changes", self._store.changes)
+        if changes is None:
+            return ()
         for change in changes:
+            if change is MISSED:
+                self._l1.clear()
+                self._prompts.clear()
+                continue
             self._l1.drop((change.entry_id,))
             self._prompts.forget((change.entry_id,))
             if change.row is None:
                 await self._reindex(self._index.remove(change.entry_id, change.scope))
             elif not self._index.shared:
                 await self._reindex(self._index.add(change.row))
+        self._l1.vouch(asked)
         return changes
 
     async def flush(self) -> None:
@@ -128,7 +141,7 @@ class Upkeep:
         await self._written()
         removed = await self._store.remove(selection)
         # The store tells of what went only after it is gone, so that nobody can put it into memory again.
-        while await self.follow():
+        async for _ in self._caught_up():
             pass
         return removed
 
@@ -136,11 +149,19 @@ class Upkeep:
         """Give an entry another time to expire, everywhere, at once. False when it is gone. Raises as ``purge``."""
         await self._written()
         changed = await self._store.expire_at(entry_id, at)
-        while changes := await self.follow():
+        async for changes in self._caught_up():
             for row in [change.row for change in changes if change.entry_id == entry_id]:
                 if row is not None and self._index.shared:  # which drops entries by itself, at the time that it knows
                     await self._reindex(self._index.add(replace(row, expires_at=at)))
         return changed
+
+    async def _caught_up(self) -> AsyncIterator[Sequence[Change]]:
+        """Follow until what had happened by now is applied. Others may be so busy that something always has."""
+        for _ in range(_ROUNDS):
+            changes = await self.follow()
+            if not changes:
+                return
+            yield changes
 
     async def _reindex(self, change: Awaitable[None]) -> None:
         try:

@@ -22,7 +22,7 @@ from cacheproxy.model import EVERYTHING, Uses
 from cacheproxy.store import codec
 from cacheproxy.store import redis_scripts as scripts
 from cacheproxy.store.redis_catalogue import Catalogue
-from cacheproxy.store.redis_layout import bytes_of, encode_meta, life_ms, tags_text, text_of
+from cacheproxy.store.redis_layout import bytes_of, encode_meta, life_ms, name_of, named, tags_text, text_of
 from cacheproxy.store.redis_log import Follower
 from cacheproxy.store.redis_room import Room
 from cacheproxy.store.vectors import EmbeddingName
@@ -212,12 +212,13 @@ class RedisStore:
             return (await self._room.look()).entries
         return sum([len(page) async for page in self._catalogue.selected(selection)])
 
+    def index_is_shared(self) -> None:
+        """All processes have one index: ``changes`` need not tell of vectors that came."""
+        self._follower.tells_of_new = False
+
     async def changes(self) -> Sequence[Change]:
         """See ``Store``. One round trip where nothing happened."""
-        dimension = None if self._embedding is None else self._embedding.dimension
-        if dimension is not None and await self._stored_embedding() != self._embedding:
-            dimension = None
-        return await self._follower.changes(dimension=dimension, now=self._clock())
+        return await self._follower.changes(self._embedding, now=self._clock())
 
     # --- vectors
 
@@ -230,14 +231,14 @@ class RedisStore:
         stored = await self._link.ask_all(
             [("HGET", self._layout.key(shard, "meta"), "embedding") for shard in range(self._layout.shards)]
         )
-        others = [name for each in stored if each is not None and (name := _embedding(each)) != claimed]
+        others = [name for each in stored if each is not None and (name := named(each)) != claimed]
         if others and await self._holds_vectors():
             raise ConfigError(
                 f"the store holds embeddings of {others[0]}, the settings name {claimed}: "
                 "set the stored model, or run `cacheproxy cache re-embed`"
             )
         metas = [self._layout.key(shard, "meta") for shard in range(self._layout.shards)]
-        await self._link.ask_all([("HSET", meta, "embedding", _name(claimed)) for meta in metas])
+        await self._link.ask_all([("HSET", meta, "embedding", name_of(claimed)) for meta in metas])
         self._embedding = claimed
 
     async def drop_vectors(self) -> None:
@@ -278,11 +279,11 @@ class RedisStore:
         except ValueError as error:
             raise PortUnavailable(f"keep a vector: {error}") from error
         shards = self._layout.shards_of_id(entry_id)
-        arguments = (bytes_of(entry_id), encoded, bytes_of(root), _name(embedding), *self._writing)
+        arguments = (bytes_of(entry_id), encoded, bytes_of(root), name_of(embedding), *self._writing)
         told = await self._link.ask_all([scripts.PLACE(self._layout.tag(shard), *arguments) for shard in shards])
         for shard, done in zip(shards, told, strict=True):
             if isinstance(done, bytes):
-                stored = _embedding(done) if done else None
+                stored = named(done) if done else None
                 raise PortUnavailable(f"the store has changed to the embeddings {stored}: restart to follow")
             if done:
                 self._follower.placed(shard, entry_id)
@@ -369,10 +370,6 @@ class RedisStore:
         except PortUnavailable as error:
             log.warning("%s", error)
 
-    async def _stored_embedding(self) -> EmbeddingName | None:
-        told = await self._link.ask("HGET", self._layout.key(0, "meta"), "embedding")
-        return None if told is None else _embedding(told)
-
     async def _holds_vectors(self) -> bool:
         for shard in range(self._layout.shards):
             async for block in self._catalogue.of_shard(shard):
@@ -383,12 +380,3 @@ class RedisStore:
 
 def _score(at: float) -> str:
     return "inf" if math.isinf(at) else repr(at)
-
-
-def _name(embedding: EmbeddingName) -> bytes:
-    return f"{embedding.dimension} {embedding.model}".encode()
-
-
-def _embedding(name: bytes) -> EmbeddingName:
-    dimension, _, model = name.decode().partition(" ")
-    return EmbeddingName(model, int(dimension))

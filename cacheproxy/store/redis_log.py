@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from cacheproxy.model import MISSED, Change, IndexRow
 from cacheproxy.store import codec
 from cacheproxy.store.redis_catalogue import Catalogue
-from cacheproxy.store.redis_layout import text_of
+from cacheproxy.store.redis_layout import name_of, text_of
 from cacheproxy.store.redis_scripts import BEGIN
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cacheproxy.store.redis_catalogue import Listed
     from cacheproxy.store.redis_layout import Layout
     from cacheproxy.store.redis_link import Link
+    from cacheproxy.store.vectors import EmbeddingName
 
 _RECORDS_AT_ONCE: Final = 1000
 """Of each shard, in one call of ``changes``; the next goes on from there."""
@@ -48,6 +49,8 @@ class Follower:
         self._placed: list[set[str]] = [set() for _ in range(layout.shards)]
         """The entries of each shard whose vectors this process was told, and so may have in its index."""
         self._reading: list[set[str | None]] = []
+        self.tells_of_new = True
+        """Whether it tells of vectors that came: not where all processes have one index, to which they went already."""
 
     async def begin(self) -> None:
         """Take a place in every log. Raises ``PortUnavailable``."""
@@ -78,17 +81,21 @@ class Follower:
                 self._placed[shard].update(row.entry_id for row in rows)
                 yield rows
 
-    async def changes(self, *, dimension: int | None, now: float) -> Sequence[Change]:
+    async def changes(self, embedding: EmbeddingName | None, *, now: float) -> Sequence[Change]:
         """What changed since the last call: entries that went first, then vectors that came from elsewhere.
 
-        Raises ``PortUnavailable``, and then tells it the next time, as when its caller leaves early.
+        Vectors of other embeddings than these are not told. Raises ``PortUnavailable``, and then tells it the next
+        time, as when its caller leaves early.
         """
         shards = range(self._layout.shards)
         commands = [
             ("XRANGE", self._layout.key(shard, "log"), self._places[shard], "+", "COUNT", _RECORDS_AT_ONCE)
             for shard in shards
         ]
-        logs = dict(zip(shards, await self._link.ask_all(commands), strict=True))
+        stored, *records = await self._link.ask_all([("HGET", self._layout.key(0, "meta"), "embedding"), *commands])
+        ours = embedding is not None and stored == name_of(embedding)
+        dimension = embedding.dimension if embedding is not None and ours else None
+        logs = dict(zip(shards, records, strict=True))
         lost = [shard for shard, log in logs.items() if not log or log[0][0] != self._places[shard]]
         if lost:
             return await self._resync(lost[0], dimension=dimension, now=now)  # the others are lost the next time, too
@@ -104,7 +111,8 @@ class Follower:
         found: dict[_Record, bool] = {}
         for _, told in records:
             anybodys = told[b"k"] not in _OURS_ARE_KNOWN
-            if told[b"i"] and (anybodys or told[b"w"] != self.writer.encode()):
+            others = self.tells_of_new and told[b"w"] != self.writer.encode()
+            if told[b"i"] and (anybodys or others):
                 record = _Record(
                     text_of(told[b"i"]), bytes.fromhex(told[b"K"].decode()), bytes.fromhex(told[b"S"].decode())
                 )

@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Final
 from cacheproxy.errors import ConfigError, PortUnavailable
 from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.redis import RedisStore
-from cacheproxy.store.redis_client import Dialled, open_client
+from cacheproxy.store.redis_client import open_client
 from cacheproxy.store.redis_credentials import RedisCredentials
 from cacheproxy.store.redis_keys import RedisKeys
 from cacheproxy.store.redis_labels import RedisLabels
 from cacheproxy.store.redis_layout import VERSION, Layout
 from cacheproxy.store.redis_ledger import RedisLedger
 from cacheproxy.store.redis_link import LANES_OF_A_TAG, Link, Script
+from cacheproxy.store.redis_url import Dialled
 from cacheproxy.tasks import TaskSet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from cacheproxy.store.redis_client import Client, RedisUrl
+    from cacheproxy.store.redis_client import Client
+    from cacheproxy.store.redis_url import RedisUrl
 
 _SECRET_BYTES: Final = 32
 _MORE_CONNECTIONS: Final = 16
