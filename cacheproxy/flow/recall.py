@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from cacheproxy.core.policy import Decision, Found, Policy
+    from cacheproxy.flow.arrival import Arrival
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.feedback import Withdrawn
     from cacheproxy.flow.l1 import L1
@@ -46,8 +47,8 @@ class Finding:
     """What a fresh answer said of the candidate; None while nobody has asked, or could."""
 
     verdict: CheckVerdict | None = None
-    request_id: str = ""
-    """Under which the decision is explained."""
+    arrival: Arrival | None = None
+    """The request that was decided on; None where nobody remembers it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +116,11 @@ class Recall:
         if not self._coming[scope] and await self._searching.call("is_empty", partial(self._index.is_empty, scope)):
             # Nothing to compare with: the upstream is asked at once, and the turn is embedded when its answer is here.
             return Recalled(Forward(Reason.NO_NEIGHBOR))
-        vector = await self._embed(self._embedder, asked.prompt)
+        vector = await self._embed(self._embedder, asked)
         if isinstance(vector, Reason):
             return Recalled(Forward(vector))
-        near = await self._searching.call("nearest", partial(self._index.nearest, scope, vector, NEIGHBORS))
+        with asked.arrival.trace.step("search"):
+            near = await self._searching.call("nearest", partial(self._index.nearest, scope, vector, NEIGHBORS))
         if near is None:
             return Recalled(Forward(Reason.INDEX_UNAVAILABLE), vector)
         loaded: dict[str, Entry] = {}
@@ -200,11 +202,11 @@ class Recall:
             return Reason.SUSPENDED
         return Reason.EXPIRED if asked.controls.max_age_s is None else Reason.TOO_OLD
 
-    async def _embed(self, embedder: Embedder, prompt: str) -> Vector | Reason:
+    async def _embed(self, embedder: Embedder, asked: Asked) -> Vector | Reason:
+        work = partial(embedder.embed, asked.prompt)
         try:
-            vector = await self._embedding.call(
-                "embed", partial(embedder.embed, prompt), passing=(TurnTooLong, Overloaded)
-            )
+            with asked.arrival.trace.step("embed"):
+                vector = await self._embedding.call("embed", work, passing=(TurnTooLong, Overloaded))
         except TurnTooLong:
             return Reason.TURN_TOO_LONG
         except Overloaded:

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import redis
 from aiohttp import web
-from support.redis_server import needs_redis, new_prefix, running_cluster
+from support.redis_server import needs_redis, new_prefix, running_cluster, running_server
 from support.servers import PATIENCE_S, Recording, proxy_from, proxy_settings
 
 from cacheproxy.embed.hashed import HashedEmbedder
@@ -179,6 +179,33 @@ async def everywhere_hit(http, proxies, questions):
     async with asyncio.timeout(PATIENCE_S):
         while {each.cache[0] for each in await asked_of_all(http, proxies, questions)} != {"Hit"}:
             pass
+
+
+@pytest.mark.parametrize("how", ["frozen", "gone", "full", "a replica"])
+async def test_a_redis_in_trouble_costs_hits_and_no_request(open_proxy, http, tmp_path_factory, how):
+    needs_redis()
+    with running_server(tmp_path_factory.mktemp("troubled")) as server:
+        served = open_proxy(server.url, deadlines={"store_ms": 200, "drain_s": 0})
+        await http.ask("Before", base=served.url)
+        match how:
+            case "frozen":
+                server.freeze()
+            case "gone":
+                server.kill()
+            case "full":
+                server.client.config_set("maxmemory", 1)
+            case "a replica":
+                server.client.replicaof("127.0.0.1", 1)
+        told = [await http.ask(f"Meanwhile {number}", base=served.url) for number in range(8)]
+        assert {each.status for each in told} == {200}
+        assert {each.cache[0] for each in told} == {"Miss"}
+        server.thaw() if how == "frozen" else None
+        if how == "gone":
+            server.start()
+        server.client.config_set("maxmemory", 0)
+        server.client.replicaof("NO", "ONE")
+        await http.ask("After", base=served.url)
+        await eventually(http, "After", served, status=200)
 
 
 @contextmanager
