@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cacheproxy.errors import BadRequest
 from cacheproxy.model import GROUPINGS, Tally
-from cacheproxy.store.books import GROUPED, HOUR_S, SUMMED, Books, row_of
+from cacheproxy.store.books import GROUPED, HOUR_S, SUMMED, Books, named, row_from, row_of
 from cacheproxy.store.database import Failed
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ _DAYS_AND_EDGES: Final = (
     f"UNION ALL SELECT hour, {_COLUMNS} FROM ledger WHERE hour >= ? AND hour < ? "
     f"UNION ALL SELECT hour, {_COLUMNS} FROM ledger WHERE hour >= ? AND hour < ?)"
 )
+_EVERYTHING: Final = (
+    f"SELECT hour, {_COLUMNS} FROM ledger "  # noqa: S608 - as above
+    f"UNION ALL SELECT day * 24, {_COLUMNS} FROM ledger_days WHERE day NOT IN (SELECT hour / 24 FROM ledger)"
+)
 _NEVER: Final = 1 << 40
 """An hour past all that are booked."""
 
@@ -87,16 +91,26 @@ class SqliteLedger:
             return
 
         def write(connection: sqlite3.Connection) -> None:
-            rows = [row_of(bucket, sums) for bucket, sums in flushed.items()]
-            connection.executemany(_UPSERT.format(table="ledger", time="hour"), rows)
-            of_days = [(row[0] // 24, *row[1:]) for row in rows]
-            connection.executemany(_UPSERT.format(table="ledger_days", time="day"), of_days)
+            _book(connection, [row_of(bucket, sums) for bucket, sums in flushed.items()])
 
         def settled(outcome: Outcome) -> None:
             if isinstance(outcome, Failed):
                 self._returned.append(flushed)
 
         await self._database.write(write, doing="write the ledger", settled=settled)
+
+    async def rows(self) -> Sequence[Mapping[str, Any]]:
+        """See ``Ledger``."""
+
+        def read(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            return connection.execute(_EVERYTHING).fetchall()
+
+        return [named(row) for row in await self._database.survey(read, doing="read the ledger")]
+
+    async def book(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """See ``Ledger``. All or none. Raises ``PortUnavailable`` or ``ValueError``."""
+        read = [row_from(row) for row in rows]
+        await self._database.write(lambda connection: _book(connection, read), doing="write the ledger")
 
     async def tallies(self, by: Sequence[str], *, since: float = 0.0, until: float | None = None) -> Sequence[Tally]:
         """See ``Ledger``. Days and hours are UTC; '' stands for none.
@@ -125,6 +139,12 @@ class SqliteLedger:
             )
             for row in rows
         ]
+
+
+def _book(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    connection.executemany(_UPSERT.format(table="ledger", time="hour"), rows)
+    of_days = [(row[0] // 24, *row[1:]) for row in rows]
+    connection.executemany(_UPSERT.format(table="ledger_days", time="day"), of_days)
 
 
 def _source(by: Sequence[str], since: float, until: float | None) -> tuple[str, tuple[int, ...]]:
