@@ -36,7 +36,6 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
 from cacheproxy import derive
 from cacheproxy.assembly import World, assemble
-from cacheproxy.cli.logs import JsonLines
 from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.flow.arrival import UNTRACED, Arrival, name_given
 from cacheproxy.flow.request_log import LOGGER, RequestLog
@@ -44,6 +43,7 @@ from cacheproxy.flow.routing import Routes
 from cacheproxy.flow.spending import Spending
 from cacheproxy.index.flat import FlatIndex
 from cacheproxy.judge.equality import EqualityJudge
+from cacheproxy.logs import JsonLines
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.settings import Settings
 from cacheproxy.store.sqlite import open_sqlite

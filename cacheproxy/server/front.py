@@ -146,7 +146,9 @@ class Front:
         try:
             async with (
                 asyncio.timeout(_ASKED_S),
-                known.session.get(f"{_ANY}{request.raw_path}", headers=_passed(request, but="accept-encoding")) as told,
+                known.session.get(
+                    f"{_ANY}{request.raw_path}", headers=_passed(request, but=("accept-encoding",))
+                ) as told,
             ):
                 return told.status, parse(await told.read())
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
@@ -192,7 +194,7 @@ class Front:
         parser = SseParser()
         try:
             async with known.session.get(
-                f"{_ANY}{request.raw_path}", headers=_passed(request, but="accept-encoding")
+                f"{_ANY}{request.raw_path}", headers=_passed(request, but=("accept-encoding",))
             ) as told:
                 if told.status != HTTPStatus.OK:
                     refusal = web.Response(status=told.status, body=await told.read(), headers=_answered(told.headers))
