@@ -27,6 +27,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from cacheproxy.cli.logs import JsonLines
 from multidict import CIMultiDict
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -36,7 +37,6 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
 from cacheproxy import derive
 from cacheproxy.assembly import World, assemble
-from cacheproxy.cli.logs import JsonLines
 from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.flow.arrival import UNTRACED, Arrival, name_given
 from cacheproxy.flow.request_log import LOGGER, RequestLog

