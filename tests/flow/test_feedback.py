@@ -8,6 +8,7 @@ from support.switch import Holder
 from cacheproxy.errors import PortUnavailable, UnknownEntry
 from cacheproxy.flow import feedback
 from cacheproxy.flow.feedback import Withdrawn
+from cacheproxy.model import Selection
 
 ASKED = "Please tell me what a reverse proxy does"
 SIMILAR = f"{ASKED} please"
@@ -73,6 +74,9 @@ async def test_what_was_said_survives_a_restart(open_serving):
     await say(world, entry, note="it speaks of another kind of proxy")
     again = await open_serving()
     assert (await again.ask(FURTHER)).cache == ("Miss", "suspended")
+    # Its fresh answer is another one that may be served; here it would hide what was withdrawn.
+    (fresh,) = [each for each in await again.store.browse(Selection(), limit=10) if each.prompt == FURTHER]
+    await again.upkeep.evict(Selection(ids=[fresh.id]))
     assert dict(await again.labels.suspended()) == {entry: "it speaks of another kind of proxy"}
     await say(again, entry, "right")
     later = await open_serving()

@@ -126,6 +126,7 @@ async def test_a_check_is_told_to_every_observer_even_where_one_fails(teller, no
             verdict=CheckVerdict.WRONG,
             cost_usd=0.5,
             price_version="v1",
+            checked=CHECKED,
         )
     ]
 
