@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from cacheproxy import derive
 from cacheproxy.core.features import verifier_number
+from cacheproxy.flow.again import Again
+from cacheproxy.flow.answers import Answers
 from cacheproxy.flow.asked import Reader
 from cacheproxy.flow.audit import Auditor
 from cacheproxy.flow.churn import ScopeChurn
@@ -22,6 +24,7 @@ from cacheproxy.flow.explain import Explanations
 from cacheproxy.flow.feedback import Feedback, FeedbackDoor, Withdrawn
 from cacheproxy.flow.forward import Forwarder
 from cacheproxy.flow.l1 import L1
+from cacheproxy.flow.lately import Lately
 from cacheproxy.flow.learn import KeepRules, Learner
 from cacheproxy.flow.local import LocalFirst
 from cacheproxy.flow.passthrough import PassThrough
@@ -31,6 +34,7 @@ from cacheproxy.flow.proxy import Proxy
 from cacheproxy.flow.recall import Recall
 from cacheproxy.flow.render import RenderRules
 from cacheproxy.flow.shelter import Shelter
+from cacheproxy.flow.spending import AuditLimit
 from cacheproxy.flow.told import Teller
 from cacheproxy.flow.upkeep import HitCounts, Upkeep
 from cacheproxy.model import Selection
@@ -119,8 +123,8 @@ def assemble(
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
     hits = HitCounts()
-    teller = Teller([ledger, metrics, hits, spending], price_version=prices.version, now=now, clock=clock)
-    l1, churn, withdrawn, explanations = L1(cache.l1_bytes), ScopeChurn(), Withdrawn(), Explanations()
+    l1, churn, withdrawn = L1(cache.l1_bytes), ScopeChurn(), Withdrawn()
+    explanations, lately = Explanations(), Lately()
     prompts = Prompts(store=store, loading=reads, l1=l1)
     pools = Pools(
         labels=labels,
@@ -134,16 +138,6 @@ def assemble(
         tasks=tasks,
         now=now,
     )
-    feedback = Feedback(
-        store=store,
-        l1=l1,
-        labels=labels,
-        reads=reads,
-        writes=writes,
-        withdrawn=withdrawn,
-        explanations=explanations,
-        now=now,
-    )
     proofs = Proofs(store=store, reads=reads, writes=writes, tasks=tasks, life_s=cache.credential_proof_s, now=now)
     exact = Exact(
         store=store,
@@ -154,6 +148,24 @@ def assemble(
         now=now,
         draw=world.dice.random,
     )
+    flights = Flights(
+        tasks,
+        abandon_s=deadlines.abandon_s,
+        finish_abandoned=settings.finish_abandoned,
+        limit_bytes=cache.max_answer_bytes,
+    )
+    local_rules = derive.local_rules(settings)
+    forwarder = Forwarder(
+        upstream=upstream,
+        proofs=proofs,
+        clock=clock,
+        limit_bytes=cache.max_answer_bytes,
+        local=LocalFirst(local_rules, upstream=local, proofs=proofs, clock=clock) if local_rules else None,
+    )
+    answers = Answers(prices, now, world.new_id)
+    limit = AuditLimit(settings.decision.audit_share, settings.decision.audit_allowance_usd)
+    teller = Teller([ledger, metrics, hits, spending, limit], price_version=prices.version, now=now, clock=clock)
+    again = Again(flights=flights, forwarder=forwarder, answers=answers, teller=teller, limit=limit)
     recall = Recall(
         embedder=embedder,
         verifier=verifier,
@@ -164,6 +176,7 @@ def assemble(
         policy=policy,
         pools=pools,
         withdrawn=withdrawn,
+        affords=again.affords,
         embedding=embedding,
         verifying=verifying,
         searching=searching,
@@ -180,8 +193,24 @@ def assemble(
         l1=l1,
         loading=reads,
         judging=judging,
+        again=again,
         teller=teller,
         aliases=settings.decision.aliases,
+        now=now,
+        draw=world.dice.random,
+    )
+    feedback = Feedback(
+        store=store,
+        l1=l1,
+        labels=labels,
+        reads=reads,
+        writes=writes,
+        withdrawn=withdrawn,
+        explanations=explanations,
+        lately=lately,
+        auditor=auditor,
+        affords=again.affords,
+        tasks=tasks,
         now=now,
     )
     learner = Learner(
@@ -190,11 +219,9 @@ def assemble(
         l1=l1,
         recall=recall,
         auditor=auditor,
-        prices=prices,
+        answers=answers,
         rules=KeepRules(cache.max_answer_bytes, cache.samples),
         tasks=tasks,
-        now=now,
-        new_id=world.new_id,
     )
     upkeep = Upkeep(
         store=store,
@@ -207,20 +234,6 @@ def assemble(
         shelter=writes,
         written=learner.written,
         now=now,
-    )
-    flights = Flights(
-        tasks,
-        abandon_s=deadlines.abandon_s,
-        finish_abandoned=settings.finish_abandoned,
-        limit_bytes=cache.max_answer_bytes,
-    )
-    local_rules = derive.local_rules(settings)
-    forwarder = Forwarder(
-        upstream=upstream,
-        proofs=proofs,
-        clock=clock,
-        limit_bytes=cache.max_answer_bytes,
-        local=LocalFirst(local_rules, upstream=local, proofs=proofs, clock=clock) if local_rules else None,
     )
     embeddings = CachedEmbeddings(
         exact=exact,
@@ -250,6 +263,8 @@ def assemble(
         flights=flights,
         forwarder=forwarder,
         learner=learner,
+        again=again,
+        lately=lately,
         passthrough=passthrough,
         proofs=proofs,
         teller=teller,

@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy.core import scope
+from cacheproxy.flow.answers import response_tag
 from cacheproxy.flow.forward import outgoing
-from cacheproxy.flow.learn import response_tag
 from cacheproxy.flow.messages import Streamed
 from cacheproxy.ports import UpstreamRequest
 from cacheproxy.upstream.headers import returned

@@ -28,6 +28,7 @@ from cacheproxy.wire.dialects import DIALECTS, EMBEDDINGS, dialect_for_errors
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable
 
+    from cacheproxy.flow.again import Again
     from cacheproxy.flow.asked import Asked, Reader
     from cacheproxy.flow.churn import ScopeChurn
     from cacheproxy.flow.coalesce import Flight, Flights, Head, Listener
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from cacheproxy.flow.explain import Explanation, Explanations
     from cacheproxy.flow.feedback import FeedbackDoor
     from cacheproxy.flow.forward import Forwarder
+    from cacheproxy.flow.lately import Lately
     from cacheproxy.flow.learn import Learner
     from cacheproxy.flow.messages import Headers, Incoming, Reply
     from cacheproxy.flow.passthrough import PassThrough
@@ -65,6 +67,8 @@ class Proxy:
         flights: Flights,
         forwarder: Forwarder,
         learner: Learner,
+        again: Again,
+        lately: Lately,
         passthrough: PassThrough,
         proofs: Proofs,
         teller: Teller,
@@ -85,6 +89,8 @@ class Proxy:
         self._flights = flights
         self._forwarder = forwarder
         self._learner = learner
+        self._again = again
+        self._lately = lately
         self._passthrough = passthrough
         self._proofs = proofs
         self._teller = teller
@@ -151,6 +157,7 @@ class Proxy:
         match recalled.decision:
             case Serve(key):
                 assert recalled.entry is not None  # noqa: S101 - what is served was loaded
+                self._lately.served(asked, recalled)
                 if recalled.audit is not None:
                     self._tasks.start(self._audit(asked, recalled), name="audit")
                 return self._hit(asked, Hit(recalled.entry, Layer.SEMANTIC, key.similarity), token)
@@ -160,18 +167,7 @@ class Proxy:
 
     async def _audit(self, asked: Asked, recalled: Recalled) -> None:
         """Ask the upstream what it would have answered. The learner has it judged, and keeps it as any answer."""
-        learn = partial(self._learner.learn, asked, recalled=recalled)
-        flight = self._flights.start(
-            None, lambda flight: self._forwarder.fly(flight, asked, learn), streaming=asked.view.stream
-        )
-        flight.when_ended(lambda outcome: self._teller.asked_again(asked, outcome))
-        listener = flight.listen()
-        try:
-            await listener.end()
-        except ProxyError as error:
-            log.info("an audit got no answer, which says nothing of the hit: %s", error)
-        finally:
-            listener.leave()
+        await self._again.ask(asked, partial(self._learner.learn, asked, recalled=recalled))
 
     def _hit(self, asked: Asked, hit: Hit, token: str = "") -> Whole:
         self._teller.hit(asked, hit)
