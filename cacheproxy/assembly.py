@@ -18,6 +18,7 @@ from cacheproxy.flow.audit import Auditor
 from cacheproxy.flow.churn import ScopeChurn
 from cacheproxy.flow.coalesce import Flights
 from cacheproxy.flow.credentials import Proofs
+from cacheproxy.flow.elsewhere import Elsewhere
 from cacheproxy.flow.embeddings import CachedEmbeddings
 from cacheproxy.flow.exact import Exact
 from cacheproxy.flow.explain import Explanations
@@ -69,9 +70,9 @@ class World:
         """Unused letters and digits."""
         return f"{self.dice.getrandbits(96):024x}"
 
-    def new_id(self, now: float) -> str:
-        """Later ones sort behind earlier ones."""
-        return f"{int(now * 1000):011x}{self.dice.getrandbits(48):012x}"
+    def new_id(self, now: float, key: bytes) -> str:
+        """Later ones sort behind earlier ones. It ends in how its exact key begins: a spread store finds it by that."""
+        return f"{int(now * 1000):011x}{self.dice.getrandbits(48):012x}z{key[:2].hex()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class Flow:
 
     proxy: Proxy
     upkeep: Upkeep
+    elsewhere: Elsewhere
     pools: Pools
     withdrawn: Withdrawn
     explanations: Explanations
@@ -223,6 +225,7 @@ def assemble(
         rules=KeepRules(cache.max_answer_bytes, cache.samples),
         tasks=tasks,
     )
+    elsewhere = Elsewhere(labels=labels, store=store, pools=pools, feedback=feedback, proofs=proofs, shelter=writes)
     upkeep = Upkeep(
         store=store,
         index=index,
@@ -230,6 +233,7 @@ def assemble(
         prompts=prompts,
         ledger=ledger,
         pools=pools,
+        elsewhere=elsewhere,
         hits=hits,
         shelter=writes,
         written=learner.written,
@@ -281,7 +285,7 @@ def assemble(
     metrics.watch_churn(lambda: churn.share)
     metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})
     metrics.watch_pools(lambda: list(pools) if policy.keeps_budgets else ())
-    return Flow(proxy, upkeep, pools, withdrawn, explanations, feedback, shelters)
+    return Flow(proxy, upkeep, elsewhere, pools, withdrawn, explanations, feedback, shelters)
 
 
 def _state_of(shelter: Shelter) -> float:

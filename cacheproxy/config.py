@@ -229,7 +229,7 @@ def _mistake(details: ErrorDetails, origins: Mapping[Place, str]) -> str:
         written = f"{name} in {written}"
     problem = _PROBLEMS.get(details["type"]) or details["msg"].removeprefix("Value error, ")
     value = details["input"]
-    if isinstance(value, str | int | float) and place[-1] not in _HIDDEN:
+    if isinstance(value, str | int | float) and _HIDDEN.isdisjoint(place):
         problem += f" (got {_masked(str(value))[:_LONGEST_SHOWN]!r})"
     return f"{written}: {problem.replace('Input should be', 'must be')}"
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cacheproxy.core import scope
 from cacheproxy.core.eligibility import CacheRules
+from cacheproxy.core.keys import named_key
 from cacheproxy.core.policy import Bootstrap, CertifiedPolicy, ThresholdPolicy
 from cacheproxy.core.pool import Rule
 from cacheproxy.core.pricing import PriceOverride
@@ -124,6 +125,11 @@ def local_rules(settings: Settings) -> LocalRules | None:
 def local_deadlines(settings: Settings) -> Deadlines:
     """How long the local server is waited for."""
     return Deadlines(settings.local.connect_s, settings.local.first_byte_s, settings.deadlines.between_bytes_s)
+
+
+def proxy_keys(settings: Settings) -> list[tuple[str, str]]:
+    """The keys that callers may show, each with its tenant."""
+    return [named_key(key.get_secret_value()) for key in settings.proxy_keys]
 
 
 def plain(secret: SecretStr | None) -> str:

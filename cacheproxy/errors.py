@@ -31,6 +31,13 @@ class BadRequest(ProxyError):
     code = "cacheproxy_bad_request"
 
 
+class Unauthorized(ProxyError):
+    """The caller showed none of the keys that this proxy asks for."""
+
+    status = 401
+    code = "cacheproxy_unauthorized"
+
+
 class RequestTimeout(ProxyError):
     """The rest of a request's body did not come in time."""
 

@@ -31,6 +31,14 @@ class Mode(StrEnum):
     OFF = "off"
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever showed a key of this proxy."""
+
+    tenant: str = ""
+    """Whose the key is; empty for a key that only opens the door."""
+
+
 class CacheStatus(StrEnum):
     """``X-Cache-Status``."""
 
@@ -182,6 +190,7 @@ class Entry:
     """How long the upstream took for it."""
     created_at: float
     expires_at: float
+    """Infinite: pinned, so that it neither expires nor makes room."""
     semantic: bool
     """Whether similar requests may be answered with it."""
     namespace: str = ""
@@ -205,6 +214,8 @@ class IndexRow:
     scope: bytes
     vector: Vector
     root: str
+    expires_at: float = float("inf")
+    """For an index that lets go of entries by itself; others are told what went."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,12 +257,19 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What became of an entry in a shared store: ``row`` for a vector that came, ``None`` for an entry that went."""
+    """What became of an entry in a shared store; what memory holds of it is out of date.
+
+    ``row`` is its place in the index, None for an entry that went or has none.
+    """
 
     entry_id: str
     key: bytes
     scope: bytes
     row: IndexRow | None
+
+
+MISSED = Change("", b"", b"", None)
+"""Some changes can be told no more: whatever memory holds of any entry may be out of date. The index is told apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +285,24 @@ class Selection:
     """Created before this time (seconds since the epoch)."""
     min_hits: int = 0
     """Served at least so often."""
+    text: str = ""
+    """The prompt contains it, whatever the case of its letters."""
+    model: str = ""
+    tenant: str = ""
+    root: str = ""
+    """Its root is this one (see ``IndexRow``); the entry of this id too."""
+
+
+EVERYTHING = Selection()
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """How often an entry was served, as far as that is written down, and when last."""
+
+    hits: int
+    last_used: float
+    """When it was stored, if it was never served. Seconds since the epoch."""
 
 
 class Served(NamedTuple):
@@ -363,6 +399,8 @@ class Tally:
     """How many of the requests had no usage from the upstream."""
     unpriced: int = 0
     """How many of the requests and checks no price is known for; they count as 0 USD."""
+    upstream_ms: float = 0.0
+    """The part of ``duration_ms`` that upstreams took for what the cache did not answer."""
     audit_usd: float = 0.0
     """What upstreams charged for fresh answers to compare with. Not part of ``cost_usd``."""
     judge_usd: float = 0.0

@@ -15,6 +15,7 @@ from cacheproxy.core.prior import NO_VERIFIER
 from cacheproxy.errors import ConfigError
 from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.sqlite import open_sqlite
+from cacheproxy.store.sqlite_keys import SqliteKeys
 from cacheproxy.store.sqlite_labels import SqliteLabels
 from cacheproxy.store.sqlite_ledger import SqliteLedger
 from cacheproxy.verify.late_interaction import NAME as LATE_INTERACTION
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.embed.remote import RemoteEmbedder
-    from cacheproxy.ports import Labels, Ledger, Store, Verifier
+    from cacheproxy.ports import Keys, Labels, Ledger, Store, Verifier
     from cacheproxy.settings import Settings
     from cacheproxy.store.sqlite import SqliteStore
 
@@ -41,6 +42,7 @@ class Kept:
     store: SqliteStore
     ledger: SqliteLedger
     labels: SqliteLabels
+    keys: Keys
     name: str
     """The database, for people."""
 
@@ -51,7 +53,8 @@ async def open_kept(settings: Settings) -> AsyncIterator[Kept]:
     limits = StoreLimits(settings.cache.max_entries, settings.cache.max_bytes)
     async with open_sqlite(settings.database, clock=now, limits=limits) as store:
         database = store.database
-        yield Kept(store, SqliteLedger(database), SqliteLabels(database), f"sqlite {settings.database}")
+        name = f"sqlite {settings.database}"
+        yield Kept(store, SqliteLedger(database), SqliteLabels(database), SqliteKeys(database), name)
 
 
 @asynccontextmanager
@@ -73,6 +76,13 @@ async def open_judged(settings: Settings) -> AsyncIterator[tuple[Store, Labels]]
     """The entries, and the verdicts on them."""
     async with open_kept(settings) as kept:
         yield kept.store, kept.labels
+
+
+@asynccontextmanager
+async def open_keys(settings: Settings) -> AsyncIterator[Keys]:
+    """The virtual keys."""
+    async with open_kept(settings) as kept:
+        yield kept.keys
 
 
 @asynccontextmanager

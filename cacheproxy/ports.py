@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from cacheproxy.model import EVERYTHING
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from cacheproxy.core.keys import VirtualKey
     from cacheproxy.core.pool import Label
     from cacheproxy.model import (
         Audited,
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
         Tally,
         Tokens,
         Usage,
+        Uses,
         Vector,
         Verdict,
     )
@@ -57,17 +61,26 @@ class Store(Protocol):
     async def touch(self, hits: Mapping[str, int], at: float) -> None:
         """Count hits and remember when entries were last used, for eviction."""
 
+    async def uses(self, ids: Sequence[str]) -> Mapping[str, Uses]:
+        """How these entries were used, by id, leaving out what is gone."""
+
+    async def expire_at(self, entry_id: str, at: float) -> bool:
+        """Give an entry another time to expire; False when it is gone. ``math.inf`` pins it (see ``Entry``).
+
+        Every process that follows is told, this one too.
+        """
+
     async def remove(self, selection: Selection) -> int:
         """Delete the selected entries; how many there were."""
 
     async def sweep(self, now: float) -> int:
-        """Delete expired entries, then the least recently used past the limits; how many went."""
+        """Delete expired entries, then the least recently used past the limits; how many went. Never pinned ones."""
 
     async def browse(self, selection: Selection, *, limit: int, after: str = "") -> Sequence[Entry]:
         """Entries in the order of their ids, at most ``limit``, from behind the id ``after``."""
 
-    async def count(self) -> int:
-        """How many entries are stored."""
+    async def count(self, selection: Selection = EVERYTHING) -> int:
+        """How many entries are selected."""
 
     def vectors(self) -> AsyncIterator[Sequence[IndexRow]]:
         """Every unexpired entry that has a vector, in blocks, for filling an index."""
@@ -75,8 +88,8 @@ class Store(Protocol):
     async def changes(self) -> Sequence[Change]:
         """What changed since the last call.
 
-        That is every entry that went, by whatever hand, and every vector that came other than by this object's
-        ``set_vector``. Nothing is lost when a caller leaves before the answer.
+        That is every entry that went or has another time to expire, by whatever hand, and every vector that came other
+        than by this object's ``set_vector``. Nothing is lost when a caller leaves before the answer.
         """
 
     async def proven_at(self, credential: str) -> float | None:
@@ -88,9 +101,27 @@ class Store(Protocol):
     async def revoke(self, credential: str) -> None:
         """An upstream refused this credential."""
 
+    async def proofs(self) -> Mapping[str, float]:
+        """When credentials were accepted, as other processes wrote since the last call; 0.0 for a refused one.
+
+        As with ``Labels.news`` the first call tells nothing, and nothing is lost.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What other processes wrote into ``Labels`` since they were last asked about."""
+
+    broken: tuple[str, ...] = ()
+    """Pools whose labels they forgot."""
+    labels: tuple[tuple[str, Label], ...] = ()
+    """Labels by pool, oldest first: of a pool that is among the broken ones, those that came after."""
+    marks: bool = False
+    """Whether ``suspended`` and ``blocked`` may say something else now."""
+
 
 class Labels(Protocol):
-    """Keeps what verdicts said, for the next start: labels pool by pool, and what they forbid.
+    """Keeps what verdicts said, for the next start and for other processes: labels pool by pool, and what they forbid.
 
     Each write is committed when it returns. Everything is bounded: past so many the oldest go.
     """
@@ -100,6 +131,9 @@ class Labels(Protocol):
 
     async def recent(self, pool: str, limit: int) -> Sequence[Label]:
         """A pool's newest labels, oldest first. Those whose features mean something else by now are left out."""
+
+    async def total(self, pool: str) -> int:
+        """How many labels a pool has had since they were last forgotten, those included that are not kept any more."""
 
     async def pools(self) -> Sequence[str]:
         """The pools that have labels."""
@@ -125,15 +159,42 @@ class Labels(Protocol):
     async def blocked(self) -> Collection[tuple[bytes, str]]:
         """The pairs of prompt hash and root that are blocked."""
 
+    async def news(self) -> News:
+        """What other processes wrote since the last call. The first call tells nothing: it says where to begin.
+
+        It is asked several times a second, and cheap when there is nothing. Nothing is lost when a caller leaves before
+        the answer.
+        """
+
+
+class Keys(Protocol):
+    """Keeps virtual keys, by name. Each write is committed when it returns, and seen by every process."""
+
+    async def add(self, key: VirtualKey) -> bool:
+        """Keep a key; False, and nothing is done, when its name is taken."""
+
+    async def revoke(self, name: str) -> bool:
+        """Forget a key; False when there is none of this name."""
+
+    async def every(self) -> Sequence[VirtualKey]:
+        """All keys in the order of their names, expired ones too."""
+
+    async def version(self) -> int:
+        """A number that no two states of the keys have in common. Cheap: it is asked for twice a second."""
+
 
 class VectorIndex(Protocol):
-    """Nearest entries by cosine inside one scope."""
+    """Nearest entries by cosine inside one scope. An entry keeps its scope for life."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether all processes have this one index, so that what one has added is there for the others."""
 
     async def add(self, row: IndexRow) -> None:
         """Add an entry, or replace its vector and its root."""
 
-    async def remove(self, entry_id: str) -> None:
-        """Forget an entry; unknown ones are no error."""
+    async def remove(self, entry_id: str, scope: bytes) -> None:
+        """Forget an entry; unknown ones are no error. ``scope`` is empty where nobody knows it any more."""
 
     async def is_empty(self, scope: bytes) -> bool:
         """Whether a scope has no entries."""
@@ -143,9 +204,6 @@ class VectorIndex(Protocol):
 
     async def keys_of(self, scope: bytes, root: str) -> int:
         """How many entries of the scope have this root. Cheap, however many there are."""
-
-    def __len__(self) -> int:
-        """How many entries this process indexes."""
 
 
 class Embedder(Protocol):

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from cacheproxy.address import Address
+from cacheproxy.core.keys import named_key
 from cacheproxy.model import Mode
 
 _LATER_STORES: Final = ("redis", "rediss", "redis+cluster", "redis+sentinel")
@@ -50,6 +51,11 @@ def _store_url(url: str) -> str:
     return url
 
 
+def _proxy_key(key: SecretStr) -> SecretStr:
+    named_key(key.get_secret_value())
+    return key
+
+
 def _lowered(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -72,6 +78,7 @@ Pattern = Annotated[str, AfterValidator(_regular_expression)]
 Size = Annotated[ByteSize, Field(ge=0)]
 Price = Annotated[float, Field(ge=0)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
+ProxyKey = Annotated[SecretStr, AfterValidator(_proxy_key)]
 HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), AfterValidator(str.lower)]
 
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, ByteSize, Field, PositiveFloat, PositiveInt
 from cacheproxy.address import Address
 from cacheproxy.local_settings import DistillSettings, EmbedderSettings, LocalSettings
 from cacheproxy.model import Mode, Reason
+from cacheproxy.redis_settings import RedisSettings
 from cacheproxy.setting_types import (
     AnyCase,
     CacheMode,
@@ -22,6 +23,7 @@ from cacheproxy.setting_types import (
     Listen,
     Pattern,
     Price,
+    ProxyKey,
     Secret,
     Size,
     StoreUrl,
@@ -250,6 +252,10 @@ class Settings(Frozen):
     """Where metrics and administration are, by default for this machine only."""
     admin_token: Secret | None = None
     """The bearer token of the admin listener; needed when it is not on loopback."""
+    proxy_keys: tuple[ProxyKey, ...] = ()
+    """Keys that callers must show, each as KEY or TENANT:KEY; unset, and without virtual keys, everybody is let in."""
+    virtual_keys: bool = False
+    """Ask callers for keys that cacheproxy keys create makes, each of a tenant; proxy_keys are taken beside them."""
     upstream_url: Url | None = None
     """Base URL with its /v1 of the LLM API behind the proxy; unset, the providers' own public ones."""
     upstreams: dict[str, UpstreamSettings] = Field(default={})
@@ -298,9 +304,15 @@ class Settings(Frozen):
     embedder: EmbedderSettings = EmbedderSettings()
     local: LocalSettings = LocalSettings()
     distill: DistillSettings = DistillSettings()
+    redis: RedisSettings = RedisSettings()
     prices: tuple[PriceSettings, ...] = ()
     """Prices of private models; they win over the price library."""
     log: LogSettings = LogSettings()
+
+    @property
+    def asks_key(self) -> bool:
+        """Whether callers must show a key of ours."""
+        return self.virtual_keys or bool(self.proxy_keys)
 
     @property
     def prior(self) -> Path:
@@ -344,9 +356,9 @@ class Settings(Frozen):
                 f"admin_listen {self.admin_listen} can be reached from other machines: set admin_token or use loopback"
             )
         injecting = [name for name, upstream in self.upstreams.items() if upstream.injects_key]
-        if injecting and not self.listen.is_loopback and not self.allow_open:
+        if injecting and not (self.listen.is_loopback or self.asks_key or self.allow_open):
             raise ValueError(
                 f"listen {self.listen} would let anyone who reaches it spend the key of upstream {injecting[0]}: "
-                "listen on loopback, or say allow_open"
+                "listen on loopback, ask for keys with proxy_keys or virtual_keys, or say allow_open"
             )
         return self

@@ -2,12 +2,14 @@
 
 The file is JSON lines: a head, then one entry a line with every field, hashes as hexadecimal digits and the answer
 as text. Vectors stay behind: they belong to one embedding model, and are made anew from the prompts. Roots, which tell
-whose answer an entry shares, come along: a line has its ``root`` where that is another entry.
+whose answer an entry shares, come along: a line has its ``root`` where that is another entry. A pinned entry expires at
+``null``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -15,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cacheproxy import jsontext
 from cacheproxy.errors import BadRequest, TurnTooLong
-from cacheproxy.model import Entry, Selection
+from cacheproxy.model import EVERYTHING, Entry, Selection
 from cacheproxy.ports import Store
 
 if TYPE_CHECKING:
@@ -74,15 +76,10 @@ async def pages(store: Store, selection: Selection) -> AsyncIterator[Sequence[En
         after = page[-1].id
 
 
-async def count(store: Store, selection: Selection) -> int:
-    """How many entries are selected."""
-    return sum([len(page) async for page in pages(store, selection)])
-
-
-async def export_entries(store: Store) -> AsyncIterator[bytes]:
-    """Every entry as the lines of a file, head first."""
+async def export_entries(store: Store, selection: Selection = EVERYTHING) -> AsyncIterator[bytes]:
+    """The selected entries as the lines of a file, head first."""
     yield jsontext.dump(_HEAD) + b"\n"
-    async for page in pages(store, Selection()):
+    async for page in pages(store, selection):
         roots = await store.roots([entry.id for entry in page])
         for entry in page:
             root = roots.get(entry.id, entry.id)
@@ -118,7 +115,7 @@ async def embed_anew(
     await store.drop_vectors()
     await store.claim_embedding(embedder.model, embedder.dimension)
     entries = too_long = 0
-    async for page in pages(store, Selection()):
+    async for page in pages(store, EVERYTHING):
         semantic = [entry for entry in page if entry.semantic]
         roots = await store.roots([entry.id for entry in semantic])
         vectors = await asyncio.gather(*(_embed(embedder, entry.prompt) for entry in semantic))
@@ -135,7 +132,13 @@ async def embed_anew(
 def record(entry: Entry) -> dict[str, Any]:
     """An entry as a JSON object."""
     answer = entry.answer.decode("utf-8", "surrogatepass")
-    return asdict(entry) | {"key": entry.key.hex(), "scope": entry.scope.hex(), "answer": answer}
+    expires_at = None if math.isinf(entry.expires_at) else entry.expires_at
+    return asdict(entry) | {
+        "key": entry.key.hex(),
+        "scope": entry.scope.hex(),
+        "answer": answer,
+        "expires_at": expires_at,
+    }
 
 
 def _entry(line: bytes, number: int) -> tuple[Entry, str]:
@@ -147,6 +150,7 @@ def _entry(line: bytes, number: int) -> tuple[Entry, str]:
     try:
         values["key"], values["scope"] = bytes.fromhex(values["key"]), bytes.fromhex(values["scope"])
         values["answer"] = values["answer"].encode("utf-8", "surrogatepass")
+        values["expires_at"] = math.inf if values["expires_at"] is None else values["expires_at"]
         return _ENTRY.validate_python(values), _ROOT.validate_python(root)
     except ValidationError as error:
         first = error.errors()[0]

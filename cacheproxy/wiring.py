@@ -32,6 +32,7 @@ from cacheproxy.judge.equality import EqualityJudge
 from cacheproxy.judge.llm import LlmJudge
 from cacheproxy.opening import now, open_embedder, open_kept, open_verifier
 from cacheproxy.server.admin import build_admin
+from cacheproxy.server.auth import Door
 from cacheproxy.server.data_plane import DataPlane
 from cacheproxy.server.decisions import Decisions
 from cacheproxy.server.listen import admin_listener, data_listener
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.embed.remote import RemoteEmbedder
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.ports import Embedder, Judge, Prices, Store, Upstream, VectorIndex
+    from cacheproxy.ports import Embedder, Judge, Keys, Prices, Store, Upstream, VectorIndex
     from cacheproxy.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         )
         await flow.pools.load()
         await flow.withdrawn.load(labels)
+        await flow.elsewhere.follow()
         rounds = await stack.enter_async_context(TaskSet("upkeep"))
         stack.push_async_callback(flow.upkeep.flush)
         stack.push_async_callback(tasks.settle, SETTLE_S)
@@ -140,7 +142,8 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         flow.upkeep.start(rounds)
         metrics.watch_calls(lambda: upstream.calls)
         readiness = Readiness(partial(_state, embedder, no_model, flow.shelters))
-        plane = DataPlane(flow.proxy, readiness, now=now, body_s=settings.deadlines.body_s)
+        door = await _door(settings, kept.keys, rounds)
+        plane = DataPlane(flow.proxy, readiness, now=now, body_s=settings.deadlines.body_s, door=door)
         token = settings.admin_token.get_secret_value() if settings.admin_token else None
         admin = build_admin(
             metrics=metrics,
@@ -192,6 +195,17 @@ async def _embedder(
     except PortUnavailable as error:
         log.warning("no embedding model, so only identical requests are answered from the cache: %s", error)
         return None, error.message
+
+
+async def _door(settings: Settings, keys: Keys, rounds: TaskSet) -> Door | None:
+    """Who checks the keys that callers show; nobody where none are asked for."""
+    if not settings.asks_key:
+        return None
+    door = Door(derive.proxy_keys(settings), keys if settings.virtual_keys else None, now=now)
+    await door.load()
+    if settings.virtual_keys:
+        rounds.start(door.follow(), name="keys")
+    return door
 
 
 def _prior(settings: Settings, embedder: Embedder) -> Likelihood | None:

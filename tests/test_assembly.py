@@ -60,9 +60,9 @@ async def assembled(tmp_path):
 
 def test_later_names_sort_behind_earlier_ones_and_none_comes_twice():
     world = World(lambda: NOW, lambda: NOW, Random(0))
-    names = [world.new_id(NOW + number / 1000) for number in range(1000)]
+    names = [world.new_id(NOW + number / 1000, b"key") for number in range(1000)]
     assert sorted(names) == names
-    assert len({*names, *(world.new_id(NOW) for _ in range(1000))}) == 2000
+    assert len({*names, *(world.new_id(NOW, b"key") for _ in range(1000))}) == 2000
     assert len({world.token() for _ in range(1000)}) == 1000
 
 

@@ -167,6 +167,9 @@ def test_a_named_key_that_is_not_there_is_an_error(tmp_path):
         pytest.param({"environ": {"CACHEPROXY_STORE": "redis://user:s3cret/@h"}}, id="url-with-slash"),
         pytest.param({"environ": {"CACHEPROXY_UPSTREAM_URL": "http://user:s3cret@h/v1"}}, id="upstream-url"),
         pytest.param({"yaml": "admin_token: [s3cret]"}, id="wrong-type"),
+        pytest.param({"environ": {"CACHEPROXY_PROXY_KEYS": "s3cret"}}, id="short-key"),
+        pytest.param({"environ": {"CACHEPROXY_PROXY_KEYS": "Not A Tenant:s3cret-s3cret-s3cret"}}, id="key-of-nobody"),
+        pytest.param({"environ": {"CACHEPROXY_PROXY_KEYS": "[s3cret-s3cret-s3cret"}}, id="keys-that-are-no-list"),
         pytest.param({"yaml": "upstreams: {groq: {api_key_env: s3cret-}}"}, id="key-for-its-variable"),
         pytest.param({"yaml": "upstreams: {groq: {api_key_env: s3cret}}"}, id="key-like-a-variable"),
         pytest.param({"yaml": "upstreams: {a: {api_kay: s3cret}}"}, id="misspelt"),
@@ -179,7 +182,12 @@ def test_secrets_are_not_in_errors(tmp_path, sources):
 
 
 def test_secrets_are_masked_where_settings_are_shown(tmp_path):
-    environ = {"KEY": "s3cret", "CACHEPROXY_UPSTREAMS__GROQ__API_KEY_ENV": "KEY", "CACHEPROXY_ADMIN_TOKEN": "s3cret"}
+    environ = {
+        "KEY": "s3cret",
+        "CACHEPROXY_UPSTREAMS__GROQ__API_KEY_ENV": "KEY",
+        "CACHEPROXY_ADMIN_TOKEN": "s3cret",
+        "CACHEPROXY_PROXY_KEYS": "s3cret-s3cret-s3cret, research:s3cret-s3cret-s3cret",
+    }
 
     rows = reading(tmp_path, environ=environ)
 

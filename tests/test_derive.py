@@ -124,3 +124,8 @@ def test_the_judge_model_is_asked_at_the_default_upstream_with_its_key():
     assert (model.name, model.url) == ("gpt-4o-mini", "https://llm.example/v1/chat/completions")
     assert ("Authorization", "Bearer k") in model.headers
     assert derive.judge_model(_settings()) is None
+
+
+def test_proxy_keys_come_with_their_tenants():
+    settings = _settings(proxy_keys=["k" * 16, "research:" + "r" * 16])
+    assert derive.proxy_keys(settings) == [("", "k" * 16), ("research", "r" * 16)]

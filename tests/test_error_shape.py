@@ -22,6 +22,7 @@ ERRORS = sorted(
 MESSAGE = 'What went wrong, "quoted", ünïcode: and what to do.'
 OPENAI = [path for path in DIALECTS if path != "/v1/messages"]
 ANTHROPIC_TYPES = {
+    "authentication_error",
     "invalid_request_error",
     "not_found_error",
     "request_too_large",

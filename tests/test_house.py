@@ -23,8 +23,12 @@ TESTED_ELSEWHERE: Final = {
     "flow/messages": "protocols and two records, used by tests/flow/test_proxy.py and tests/server/test_data_plane.py",
     "model": "records without behaviour; everything else's tests use them",
     "ports": "protocols; tests/contracts runs a suite for each port over every adapter",
+    "server/api/decision_shapes": "records; tests/server/api/test_decision.py and test_openapi.py",
+    "server/api/entry_shapes": "records; tests/server/api/test_entries.py and test_openapi.py",
+    "server/api/figure_shapes": "records; tests/server/api/test_overview.py and test_openapi.py",
+    "server/api/live_shapes": "records; tests/server/api/test_live.py and test_openapi.py",
+    "server/api/shapes": "the base of all shapes; the tests of every page",
     "wire/dialect": "a protocol; each dialect's tests",
-    "wire/dialects": "one table, walked by tests/test_error_shape.py and the SDK tests in tests/e2e",
 }
 """Modules without a test file of their own, and why."""
 

@@ -6,8 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from cacheproxy.core.keys import VirtualKey
 from cacheproxy.errors import ConfigError, PortUnavailable
-from cacheproxy.opening import open_books, open_embedder, open_judged, open_kept, open_store, open_verifier
+from cacheproxy.opening import (
+    open_books,
+    open_embedder,
+    open_judged,
+    open_kept,
+    open_keys,
+    open_store,
+    open_verifier,
+)
 from cacheproxy.settings import DecisionSettings, Settings
 
 
@@ -44,6 +53,14 @@ async def test_a_model_that_is_nowhere_is_unavailable(settings):
     with pytest.raises(PortUnavailable, match="/nowhere/model"):
         async with open_embedder(nowhere):
             pass
+
+
+async def test_virtual_keys_lie_beside_the_entries(settings):
+    key = VirtualKey("alice", "alice", b"d" * 32, "cpk_", 1.0, 2.0)
+    async with open_kept(settings) as kept:
+        await kept.keys.add(key)
+    async with open_keys(settings) as keys:
+        assert list(await keys.every()) == [key]
 
 
 async def test_without_a_verifier_none_is_opened(settings):

@@ -108,6 +108,8 @@ def test_a_key_of_ours_behind_an_open_listener_is_refused(upstream):
         Settings(listen=everywhere, upstreams={"openai": upstream})
 
     assert Settings(listen=everywhere, upstreams={"openai": upstream}, allow_open=True).allow_open
+    assert Settings(listen=everywhere, upstreams={"openai": upstream}, virtual_keys=True).asks_key
+    assert Settings(listen=everywhere, upstreams={"openai": upstream}, proxy_keys=["k" * 16]).asks_key
     assert Settings(upstreams={"openai": upstream}).upstreams["openai"].injects_key
     assert Settings(listen=everywhere, upstreams={"openai": UpstreamSettings()})
 

@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from cacheproxy import __version__
-from cacheproxy.cli import backend, cache, config, decision, distill, lab, serve, stats
+from cacheproxy.cli import backend, cache, config, decision, distill, keys, lab, serve, stats
 from cacheproxy.cli.common import say
 from cacheproxy.errors import ProxyError
 
@@ -39,6 +39,7 @@ app.command(epilog="Example: cacheproxy calibrate --train questions.jsonl")(deci
 app.command(epilog="Example: cacheproxy backend ./my-model --quantize int8 --listen 127.0.0.1:8100")(backend.backend)
 app.command(epilog="Example: cacheproxy stats --by model,day --since 7d")(stats.stats)
 app.add_typer(cache.app, name="cache")
+app.add_typer(keys.app, name="keys")
 app.add_typer(config.app, name="config")
 app.add_typer(distill.app, name="distill")
 

@@ -4,6 +4,7 @@ Works on the store directly; a proxy that runs on the same store follows.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -76,7 +77,7 @@ def list_entries(
         table.add_row(
             entry.id,
             ago(now - entry.created_at),
-            "expired" if entry.expires_at <= now else ago(entry.expires_at - now),
+            _left(entry, now),
             entry.model,
             _shortened(entry.prompt),
             f"{entry.size:,}",
@@ -150,7 +151,7 @@ def purge(
 
     async def count() -> int:
         async with _opened(settings) as opened:
-            return await transfer.count(opened, selection)
+            return await opened.count(selection)
 
     async def delete() -> int:
         async with _opened(settings) as opened:
@@ -279,6 +280,12 @@ def _unknown(entry_id: str) -> BadRequest:
 
 def _described(entry: Entry) -> dict[str, Any]:
     return {name: value for name, value in transfer.record(entry).items() if name != "answer"} | {"size": entry.size}
+
+
+def _left(entry: Entry, now: float) -> str:
+    if math.isinf(entry.expires_at):
+        return "pinned"
+    return "expired" if entry.expires_at <= now else ago(entry.expires_at - now)
 
 
 def _shortened(prompt: str) -> str:

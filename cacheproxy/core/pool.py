@@ -154,12 +154,13 @@ def refit(
     budget: float,
     total: int,
     noise: Noise = UNMEASURED,
+    earlier: int = 0,
 ) -> Rule:
     """A new rule from labels (oldest first) and the candidates of recent requests, labelled or not.
 
-    ``total`` counts all labels that ever came; ``noise`` is the judge's. Scores for thresholds come from models that
-    did not see their label's answer: five folds by root. ``budget`` is the operator's; the rule knows stricter and
-    looser ones too.
+    ``total`` counts all labels that ever came, but for ``earlier`` ones, which only had their looks (see ``Pool``);
+    ``noise`` is the judge's. Scores for thresholds come from models that did not see their label's answer: five folds
+    by root. ``budget`` is the operator's; the rule knows stricter and looser ones too.
     """
     kept = capped(labels)
     counts = np.array([1 / label.inclusion for label in kept])
@@ -171,7 +172,7 @@ def refit(
     recent = model.logits(matrix(traffic))
     fair = np.array([label.source is not Source.FEEDBACK for label in kept], np.bool_)
     scores, right, counts, few = scores[fair], right[fair], counts[fair], few[fair]
-    alpha = certificate.alpha_at(certificate.look_at(total))
+    alpha = certificate.alpha_at(certificate.look_at(total + earlier))
     thresholds = {}
     looser = Threshold(-_NEVER, -_NEVER)
     for each in sorted({*BUDGETS, budget}, reverse=True):
@@ -250,6 +251,8 @@ class Pool:
         self.tripped = False
         self.total = 0
         """Labels since the pool began, or since it was tripped."""
+        self.earlier = 0
+        """Labels of earlier runs that are not kept any more: they had looks, which spent of the confidence."""
         self.hits = 0
         """Semantic hits, likewise."""
 
@@ -286,6 +289,7 @@ class Pool:
         self.records.clear()
         self.observed.clear()
         self.total = 0
+        self.earlier = 0
         self.hits = 0
         self.monitor = self.monitor.restarted()
 
@@ -318,8 +322,14 @@ class Pool:
 
     def fit(self) -> Rule:
         """The rule that the labels lead to. To fit in a thread, copy labels and traffic and call ``refit``."""
-        labels, traffic = list(self.labels), list(self.traffic)
-        return refit(labels, traffic, prior=self.prior, budget=self.budget, total=self.total)
+        return refit(
+            list(self.labels),
+            list(self.traffic),
+            prior=self.prior,
+            budget=self.budget,
+            total=self.total,
+            earlier=self.earlier,
+        )
 
     def adopt(self, rule: Rule) -> None:
         """Serve by this rule from here on.

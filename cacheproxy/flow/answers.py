@@ -25,7 +25,7 @@ class Answers:
 
     prices: Prices
     now: Callable[[], float]
-    new_id: Callable[[float], str]
+    new_id: Callable[[float, bytes], str]
 
     def read(
         self, asked: Asked, answer: JsonObject, text: bytes | None, *, upstream_ms: float, upstream: str
@@ -46,7 +46,7 @@ class Answers:
         if asked.view.retained_upstream and isinstance(answer.get("id"), str):
             tags = (*tags, response_tag(answer["id"]))
         entry = Entry(
-            id=self.new_id(now),
+            id=self.new_id(now, asked.keys.key),
             key=asked.keys.key,
             scope=asked.keys.scope,
             tenant=asked.tenant,

@@ -11,6 +11,7 @@ from cacheproxy import jsontext
 from cacheproxy.core import controls as caller_controls
 from cacheproxy.core import eligibility, scope
 from cacheproxy.errors import BadRequest
+from cacheproxy.flow.credentials import name_of
 from cacheproxy.flow.tee import decoded
 from cacheproxy.wire.splice import remove_member
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from cacheproxy.flow.messages import Incoming
     from cacheproxy.flow.routing import Route
     from cacheproxy.jsontext import JsonObject
-    from cacheproxy.model import Reason, View
+    from cacheproxy.model import Caller, Reason, View
     from cacheproxy.wire.dialect import Dialect
 
 
@@ -42,7 +43,7 @@ _OVERHEAD_BYTES: Final = 4 * 1024
 
 @dataclass(frozen=True, slots=True)
 class TenantRules:
-    """Who counts as one tenant. By default each credential is its own."""
+    """Who counts as one tenant. By default each credential is its own; a key of ours may name one."""
 
     shared: bool = False
     header: str = ""
@@ -83,8 +84,9 @@ class Asked:
     place: scope.Place
     keys: Keys
     tenant: str
+    caller: Caller | None
     credential: str
-    """A keyed hash of the caller's credential and the base URL that it is sent to."""
+    """A keyed hash of the caller's credential and the base URL that it is sent to, see ``credentials.name_of``."""
     started: float
     """When the request came in, on the monotonic clock."""
     known: bool = False
@@ -119,7 +121,7 @@ class Reader:
     async def read(self, incoming: Incoming, route: Route, dialect: Dialect, *, started: float) -> Asked:
         """Read a request. Raises ``BadRequest`` or ``TooLarge``."""
         sent = await incoming.read(self.rules.max_body_bytes)
-        known = self._known.get(self._name(incoming.target, incoming.headers, sent))
+        known = self._known.get(self._name(incoming.caller, incoming.target, incoming.headers, sent))
         if known is not None:
             return known.again(incoming, started=started)
         return understand(incoming, sent, route, dialect, self.rules, started=started)
@@ -128,7 +130,7 @@ class Reader:
         """This request was answered from the cache: it may well come again."""
         if asked.known or len(asked.sent) > _LARGEST_KNOWN_BYTES:
             return
-        name = self._name(asked.target, asked.headers, asked.sent)
+        name = self._name(asked.caller, asked.target, asked.headers, asked.sent)
         if name in self._known:
             return
         self._known[name] = asked
@@ -137,9 +139,9 @@ class Reader:
             _, oldest = self._known.popitem(last=False)
             self._known_bytes -= len(oldest.sent) + _OVERHEAD_BYTES
 
-    def _name(self, target: str, headers: Mapping[str, str], sent: bytes) -> tuple[object, ...]:
+    def _name(self, caller: Caller | None, target: str, headers: Mapping[str, str], sent: bytes) -> tuple[object, ...]:
         """Everything that ``understand`` reads; a header may stand on several lines."""
-        return (target, sent, *[line for line in headers.items() if line[0].lower() in self._headers])
+        return (caller, target, sent, *[line for line in headers.items() if line[0].lower() in self._headers])
 
 
 def understand(
@@ -156,9 +158,7 @@ def understand(
         raw = remove_member(raw, "cache")
         recoded = True
     view = dialect.view(body)
-    credential = scope.credential(headers, route.query)
-    secret = rules.keys.secret
-    tenant = tenant_of(headers, credential, rules)
+    tenant = tenant_of(incoming, route.query, rules)
     place = scope.Place(
         dialect=dialect.name,
         upstream=route.url,
@@ -187,7 +187,8 @@ def understand(
         place=place,
         keys=keys,
         tenant=tenant,
-        credential=scope.credential_name(route.target.base_url, credential, secret=secret),
+        caller=incoming.caller,
+        credential=name_of(incoming, route, secret=rules.keys.secret),
         started=started,
     )
 
@@ -210,15 +211,18 @@ def _parse(raw: bytes) -> JsonObject:
     return body
 
 
-def tenant_of(headers: Mapping[str, str], credential: str, rules: Rules) -> str:
+def tenant_of(incoming: Incoming, query: str, rules: Rules) -> str:
     """Whose entries a caller shares. Raises ``BadRequest`` where a header should say so and does not."""
     if rules.tenants.shared:
         return "shared"
+    if incoming.caller is not None and incoming.caller.tenant:
+        return incoming.caller.tenant
     if rules.tenants.header:
-        named = headers.get(rules.tenants.header)
+        named = incoming.headers.get(rules.tenants.header)
         if named is None:
             raise BadRequest(f"the header {rules.tenants.header} must name the tenant")
         return scope.keyed_hash("tenant-name", named, secret=rules.keys.secret)[:16]
+    credential = scope.credential(incoming.headers, query)
     if not credential:
         return "anonymous"
     return scope.keyed_hash("tenant", credential, secret=rules.keys.secret)[:16]

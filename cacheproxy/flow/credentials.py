@@ -1,6 +1,8 @@
 """A credential reads the cache only while an upstream accepted it a short time ago, by its own request.
 
-Whoever holds a revoked or made-up key gets nothing: its requests go to the upstream, which refuses them.
+Whoever holds a revoked or made-up key gets nothing: its requests go to the upstream, which refuses them. Where both
+keys are ours, the one that the caller showed and the one that goes upstream, there is nothing that an upstream could
+say of the caller: it is vouched for.
 """
 
 from __future__ import annotations
@@ -9,9 +11,13 @@ from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+from cacheproxy.core import scope
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from cacheproxy.flow.messages import Incoming
+    from cacheproxy.flow.routing import Route
     from cacheproxy.flow.shelter import Shelter
     from cacheproxy.ports import Store
     from cacheproxy.tasks import TaskSet
@@ -19,6 +25,16 @@ if TYPE_CHECKING:
 REMEMBERED: Final = 100_000
 REFRESH_SHARE: Final = 0.1
 """A proof is written again once this share of its life has passed, so that busy callers cost few writes."""
+
+VOUCHED: Final = ""
+"""The name of whatever a caller shows that this proxy itself has let in."""
+
+
+def name_of(incoming: Incoming, route: Route, *, secret: bytes) -> str:
+    """How the caller's credential is called where this request goes."""
+    if incoming.caller is not None and route.target.inject is not None:
+        return VOUCHED
+    return scope.credential_name(route.target.base_url, scope.credential(incoming.headers, route.query), secret=secret)
 
 
 class Proofs:
@@ -37,7 +53,7 @@ class Proofs:
 
     async def proven(self, credential: str) -> bool:
         """Whether a credential may read the cache now."""
-        if self._life_s == 0:
+        if self._life_s == 0 or credential == VOUCHED:
             return True
         accepted = self._accepted.get(credential)
         if accepted is None:
@@ -47,8 +63,16 @@ class Proofs:
             self._trim()
         return self._now() - accepted < self._life_s
 
+    def hear(self, learnt: Mapping[str, float]) -> None:
+        """Take over when other processes saw credentials accepted; 0.0 for a refused one."""
+        for credential, at in learnt.items():
+            if credential in self._accepted:  # of others the store is asked
+                self._accepted[credential] = at and max(at, self._accepted[credential])
+
     def accept(self, credential: str) -> None:
         """The upstream answered 2xx."""
+        if credential == VOUCHED:
+            return
         now = self._now()
         before = self._accepted.get(credential, 0.0)
         if now - before < self._life_s * REFRESH_SHARE:
@@ -58,8 +82,8 @@ class Proofs:
         self._write("prove", partial(self._store.prove, credential, now))
 
     def refuse(self, credential: str) -> None:
-        """The upstream answered 401 or 403."""
-        if self._accepted.get(credential) == 0.0:
+        """The upstream answered 401 or 403. Of a key of ours that says nothing about the caller."""
+        if credential == VOUCHED or self._accepted.get(credential) == 0.0:
             return
         self._accepted[credential] = 0.0
         self._trim()

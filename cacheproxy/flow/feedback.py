@@ -7,13 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cacheproxy import jsontext
-from cacheproxy.core import scope
 from cacheproxy.errors import BadRequest, PortUnavailable, UnknownEntry
 from cacheproxy.flow.asked import tenant_of
 from cacheproxy.flow.messages import Whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from cacheproxy.flow.asked import Asked, Rules
     from cacheproxy.flow.audit import Auditor
@@ -46,6 +45,8 @@ class Withdrawn:
     def __init__(self) -> None:
         self._suspended: dict[str, None] = {}
         self._blocked: dict[tuple[bytes, str], None] = {}
+        self._unwritten: dict[str, None] = {}
+        """Suspended here, and not known to be in the store: that says nothing of them yet."""
 
     def holds(self, entry_id: str) -> bool:
         """Whether an entry must not be served."""
@@ -58,19 +59,30 @@ class Withdrawn:
     def suspend(self, entry_id: str) -> None:
         """Serve an entry no more."""
         _mark(self._suspended, entry_id)
+        _mark(self._unwritten, entry_id)
+
+    def written(self, entry_id: str) -> None:
+        """The store knows that an entry is suspended, and from here on whether it still is."""
+        self._unwritten.pop(entry_id, None)
 
     def lift(self, entry_id: str) -> None:
         """Serve it again."""
         self._suspended.pop(entry_id, None)
+        self._unwritten.pop(entry_id, None)
 
     def block(self, key: bytes, root: str) -> None:
         """Never answer this request from that group."""
         _mark(self._blocked, (key, root))
 
-    async def load(self, labels: Labels) -> None:
-        """Take over what was said before this process started, or in another one."""
-        self._suspended = dict.fromkeys(await labels.suspended())
-        self._blocked = dict.fromkeys(await labels.blocked())
+    async def load(self, labels: Labels) -> Collection[str]:
+        """Take over what was said before this process started, or in another one; what that suspended anew."""
+        blocked = await labels.blocked()
+        suspended = await labels.suspended()
+        came = suspended.keys() - self._suspended.keys()
+        self._suspended = dict.fromkeys([*suspended, *self._unwritten])
+        for pair in blocked:  # a pair is never freed, but with its group
+            _mark(self._blocked, pair)
+        return came
 
 
 def _mark(marks: dict[T, None], mark: T) -> None:
@@ -129,16 +141,30 @@ class Feedback:
             await self._lift(entry_id)
             return {"entry": entry_id, "suspended": False}
         self._withdrawn.suspend(entry_id)
-        await self._writes.call("suspend", partial(self._labels.suspend, entry_id, self._now(), note))
-        blocked = 0
-        for key, root in self._explanations.pairs(entry_id, tenant):
-            self._withdrawn.block(key, root)
-            await self._writes.call("block", partial(self._labels.block, key, root, self._now()))
-            blocked += 1
+        if await self._writes.call("suspend", partial(self._suspend, entry_id, note)):
+            self._withdrawn.written(entry_id)
+        blocked = await self._block(entry_id, tenant)
         if (hit := self._lately.of(entry_id, tenant)) and entry_id not in self._rechecked and self._affords(entry):
             self._rechecked.add(entry_id)
             self._tasks.start(self._recheck(entry_id, *hit), name="recheck")
         return {"entry": entry_id, "suspended": True, "blocked_pairs": blocked}
+
+    async def follow(self) -> bool:
+        """Take over what was said in other processes. The pairs that led to an answer are known where it was served."""
+        for entry_id in await self._withdrawn.load(self._labels):
+            await self._block(entry_id, None)
+        return True
+
+    async def _suspend(self, entry_id: str, note: str) -> bool:
+        await self._labels.suspend(entry_id, self._now(), note)
+        return True
+
+    async def _block(self, entry_id: str, tenant: str | None) -> int:
+        pairs = list(self._explanations.pairs(entry_id, tenant))
+        for key, root in pairs:
+            self._withdrawn.block(key, root)
+            await self._writes.call("block", partial(self._labels.block, key, root, self._now()))
+        return len(pairs)
 
     async def _recheck(self, entry_id: str, asked: Asked, recalled: Recalled) -> None:
         """Ask the upstream what it would have answered; the suspension ends where that is what the cache answered."""
@@ -182,7 +208,7 @@ class FeedbackDoor:
         if not isinstance(said, dict):
             raise BadRequest("the body must be a JSON object")
         _, _, query = incoming.target.partition("?")
-        tenant = tenant_of(incoming.headers, scope.credential(incoming.headers, query), self._rules)
+        tenant = tenant_of(incoming, query, self._rules)
         done = await self._feedback.take(said, tenant=tenant)
         return Whole(200, [("Content-Type", "application/json")], jsontext.dump(done))
 

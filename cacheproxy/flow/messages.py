@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
+    from cacheproxy.model import Caller
+
 Headers: TypeAlias = "Sequence[tuple[str, str]]"
 
 
@@ -25,6 +27,10 @@ class Incoming(Protocol):
     @property
     def headers(self) -> Mapping[str, str]:
         """Looked up in any case; ``items()`` gives each header line, repeated names too."""
+
+    @property
+    def caller(self) -> Caller | None:
+        """Whoever showed a key of ours, which is no longer among the headers; None where none was asked for."""
 
     @property
     def has_body(self) -> bool:

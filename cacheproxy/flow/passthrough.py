@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
-from cacheproxy.core import scope
 from cacheproxy.flow.answers import response_tag
+from cacheproxy.flow.credentials import name_of
 from cacheproxy.flow.forward import outgoing
 from cacheproxy.flow.messages import Streamed
 from cacheproxy.ports import UpstreamRequest
 from cacheproxy.upstream.headers import returned
+from cacheproxy.wire.dialects import plain_path
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -47,10 +48,10 @@ class PassThrough:
         async with AsyncExitStack() as stack:
             response = await stack.enter_async_context(self._upstream.send(request))
             if response.status in _REFUSED:
-                credential = scope.credential(incoming.headers, route.query)
-                self._proofs.refuse(scope.credential_name(route.target.base_url, credential, secret=self._secret))
-            if incoming.method == "DELETE" and route.path.startswith(_RESPONSES) and response.status in _OK:
-                await self._evict(response_tag(route.path.removeprefix(_RESPONSES)))
+                self._proofs.refuse(name_of(incoming, route, secret=self._secret))
+            path = plain_path(route.path)
+            if incoming.method == "DELETE" and path.startswith(_RESPONSES) and response.status in _OK:
+                await self._evict(response_tag(path.removeprefix(_RESPONSES)))
             return Streamed(
                 response.status, returned(response.headers), response.chunks(), close=stack.pop_all().aclose
             )

@@ -1,9 +1,15 @@
-"""The pools of this process: who belongs to which, labels kept in the store, rules made anew in a thread."""
+"""The pools of this process: who belongs to which, labels kept in the store, rules made anew in a thread.
+
+Processes that share a store tell each other their labels and broken promises through it, within a second. Each counts
+them all, once, and makes its rules for itself; so they agree but for the labels of the last moment, and look as often
+as one process would.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
     from cacheproxy.core.profile import Profile
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.ports import Labels
+    from cacheproxy.ports import Labels, News
     from cacheproxy.tasks import TaskSet
 
 DEFAULT: Final = "default"
@@ -59,12 +65,15 @@ class LivePool(Pool):
             budget=self.budget,
         )
 
-    def restore(self, labels: Sequence[Label]) -> None:
+    def restore(self, labels: Sequence[Label], *, ever: int) -> None:
         """Take up labels of earlier runs, oldest first. What they said of the promise counts, but breaks it no more.
+
+        There have been ``ever`` labels, kept or not.
 
         They would have tripped the pool when they came, if not under a budget that was another one. The traffic of
         those runs is gone; a label stands for as many requests as its inclusion says.
         """
+        self.earlier = max(0, ever - len(labels))
         for label in labels:
             self.labels.append(label)
             self.total += 1
@@ -134,17 +143,46 @@ class Pools:
     async def load(self) -> None:
         """Take up the labels of earlier runs, and fit the rules that they lead to."""
         since = self._now() - LABELS_LIVE_S
+        await self._labels.news()  # from here on others are heard
         for name in await self._labels.broken():
             self.named(name).tripped = True
         for name in await self._labels.pools():
             pool = self.named(name)
             recent = await self._labels.recent(name, LABELS_KEPT)
-            pool.restore([label.known_to(self._verifier) for label in recent if label.at >= since])
-            if self._policy.keeps_budgets and pool.due:
+            pool.restore(
+                [label.known_to(self._verifier) for label in recent if label.at >= since],
+                ever=await self._labels.total(name),
+            )
+        news = await self._labels.news()  # some of it was among what was read
+        unread = ((name, label) for name, label in news.labels if not self._has_read(name, label))
+        self.hear(replace(news, labels=tuple(unread)))
+        for pool in self:
+            if self._policy.keeps_budgets and pool.due and not pool.fitting:
                 pool.adopt(await asyncio.to_thread(pool.fit))
+
+    def _has_read(self, name: str, label: Label) -> bool:
+        return label.known_to(self._verifier) in self.named(name).labels
+
+    def hear(self, news: News) -> None:
+        """Take over what other processes said."""
+        for name in news.broken:
+            pool = self._pools.get(name)
+            if pool is None:
+                self.named(name).tripped = True
+            elif not (pool.tripped and pool.total == 0):
+                log.warning("pool %s: another process found its promise broken", name)
+                pool.trip()
+                pool.waiting.clear()
+        for name, label in news.labels:
+            pool = self.named(name)
+            if pool.name == name:  # else there are too many pools, and its labels are nothing to the default one
+                self._learn(pool, label.known_to(self._verifier), own=False)
 
     def add(self, pool: LivePool, label: Label) -> None:
         """A verdict came in."""
+        self._learn(pool, label, own=True)
+
+    def _learn(self, pool: LivePool, label: Label, *, own: bool) -> None:
         trips = pool.monitor.trips
         pool.add(label)
         if pool.monitor.trips > trips:
@@ -157,7 +195,7 @@ class Pools:
             pool.waiting.clear()
             pool.forgetting = True
             self._tasks.start(self._keep(pool), name="forget")  # now: a crash must not bring the broken promise back
-        elif len(pool.waiting) < MOST_WAITING:
+        elif own and len(pool.waiting) < MOST_WAITING:
             pool.waiting.append(label)
         if self._policy.keeps_budgets and pool.due and not pool.fitting:
             pool.fitting = True
@@ -190,9 +228,9 @@ class Pools:
         """Make a rule from what is known now; what comes meanwhile waits for the next one."""
         trips = pool.monitor.trips
         labels, traffic, total = list(pool.labels), list(pool.traffic), pool.total
+        make = partial(refit, prior=pool.prior, budget=pool.budget, total=total, earlier=pool.earlier)
         try:
-            fitted = partial(refit, labels, traffic, prior=pool.prior, budget=pool.budget, total=total)
-            rule = await asyncio.to_thread(fitted, noise=self.noise)
+            rule = await asyncio.to_thread(make, labels, traffic, noise=self.noise)
         finally:
             pool.fitting = False
         if pool.monitor.trips == trips:  # else the promise was broken meanwhile, by the labels that this rests on

@@ -23,7 +23,7 @@ from cacheproxy.flow.told import Hit, Miss
 from cacheproxy.model import CacheStatus, Entry, Layer, Reason
 from cacheproxy.upstream.headers import shared
 from cacheproxy.wire.dialect import Fresh
-from cacheproxy.wire.dialects import DIALECTS, EMBEDDINGS, dialect_for_errors
+from cacheproxy.wire.dialects import EMBEDDINGS, dialect_for_errors, dialect_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable
@@ -110,7 +110,7 @@ class Proxy:
             if incoming.target.partition("?")[0] == FEEDBACK_PATH:
                 return await self._feedback.answer(incoming)
             route = self._routes.resolve(incoming.target, anthropic="anthropic-version" in incoming.headers)
-            cached = DIALECTS.get(route.path) if incoming.method == "POST" else None
+            cached = dialect_of(route.path) if incoming.method == "POST" else None
             if cached is None:
                 return await self._passthrough.send(incoming, route)
             dialect = cached

@@ -176,7 +176,7 @@ class Recall:
             if vector is None:
                 async with asyncio.timeout(PLACING_S):
                     vector = await self._embedder.embed(entry.prompt)
-            await self._index.add(IndexRow(entry.id, entry.scope, vector, root))
+            await self._index.add(IndexRow(entry.id, entry.scope, vector, root, entry.expires_at))
         except (ProxyError, TimeoutError) as error:
             log.debug("entry %s stays exact: %s", entry.id, error)
             return None

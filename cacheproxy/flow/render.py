@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -26,6 +27,7 @@ _FORWARDED: Final = {
     CacheStatus.REFRESH: "request",
 }
 """RFC 9211, section 2.2: why a request went forward."""
+_UNAUTHORIZED: Final = 401
 _SHORT: Final = 4 * 1024
 """Bytes up to which an answer is kept parsed while it is among the latest told: some megabytes for all of them."""
 
@@ -64,11 +66,11 @@ _parsed_once = lru_cache(maxsize=1024)(jsontext.parse)
 def hit_headers(hit: Hit, *, now: float) -> list[tuple[str, str]]:
     """What is said of an answer from the cache."""
     entry = hit.entry
-    ttl = max(0, round(entry.expires_at - now))
+    ttl = "" if math.isinf(entry.expires_at) else f"; ttl={max(0, round(entry.expires_at - now))}"
     headers: list[tuple[str, str]] = [
         ("X-Cache-Status", CacheStatus.HIT),
         ("Age", str(max(0, round(now - entry.created_at)))),
-        ("Cache-Status", f"cacheproxy; hit; ttl={ttl}; detail={hit.layer}"),
+        ("Cache-Status", f"cacheproxy; hit{ttl}; detail={hit.layer}"),
         ("X-CacheProxy-Layer", hit.layer),
         ("X-CacheProxy-Entry", entry.id),
         ("X-CacheProxy-Cost", "0"),
@@ -110,6 +112,8 @@ def failure(dialect: Dialect, error: ProxyError) -> Whole:
     headers = [JSON]
     if error.retry_after_s is not None:
         headers.append(("Retry-After", str(max(1, round(error.retry_after_s)))))
+    if error.status == _UNAUTHORIZED:
+        headers.append(("WWW-Authenticate", "Bearer"))  # a 401 has to say what is asked for (RFC 9110, 15.5.2)
     return Whole(error.status, headers, jsontext.dump(dialect.error(error.status, error.code, error.message)))
 
 

@@ -16,6 +16,7 @@ from cacheproxy.errors import ProxyError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from cacheproxy.flow.elsewhere import Elsewhere
     from cacheproxy.flow.l1 import L1
     from cacheproxy.flow.pools import Pools
     from cacheproxy.flow.prompts import Prompts
@@ -63,6 +64,7 @@ class Upkeep:
         prompts: Prompts,
         ledger: Ledger,
         pools: Pools,
+        elsewhere: Elsewhere,
         hits: HitCounts,
         shelter: Shelter,
         written: Callable[[], Awaitable[None]],
@@ -74,6 +76,7 @@ class Upkeep:
         self._prompts = prompts
         self._ledger = ledger
         self._pools = pools
+        self._elsewhere = elsewhere
         self._hits = hits
         self._shelter = shelter
         self._written = written
@@ -84,19 +87,21 @@ class Upkeep:
     def start(self, tasks: TaskSet) -> None:
         """Begin the rounds, in the background."""
         tasks.start(_every(FOLLOW_S, self.follow), name="follow")
+        tasks.start(_every(FOLLOW_S, self._elsewhere.follow), name="elsewhere")
         tasks.start(_every(FLUSH_S, self.flush), name="flush")
         tasks.start(_every(SWEEP_S, self.sweep), name="sweep")
 
-    async def follow(self) -> None:
-        """Apply what changed in the store by other hands, or by expiry and eviction."""
-        changes = await self._shelter.call("changes", self._store.changes)
-        for change in changes or ():
+    async def follow(self) -> int:
+        """Apply what changed in the store by other hands, or by expiry and eviction; how much that was."""
+        changes = await self._shelter.call("changes", self._store.changes) or ()
+        for change in changes:
+            self._l1.drop((change.entry_id,))
+            self._prompts.forget((change.entry_id,))
             if change.row is None:
-                self._l1.drop((change.entry_id,))
-                self._prompts.forget((change.entry_id,))
-                await self._reindex(self._index.remove(change.entry_id))
-            else:
+                await self._reindex(self._index.remove(change.entry_id, change.scope))
+            elif not self._index.shared:
                 await self._reindex(self._index.add(change.row))
+        return len(changes)
 
     async def flush(self) -> None:
         """Write the ledger, the verdicts and the hit counts."""
@@ -111,11 +116,28 @@ class Upkeep:
         self.entries = await self._shelter.call("count", self._store.count) or 0
 
     async def evict(self, selection: Selection) -> None:
-        """Remove entries everywhere, at once, those still on their way to the store too."""
-        await self._shelter.call("written", self._written)
-        await self._shelter.call("remove", partial(self._store.remove, selection))
+        """Remove entries everywhere, at once, as far as the store answers in time."""
+        await self._shelter.call("remove", partial(self.purge, selection))
+
+    async def purge(self, selection: Selection) -> int:
+        """Remove entries everywhere, at once, those still on their way to the store too; how many there were.
+
+        Takes as long as it takes. Raises ``PortUnavailable``.
+        """
+        await self._written()
+        removed = await self._store.remove(selection)
         # The store tells of what went only after it is gone, so that nobody can put it into memory again.
-        await self.follow()
+        while await self.follow():
+            pass
+        return removed
+
+    async def expire(self, entry_id: str, at: float) -> bool:
+        """Give an entry another time to expire, everywhere, at once. False when it is gone. Raises as ``purge``."""
+        await self._written()
+        changed = await self._store.expire_at(entry_id, at)
+        while await self.follow():
+            pass
+        return changed
 
     async def _reindex(self, change: Awaitable[None]) -> None:
         try:
@@ -124,7 +146,7 @@ class Upkeep:
             log.warning("the index could not follow the store: %s", error)
 
 
-async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
     while True:
         try:
             await work()

@@ -147,6 +147,8 @@ class Rows:
 class FlatIndex:
     """Every scope one array, every search over all of it. The first vector sets the dimension if none is given."""
 
+    shared: Final = False
+
     def __init__(self, dimension: int | None = None) -> None:
         self._dimension = dimension
         self._scopes: dict[bytes, Scope] = {}
@@ -163,7 +165,7 @@ class FlatIndex:
         vector = unit(row.vector, dimension)
         self._dimension = dimension
         if self._scope_of.get(row.entry_id, row.scope) != row.scope:
-            await self.remove(row.entry_id)
+            self._forget(row.entry_id)
         scope = self._scopes.get(row.scope)
         if scope is None:
             scope = self._scopes[row.scope] = Rows(row.scope, dimension)
@@ -171,8 +173,11 @@ class FlatIndex:
         self._roots.put(scope.key, row.entry_id, row.root)
         self._scope_of[row.entry_id] = scope.key  # one object for all of its entries
 
-    async def remove(self, entry_id: str) -> None:
-        """Forget an entry; unknown ones are no error."""
+    async def remove(self, entry_id: str, scope: bytes) -> None:  # noqa: ARG002 - a replica knows every entry's scope
+        """See ``VectorIndex``."""
+        self._forget(entry_id)
+
+    def _forget(self, entry_id: str) -> None:
         key = self._scope_of.pop(entry_id, None)
         if key is None:
             return

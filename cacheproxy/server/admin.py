@@ -1,4 +1,7 @@
-"""The operators' door: metrics and statistics. A bearer token is asked wherever one is set."""
+"""The operators' door: the dashboard, metrics and statistics. A bearer token is asked wherever one is set.
+
+The dashboard's own files are served without it: a browser that opens a page cannot send one, and they hold no secret.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from cacheproxy import __version__
 from cacheproxy.errors import PortUnavailable
 from cacheproxy.model import GROUPINGS
+from cacheproxy.server.dashboard.serving import Dashboard
 from cacheproxy.server.refusal import refused
 
 if TYPE_CHECKING:
@@ -26,14 +29,15 @@ METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 def build_admin(*, metrics: Metrics, ledger: Ledger, decisions: Decisions, token: str | None) -> web.Application:
     """The admin plane's application."""
-    app = web.Application(middlewares=[_bearer(token)] if token else [])
+    dashboard = Dashboard()
+    app = web.Application(middlewares=[_bearer(token, open_paths=dashboard.paths)] if token else [])
     admin = _Admin(metrics, ledger)
     app.add_routes(
         [
-            web.get("/", admin.index),
             web.get("/metrics", admin.metrics),
             web.get("/api/v1/stats", admin.stats),
             *decisions.routes(),
+            *dashboard.routes(),
         ]
     )
     return app
@@ -43,21 +47,6 @@ class _Admin:
     def __init__(self, metrics: Metrics, ledger: Ledger) -> None:
         self._metrics = metrics
         self._ledger = ledger
-
-    async def index(self, _: web.Request) -> web.Response:
-        return web.json_response(
-            {
-                "name": "cacheproxy",
-                "version": __version__,
-                "paths": [
-                    "/metrics",
-                    "/api/v1/stats?by=model,layer",
-                    "/api/v1/decision",
-                    "/api/v1/explain?request=ID",
-                    "/api/v1/explain?entry=ID",
-                ],
-            }
-        )
 
     async def metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics.render(), headers={"Content-Type": METRICS_TYPE})
@@ -82,11 +71,13 @@ class _Admin:
         return web.json_response({"by": by, "rows": rows})
 
 
-def _bearer(token: str) -> web.middleware:  # type: ignore[valid-type]  # aiohttp's decorator has no type of its own
+def _bearer(token: str, *, open_paths: frozenset[str]) -> web.middleware:  # type: ignore[valid-type]  # aiohttp's decorator has no type of its own
     wanted = f"Bearer {token}".encode()
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path in open_paths:
+            return await handler(request)
         given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
         if not hmac.compare_digest(given, wanted):
             return refused(401, "unauthorized", "send the admin token: Authorization: Bearer ...")

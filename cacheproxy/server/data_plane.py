@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from multidict import CIMultiDict
 
-from cacheproxy.errors import ProxyError, RequestTimeout, TooLarge
+from cacheproxy.errors import ProxyError, RequestTimeout, TooLarge, Unauthorized
 from cacheproxy.flow.messages import Streamed, Whole
 from cacheproxy.flow.render import failure
 from cacheproxy.server.whole import WholeResponse
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from cacheproxy.flow.messages import Reply
     from cacheproxy.flow.proxy import Proxy
+    from cacheproxy.model import Caller
+    from cacheproxy.server.auth import Door
 
 log = logging.getLogger(__name__)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -29,13 +31,14 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 class AiohttpIncoming:
     """An aiohttp request as the flow sees it (``messages.Incoming``). ``body_s``: how long its body may pause."""
 
-    __slots__ = ("_body_s", "_request", "headers", "method")
+    __slots__ = ("_body_s", "_request", "caller", "headers", "method")
 
     def __init__(self, request: web.BaseRequest, *, body_s: float) -> None:
         self._request = request
         self._body_s = body_s
         self.method = request.method
         self.headers: Mapping[str, str] = request.headers
+        self.caller: Caller | None = None
 
     @property
     def target(self) -> str:
@@ -98,7 +101,10 @@ class AiohttpIncoming:
 
 
 class DataPlane:
-    """The handler. ``ready`` tells what ``/readyz`` answers: whether to send traffic, and in what state."""
+    """The handler. ``ready`` tells what ``/readyz`` answers: whether to send traffic, and in what state.
+
+    ``door`` checks keys; without one, everybody who can connect is let in.
+    """
 
     def __init__(
         self,
@@ -107,11 +113,13 @@ class DataPlane:
         *,
         now: Callable[[], float],
         body_s: float,
+        door: Door | None = None,
     ) -> None:
         self._proxy = proxy
         self._ready = ready
         self._now = now
         self._body_s = body_s
+        self._door = door
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -126,8 +134,13 @@ class DataPlane:
         return await write(request, await self._reply(request), now=self._now())
 
     async def _reply(self, request: web.BaseRequest) -> Reply:
+        incoming = AiohttpIncoming(request, body_s=self._body_s)
         try:
-            return await self._proxy.handle(AiohttpIncoming(request, body_s=self._body_s))
+            if self._door is not None:
+                incoming.caller, incoming.headers = self._door.admit(request.headers, incoming.target)
+            return await self._proxy.handle(incoming)
+        except Unauthorized as refusal:
+            return failure(dialect_for_errors(request.headers, incoming.target.partition("?")[0]), refusal)
         except Exception:
             log.exception("a request failed for an unforeseen reason")
             error = ProxyError("something went wrong inside cacheproxy; its log says what")

@@ -1,16 +1,21 @@
 """How entries and vectors look as bytes, in every store: versioned, checked, compressed when that pays.
 
-An encoded entry is whole: nothing outside it is needed to decode it. Layout, version 1::
+An encoded entry is whole: nothing outside it is needed to decode it. Layout, version 2::
 
     version u8 | packing u8 | crc32 u32 | body       (big endian; the checksum covers version, packing and body)
-    body, unpacked: head length u32 | head, a JSON object of every field but the answer | answer
+    body, unpacked: head length u32 | head, a JSON array of every field but the answer | answer
 
-A damaged text is ``CorruptEntry``, one of a later version ``NewerEntry``: the first may be deleted, the second is
-somebody else's and stays.
+An infinite time to expire is null, since JSON has no infinity.
+
+Version 1 had an object for its head, whose names were most of a short entry. A release reads its own version and
+the one before, so that two releases can share a store while one takes the other's place. A damaged text is
+``CorruptEntry``, one of a later version ``NewerEntry``: the first may be deleted, the second is somebody else's and
+stays; whoever cannot read it goes on as if it were absent.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from dataclasses import fields
@@ -27,7 +32,9 @@ if TYPE_CHECKING:
 
     from cacheproxy.model import Vector
 
-VERSION: Final = 1
+VERSION: Final = 2
+_NAMED: Final = 1
+"""The version whose head named its fields."""
 _FRAME: Final = struct.Struct(">BBI")
 _HEAD_LENGTH: Final = struct.Struct(">I")
 _PLAIN: Final = 0
@@ -54,9 +61,13 @@ class NewerEntry(ValueError):
 
 def encode(entry: Entry) -> bytes:
     """The entry as bytes. Compresses, so it belongs in a thread of its own when answers are large."""
-    values = dict(zip(_IN_HEAD, _all_in_head(entry), strict=True))
-    usage = dict(zip(_USAGE, _all_in_usage(entry.usage), strict=True))
-    head = jsontext.dump(values | {"key": entry.key.hex(), "scope": entry.scope.hex(), "usage": usage})
+    special = {
+        "key": entry.key.hex(),
+        "scope": entry.scope.hex(),
+        "usage": _all_in_usage(entry.usage),
+        "expires_at": None if math.isinf(entry.expires_at) else entry.expires_at,
+    }
+    head = jsontext.dump([special.get(name, value) for name, value in zip(_IN_HEAD, _all_in_head(entry), strict=True)])
     body = b"".join((_HEAD_LENGTH.pack(len(head)), head, entry.answer))
     packing = _PLAIN
     if len(body) >= _WORTH_PACKING:
@@ -81,9 +92,20 @@ def decode(text: bytes) -> Entry:
             body = zlib.decompress(body)
         (length,) = _HEAD_LENGTH.unpack_from(body)
         start = _HEAD_LENGTH.size
-        return _from_head(jsontext.parse(body[start : start + length]), answer=body[start + length :])
+        head = jsontext.parse(body[start : start + length])
+        return (_from_named if version == _NAMED else _from_head)(head, answer=body[start + length :])
     except (zlib.error, struct.error, KeyError, TypeError, ValueError) as error:
         raise CorruptEntry(f"not an entry: {error}") from error
+
+
+def folded(text: str) -> bytes:
+    """A text to be looked for, or in, whatever the case of its letters. Lone surrogates, which SQLite refuses, stay."""
+    return text.casefold().encode("utf-8", "surrogatepass")
+
+
+def named(text: str) -> str:
+    """A name as a text column takes it."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def encode_vector(vector: Vector) -> bytes:
@@ -110,9 +132,17 @@ def _checksum(version: int, packing: int, body: bytes) -> int:
 
 
 def _from_head(head: Any, *, answer: bytes) -> Entry:
+    values = dict(zip(_IN_HEAD, head, strict=True))
+    return _entry(values, Usage(**dict(zip(_USAGE, values["usage"], strict=True))), answer)
+
+
+def _from_named(head: Any, *, answer: bytes) -> Entry:
     values = {name: head[name] for name in _IN_HEAD}
-    values["key"] = bytes.fromhex(values["key"])
-    values["scope"] = bytes.fromhex(values["scope"])
-    values["usage"] = Usage(**{name: values["usage"][name] for name in _USAGE})
-    values["tags"] = tuple(values["tags"])
-    return Entry(answer=answer, **values)
+    return _entry(values, Usage(**{name: values["usage"][name] for name in _USAGE}), answer)
+
+
+def _entry(values: dict[str, Any], usage: Usage, answer: bytes) -> Entry:
+    decoded: dict[str, Any] = {"key": bytes.fromhex(values["key"]), "scope": bytes.fromhex(values["scope"])}
+    if values["expires_at"] is None:
+        decoded["expires_at"] = math.inf
+    return Entry(**{**values, **decoded, "usage": usage, "tags": tuple(values["tags"]), "answer": answer})

@@ -1,7 +1,8 @@
-"""One SQLite file, two threads: the event loop never waits for the disk.
+"""One SQLite file, three threads: the event loop never waits for the disk.
 
 Writes queue up for one thread, which commits everything that waits in a single transaction (group commit,
-together.py). Reads have a thread and a connection of their own and never wait for writes (WAL). Every waiter is
+together.py). Reads have a thread and a connection of their own and never wait for writes (WAL). So have surveys, which
+read much for people who look: no request waits behind them. Every waiter is
 answered, at the latest when the database is closed; work that was accepted is done even if its waiter has left.
 
 Whatever fails is ``PortUnavailable``; a file that cannot be opened at all is ``ConfigError``.
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
+    from cacheproxy.store.dbfile import Connections
     from cacheproxy.store.together import Work
 
 __all__ = ["Database", "Done", "Failed", "Outcome", "Share", "open_database"]
@@ -59,10 +61,14 @@ class _Job:
 class Database:
     """An open database. Made by ``open_database``, used from one event loop."""
 
-    def __init__(self, path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connections: Connections) -> None:
         self.path = path
+        writer, reader, surveyor = connections
         self._writes = _Worker("store-writer", lambda jobs: _write(writer, jobs), writer.close, linger_s=_LINGER_S)
         self._reads = _Worker("store-reader", lambda jobs: [attempt(job.work, reader) for job in jobs], reader.close)
+        self._surveys = _Worker(
+            "store-surveyor", lambda jobs: [attempt(job.work, surveyor) for job in jobs], surveyor.close
+        )
 
     async def write(
         self,
@@ -109,9 +115,13 @@ class Database:
         """Run ``work``, which only reads, on the reader's connection."""
         return await self._ask(self._reads, doing, work)
 
+    async def survey(self, work: Work[T], *, doing: str) -> T:
+        """Run ``work``, which reads much, on a connection that no request waits for."""
+        return await self._ask(self._surveys, doing, work)
+
     async def aclose(self) -> None:
         """Finish what was accepted, refuse what comes, close the file."""
-        await asyncio.gather(self._reads.aclose(), self._writes.aclose())
+        await asyncio.gather(self._reads.aclose(), self._surveys.aclose(), self._writes.aclose())
 
     async def _ask(
         self,
@@ -150,8 +160,8 @@ async def open_database(path: Path, *, clock: Callable[[], float]) -> AsyncItera
         {sqlite3.Error: ConfigError, OSError: ConfigError},
         f"cannot open the store at {path} (--data-dir or --store names another)",
     ):
-        writer, reader = await asyncio.to_thread(open_connections, path, now=clock())
-    database = Database(path, writer, reader)
+        connections = await asyncio.to_thread(open_connections, path, now=clock())
+    database = Database(path, connections)
     try:
         yield database
     finally:

@@ -11,7 +11,7 @@ import logging
 import os
 import sqlite3
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cacheproxy.errors import ConfigError
 from cacheproxy.store import schema
@@ -31,6 +31,14 @@ _CORRUPT_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB
 _PRIMARY_CODE: Final = 0xFF
 
 
+class Connections(NamedTuple):
+    """One that writes, and two that read."""
+
+    writer: sqlite3.Connection
+    reader: sqlite3.Connection
+    surveyor: sqlite3.Connection
+
+
 def is_corruption(error: sqlite3.Error) -> bool:
     """Whether an error means that the file is damaged (and not merely full, locked or read-only)."""
     return getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE in _CORRUPT_CODES
@@ -42,8 +50,8 @@ def suspect(path: Path) -> None:
     _marker(path).touch(mode=0o600)
 
 
-def open_connections(path: Path, *, now: float) -> tuple[sqlite3.Connection, sqlite3.Connection]:
-    """A writing and a reading connection to a sound, migrated file. Blocks.
+def open_connections(path: Path, *, now: float) -> Connections:
+    """Connections to a sound, migrated file. Blocks.
 
     Raises ``ConfigError``, ``sqlite3.Error`` or ``OSError``.
     """
@@ -58,9 +66,13 @@ def open_connections(path: Path, *, now: float) -> tuple[sqlite3.Connection, sql
         _move_aside(path, now=now)
         writer = _sound_connection(path)
     _marker(path).unlink(missing_ok=True)
-    reader = _connect(path)
-    reader.execute("PRAGMA query_only = ON")
-    return writer, reader
+    return Connections(writer, _reading(path), _reading(path))
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    connection = _connect(path)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
 
 
 def _sound_connection(path: Path) -> sqlite3.Connection:

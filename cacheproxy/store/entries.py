@@ -6,11 +6,13 @@ Whatever comes or goes is written to the log in the same transaction, under the 
 from __future__ import annotations
 
 import json
+import math
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cacheproxy.errors import BadRequest, ConfigError
+from cacheproxy.model import Uses
 from cacheproxy.store import codec
 from cacheproxy.store.rows import execute_with_rows
 
@@ -108,15 +110,19 @@ def selected(selection: Selection) -> Condition:
         parts.append(among(selection.ids))
     if selection.scope_prefix:
         parts.append(_scope_begins(selection.scope_prefix.lower()))
-    if selection.tag:
-        parts.append(Condition("number IN (SELECT number FROM tags WHERE tag = ?)", (selection.tag,)))
-    if selection.namespace is not None:
-        parts.append(Condition("namespace = ?", (selection.namespace,)))
-    if selection.older_than is not None:
-        parts.append(Condition("created_at < ?", (selection.older_than,)))
-    if selection.min_hits:
-        parts.append(Condition("hits >= ?", (selection.min_hits,)))
-    return _all_of(parts)
+    if selection.root:
+        aliases = "number IN (SELECT number FROM vectors WHERE root = ?)"
+        parts.append(Condition(f"(id = ? OR {aliases})", (selection.root, selection.root)))
+    given: tuple[tuple[str, object], ...] = (
+        ("number IN (SELECT number FROM tags WHERE tag = ?)", selection.tag or None),
+        ("namespace = ?", selection.namespace),
+        ("created_at < ?", selection.older_than),
+        ("hits >= ?", selection.min_hits or None),
+        ("number IN (SELECT number FROM about WHERE instr(prompt, ?))", codec.folded(selection.text) or None),
+        ("number IN (SELECT number FROM about WHERE model = ?)", codec.named(selection.model) or None),
+        ("number IN (SELECT number FROM about WHERE tenant = ?)", codec.named(selection.tenant) or None),
+    )
+    return _all_of([*parts, *(Condition(sql, (value,)) for sql, value in given if value is not None)])
 
 
 def delete(connection: sqlite3.Connection, condition: Condition, *, writer: str, limit: int = _NO_LIMIT) -> list[Held]:
@@ -156,7 +162,8 @@ def _least_used(
 ) -> list[str]:
     """The entries without which ``held`` is within the limits, or all but ``kept``."""
     oldest: list[str] = []
-    with closing(connection.execute("SELECT id, size FROM entries ORDER BY used_at, number")) as rows:
+    oldest_first = "SELECT id, size FROM entries WHERE expires_at < ? ORDER BY used_at, number"
+    with closing(connection.execute(oldest_first, (math.inf,))) as rows:  # pinned entries stay
         for entry_id, size in rows:
             if limits.hold(held):
                 break
@@ -198,6 +205,14 @@ def insert(
     )
     execute_with_rows(
         connection,
+        "INSERT INTO about (number, model, tenant, prompt) {rows}",
+        [
+            (number, codec.named(new.model), codec.named(new.tenant), codec.folded(new.prompt))
+            for number, new in numbered
+        ],
+    )
+    execute_with_rows(
+        connection,
         "INSERT OR IGNORE INTO tags (tag, number) {rows}",
         [(tag, number) for number, entry in numbered for tag in entry.tags],
     )
@@ -226,12 +241,47 @@ def touch(connection: sqlite3.Connection, hits: Mapping[str, int], at: float) ->
     )
 
 
+def expire(connection: sqlite3.Connection, entry_id: str, at: float, *, writer: str) -> bool:
+    """Give an entry another time to expire; False when it is gone or does not decode.
+
+    The log says that it went and that it is there again: whoever follows forgets it, and finds it as it is now.
+    """
+    row = connection.execute(
+        "SELECT number, key, id, scope, payload FROM entries JOIN payloads USING (number) WHERE id = ?", (entry_id,)
+    ).fetchone()
+    if row is None:
+        return False
+    number, *held, payload = row
+    try:
+        changed = codec.encode(replace(codec.decode(payload), expires_at=at))
+    except (codec.CorruptEntry, codec.NewerEntry):
+        return False
+    connection.execute("UPDATE entries SET expires_at = ? WHERE number = ?", (at, number))
+    connection.execute("UPDATE payloads SET payload = ? WHERE number = ?", (changed, number))
+    _tell_gone(connection, writer, [Held(*held)])
+    return True
+
+
 # --- what is there
 
 
 def totals(connection: sqlite3.Connection) -> Totals:
     """What the table holds, without counting it."""
     return Totals(*connection.execute("SELECT entries, bytes FROM totals").fetchone())
+
+
+def count(connection: sqlite3.Connection, condition: Condition) -> int:
+    """How many entries there are."""
+    sql = f"SELECT count(*) FROM entries WHERE {condition.sql}"  # noqa: S608 - as above
+    (number,) = connection.execute(sql, condition.values).fetchone()
+    return int(number)
+
+
+def uses(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Uses]:
+    """How these entries were used, in any order."""
+    condition = among(ids)
+    rows = connection.execute(f"SELECT id, hits, used_at FROM entries WHERE {condition.sql}", condition.values)  # noqa: S608 - as above
+    return {entry_id: Uses(hits, used_at) for entry_id, hits, used_at in rows}
 
 
 def last_number(connection: sqlite3.Connection) -> int:

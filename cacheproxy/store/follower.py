@@ -28,6 +28,16 @@ class _Position(NamedTuple):
     """SQLite's counter of commits by other connections, as this connection sees it."""
 
 
+class _There(NamedTuple):
+    """An entry that is there, and its place in the index."""
+
+    held: Held
+    vector: bytes | None
+    root: str | None
+    went: bool
+    """It was another one before, or it may have been."""
+
+
 class Follower:
     """Knows what the log said so far. ``writer`` is this process's name in it."""
 
@@ -38,13 +48,13 @@ class Follower:
             self._position = _end_of_log(connection)
         self._untold = False
 
-    def committed(self, came: Iterable[Held], gone: Sequence[Held]) -> None:
-        """A transaction of this process put and deleted these entries, in this order."""
+    def committed(self, came: Iterable[Held], gone: Sequence[Held], *, changed: bool = False) -> None:
+        """A transaction of this process put and deleted these entries, in this order, or changed some otherwise."""
         for held in came:
             self.directory.add(held.key, held.entry_id)
         for held in gone:
             self.directory.discard(held.key, held.entry_id)
-        self._untold = self._untold or bool(gone)
+        self._untold = self._untold or bool(gone) or changed
 
     def changes(self, connection: sqlite3.Connection, *, dimension: int | None) -> Sequence[Change]:
         """What changed since the last call: entries that went first, then vectors that came from elsewhere.
@@ -70,35 +80,37 @@ class Follower:
     def _read_log(self, connection: sqlite3.Connection, reached: int, dimension: int | None) -> Sequence[Change]:
         # What the log says happened matters less than what is there now: an entry may have come, gone and come again.
         rows = connection.execute(
-            "SELECT log.key, log.entry_id, log.scope, entries.id IS NOT NULL, vectors.vector, vectors.root "
-            "FROM (SELECT DISTINCT key, entry_id, scope FROM log "
-            "      WHERE sequence > ? AND sequence <= ? AND (writer <> ? OR kind = 'gone')) AS log "
+            "SELECT log.key, log.entry_id, log.scope, entries.id IS NOT NULL, vectors.vector, vectors.root, went "
+            "FROM (SELECT key, entry_id, scope, max(kind = 'gone') AS went FROM log "
+            "      WHERE sequence > ? AND sequence <= ? AND (writer <> ? OR kind = 'gone') "
+            "      GROUP BY key, entry_id, scope) AS log "
             "LEFT JOIN entries ON entries.id = log.entry_id AND entries.key = log.key "
             "LEFT JOIN vectors USING (number)",
             (self._position.sequence, reached, self.writer),
         ).fetchall()
         gone = [Held(*row[:3]) for row in rows if not row[3]]
-        there = [(Held(*row[:3]), *row[4:]) for row in rows if row[3]]
+        there = [_There(Held(*row[:3]), *row[4:]) for row in rows if row[3]]
         return self._tell(gone, there, dimension)
 
     def _resync(self, connection: sqlite3.Connection, dimension: int | None) -> Sequence[Change]:
-        rows = connection.execute("SELECT key, id, scope, vector, root FROM entries LEFT JOIN vectors USING (number)")
-        there = [(Held(*row[:3]), *row[3:]) for row in rows]
-        present = {(held.key, held.entry_id) for held, _, _ in there}
+        rows = connection.execute(
+            "SELECT key, id, scope, vector, root, 1 FROM entries LEFT JOIN vectors USING (number)"
+        )
+        there = [_There(Held(*row[:3]), *row[3:]) for row in rows]
+        present = {(held.key, held.entry_id) for held, *_ in there}
         gone = [Held(key, entry_id, b"") for key, entry_id in self.directory if (key, entry_id) not in present]
         return self._tell(gone, there, dimension)
 
-    def _tell(
-        self, gone: Sequence[Held], there: Sequence[tuple[Held, bytes | None, str | None]], dimension: int | None
-    ) -> Sequence[Change]:
+    def _tell(self, gone: Sequence[Held], there: Sequence[_There], dimension: int | None) -> Sequence[Change]:
         for held in gone:
             self.directory.discard(held.key, held.entry_id)
-        for held, _, _ in there:
+        for held, *_ in there:
             self.directory.add(held.key, held.entry_id)
-        told = [Change(held.entry_id, held.key, held.scope, None) for held in gone]
+        size = (dimension or 0) * codec.BYTES_PER_NUMBER
+        embedded = [(held, vector, root) for held, vector, root, _ in there if vector and len(vector) == size]
+        changed = [held for held, vector, _, went in there if went and not (vector and len(vector) == size)]
+        told = [Change(held.entry_id, held.key, held.scope, None) for held in (*gone, *changed)]
         if dimension is not None:
-            size = dimension * codec.BYTES_PER_NUMBER
-            embedded = [(held, vector, root) for held, vector, root in there if vector and len(vector) == size]
             block = codec.decode_vectors([vector for _, vector, _ in embedded], dimension)
             told += [
                 Change(

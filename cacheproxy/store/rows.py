@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ROWS_AT_ONCE: Final = 128
-"""A power of two. With at most ten columns far below SQLite's limit on parameters, which is 32,766 and more."""
+"""A power of two. With a dozen columns far below SQLite's limit on parameters, which is 32,766 and more."""
 
 
 def execute_with_rows(connection: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:

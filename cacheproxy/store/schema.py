@@ -6,12 +6,16 @@ refused and left as it is.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy.errors import ConfigError
+from cacheproxy.store import codec
 
 if TYPE_CHECKING:
     import sqlite3
+
+    from cacheproxy.model import Entry
 
 APPLICATION_ID: Final = 0x43505859
 """``CPXY``: marks the file as ours (see the SQLite file format, offset 68)."""
@@ -145,7 +149,101 @@ _VERDICTS: Final = (
     "ALTER TABLE ledger ADD COLUMN judge_usd REAL NOT NULL DEFAULT 0",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _UNPRICED, _VERDICTS)
+_KEYS: Final = (
+    # Virtual keys, as digests. REAL holds the infinity of those that never expire.
+    """
+    CREATE TABLE keys (
+        name       TEXT PRIMARY KEY,
+        tenant     TEXT NOT NULL,
+        digest     BLOB NOT NULL UNIQUE,
+        hint       TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        expires_at REAL NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+_FOLLOWED: Final = (
+    # How often each kind of thing was written. A row bears the number of its last write and who wrote it, so that other
+    # processes read what is new to them alone. Marks (suspended, blocked) are few, and are read anew as a whole.
+    "CREATE TABLE stamps (name TEXT PRIMARY KEY, stamp INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "INSERT INTO stamps VALUES ('labels', 0), ('marks', 0), ('credentials', 0)",
+    "ALTER TABLE labels ADD COLUMN writer TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE labels ADD COLUMN stamp INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE broken ADD COLUMN writer TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE broken ADD COLUMN stamp INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE credentials ADD COLUMN refused INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE credentials ADD COLUMN writer TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE credentials ADD COLUMN stamp INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX labels_by_stamp ON labels (stamp)",
+    "CREATE INDEX broken_by_stamp ON broken (stamp)",
+    "CREATE INDEX credentials_by_stamp ON credentials (stamp)",
+    # Labels that a pool ever had, kept or not: each doubling has spent of its confidence, and a restart must not spend
+    # it again.
+    "CREATE TABLE totals_of_pools (pool TEXT PRIMARY KEY, labels INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "INSERT INTO totals_of_pools SELECT pool, count(*) FROM labels GROUP BY pool",
+)
+
+_SEARCHED: Final = (
+    # What operators look for. The prompt is in small letters, which SQLite itself knows of ASCII alone.
+    """
+    CREATE TABLE about (
+        number INTEGER PRIMARY KEY,
+        model  TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        prompt BLOB NOT NULL
+    ) STRICT
+    """,
+    "INSERT INTO about SELECT number, entry_model(payload), entry_tenant(payload), entry_prompt(payload) FROM payloads",
+    "CREATE TRIGGER entry_about_went AFTER DELETE ON entries BEGIN DELETE FROM about WHERE number = OLD.number; END",
+)
+
+_DAYS: Final = (
+    # How long upstreams took. Before, that was not written down; nearly all of what a miss takes is its upstream.
+    "ALTER TABLE ledger ADD COLUMN upstream_ms REAL NOT NULL DEFAULT 0",
+    "UPDATE ledger SET upstream_ms = duration_ms WHERE layer = ''",
+    # The same sums by day, so that a year is told in a fraction of a second.
+    """
+    CREATE TABLE ledger_days (
+        day                 INTEGER NOT NULL,
+        tenant              TEXT    NOT NULL,
+        model               TEXT    NOT NULL,
+        upstream            TEXT    NOT NULL,
+        dialect             TEXT    NOT NULL,
+        status              TEXT    NOT NULL,
+        layer               TEXT    NOT NULL,
+        reason              TEXT    NOT NULL,
+        estimated           INTEGER NOT NULL,
+        price_version       TEXT    NOT NULL,
+        requests            INTEGER NOT NULL,
+        cost_usd            REAL    NOT NULL,
+        saved_usd           REAL    NOT NULL,
+        input_tokens        INTEGER NOT NULL,
+        output_tokens       INTEGER NOT NULL,
+        cache_read_tokens   INTEGER NOT NULL,
+        cache_write_tokens  INTEGER NOT NULL,
+        saved_input_tokens  INTEGER NOT NULL,
+        saved_output_tokens INTEGER NOT NULL,
+        saved_ms            REAL    NOT NULL,
+        duration_ms         REAL    NOT NULL,
+        unpriced            INTEGER NOT NULL,
+        audit_usd           REAL    NOT NULL,
+        judge_usd           REAL    NOT NULL,
+        upstream_ms         REAL    NOT NULL,
+        PRIMARY KEY (day, tenant, model, upstream, dialect, status, layer, reason, estimated, price_version)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    INSERT INTO ledger_days
+    SELECT hour / 24, tenant, model, upstream, dialect, status, layer, reason, estimated, price_version,
+        sum(requests), sum(cost_usd), sum(saved_usd), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens),
+        sum(cache_write_tokens), sum(saved_input_tokens), sum(saved_output_tokens), sum(saved_ms), sum(duration_ms),
+        sum(unpriced), sum(audit_usd), sum(judge_usd), sum(upstream_ms)
+    FROM ledger GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+    """,
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _UNPRICED, _VERDICTS, _KEYS, _FOLLOWED, _SEARCHED, _DAYS)
 """Statements that lead from each version to the next. Released ones never change; new ones are added at the end."""
 
 
@@ -153,6 +251,7 @@ def prepare(connection: sqlite3.Connection) -> None:
     """Create or migrate the tables, in one transaction. Raises ``ConfigError`` for a file that is not ours to use."""
     if _version(connection) == len(MIGRATIONS):
         return  # writes nothing, so that a full disk or a read-only file still serves what it has
+    _read_entries_in_sql(connection)
     connection.execute("BEGIN IMMEDIATE")
     try:
         for statements in MIGRATIONS[_version(connection) :]:
@@ -165,6 +264,29 @@ def prepare(connection: sqlite3.Connection) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _read_entries_in_sql(connection: sqlite3.Connection) -> None:
+    """Let migrations take out of payloads what new columns want; of damaged ones nothing."""
+
+    @lru_cache(maxsize=1)
+    def decoded(payload: bytes) -> Entry | None:
+        try:
+            return codec.decode(payload)
+        except (codec.CorruptEntry, codec.NewerEntry):
+            return None
+
+    def model(payload: bytes) -> str:
+        return codec.named(entry.model) if (entry := decoded(payload)) else ""
+
+    def tenant(payload: bytes) -> str:
+        return codec.named(entry.tenant) if (entry := decoded(payload)) else ""
+
+    def prompt(payload: bytes) -> bytes:
+        return codec.folded(entry.prompt) if (entry := decoded(payload)) else b""
+
+    for read in (model, tenant, prompt):
+        connection.create_function(f"entry_{read.__name__}", 1, read, deterministic=True)
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -16,7 +16,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cacheproxy.errors import ConfigError, PortUnavailable
+from cacheproxy.model import EVERYTHING
 from cacheproxy.store import codec, entries, vectors
+from cacheproxy.store.credentials import SqliteCredentials, forget_credentials
 from cacheproxy.store.database import Done, Share, open_database
 from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.follower import Follower, trim_log
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from cacheproxy.model import Change, Entry, IndexRow, Selection, Vector
+    from cacheproxy.model import Change, Entry, IndexRow, Selection, Uses, Vector
     from cacheproxy.store.database import Database, Outcome
     from cacheproxy.store.entries import Condition, Encoded, Held
 
@@ -39,8 +41,6 @@ log = logging.getLogger(__name__)
 _DELETED_AT_ONCE: Final = 1000
 _VECTORS_AT_ONCE: Final = 1000
 _LOG_ROWS: Final = 100_000
-_CREDENTIALS_KEPT_S: Final = 30 * 86_400.0
-"""Far longer than any proof is good for."""
 
 
 class _New(NamedTuple):
@@ -57,6 +57,7 @@ class _Written:
 
     came: tuple[Held, ...] = ()
     gone: Sequence[Held] = ()
+    changed: bool = False
 
 
 class SqliteStore:
@@ -68,6 +69,7 @@ class SqliteStore:
         self.database = database
         self.corrupt_rows = 0
         """How many rows did not decode since the store was opened."""
+        self._credentials = SqliteCredentials(database)
         self._follower = follower
         self._limits = limits
         self._clock = clock
@@ -115,6 +117,20 @@ class SqliteStore:
         counted = dict(hits)
         await self.database.write(lambda rows: entries.touch(rows, counted, at), doing="count hits")
 
+    async def uses(self, ids: Sequence[str]) -> Mapping[str, Uses]:
+        """See ``Store``."""
+        return await self.database.read(lambda rows: entries.uses(rows, ids), doing="look up uses")
+
+    async def expire_at(self, entry_id: str, at: float) -> bool:
+        """See ``Store``."""
+        writer = self._follower.writer
+        written = await self.database.write(
+            lambda rows: _Written(changed=entries.expire(rows, entry_id, at, writer=writer)),
+            doing="let an entry expire",
+            settled=self._settled,
+        )
+        return written.changed
+
     async def remove(self, selection: Selection) -> int:
         """See ``Store``. Thousands go in several transactions, so that others are not held up."""
         condition = entries.selected(selection)
@@ -127,7 +143,7 @@ class SqliteStore:
 
         def write(connection: sqlite3.Connection) -> _Written:
             trim_log(connection, keep=self._log_rows)
-            connection.execute("DELETE FROM credentials WHERE proven_at < ?", (now - _CREDENTIALS_KEPT_S,))
+            forget_credentials(connection, now)
             forget_stale(connection, now)
             return _Written(gone=entries.make_room(connection, self._limits, now=now, writer=self._follower.writer))
 
@@ -149,11 +165,14 @@ class SqliteStore:
                 last = rows[-1].entry_id
             return pages
 
-        return await self._sound(await self.database.read(read, doing="list entries"))
+        return await self._sound(await self.database.survey(read, doing="list entries"))
 
-    async def count(self) -> int:
-        """See ``Store``."""
-        return (await self.database.read(entries.totals, doing="count entries")).entries
+    async def count(self, selection: Selection = EVERYTHING) -> int:
+        """See ``Store``. Everything is counted already."""
+        if selection == EVERYTHING:
+            return (await self.database.read(entries.totals, doing="count entries")).entries
+        condition = entries.selected(selection)
+        return await self.database.survey(lambda rows: entries.count(rows, condition), doing="count entries")
 
     async def changes(self) -> Sequence[Change]:
         """See ``Store``. At most some thousands at once; the next call goes on from there.
@@ -225,7 +244,7 @@ class SqliteStore:
         dimension, now, last = self._embedding.dimension, self._clock(), 0
         while True:
             block = partial(vectors.block, dimension=dimension, now=now, after=last, limit=_VECTORS_AT_ONCE)
-            last, rows = await self.database.read(block, doing="read the vectors")
+            last, rows = await self.database.survey(block, doing="read the vectors")
             if not rows:
                 return
             yield rows
@@ -234,32 +253,19 @@ class SqliteStore:
 
     async def proven_at(self, credential: str) -> float | None:
         """See ``Store``."""
-
-        def read(connection: sqlite3.Connection) -> float | None:
-            row = connection.execute("SELECT proven_at FROM credentials WHERE credential = ?", (credential,)).fetchone()
-            return None if row is None else float(row[0])
-
-        return await self.database.read(read, doing="look up a credential")
+        return await self._credentials.proven_at(credential)
 
     async def prove(self, credential: str, at: float) -> None:
         """See ``Store``."""
-        await self.database.write(
-            lambda rows: (
-                rows.execute(
-                    "INSERT INTO credentials (credential, proven_at) VALUES (?, ?) "
-                    "ON CONFLICT (credential) DO UPDATE SET proven_at = max(proven_at, excluded.proven_at)",
-                    (credential, at),
-                ).rowcount
-            ),
-            doing="remember a credential",
-        )
+        await self._credentials.prove(credential, at)
 
     async def revoke(self, credential: str) -> None:
         """See ``Store``."""
-        await self.database.write(
-            lambda rows: rows.execute("DELETE FROM credentials WHERE credential = ?", (credential,)).rowcount,
-            doing="revoke a credential",
-        )
+        await self._credentials.revoke(credential)
+
+    async def proofs(self) -> Mapping[str, float]:
+        """See ``Store``."""
+        return await self._credentials.proofs()
 
     # --- what is written for many at once, in the writer's thread
 
@@ -292,7 +298,8 @@ class SqliteStore:
     def _settled(self, outcome: Outcome) -> None:
         """The directory learns of what was committed even when the waiter has left. Runs in the writer's thread."""
         if isinstance(outcome, Done):
-            self._follower.committed(outcome.value.came, outcome.value.gone)
+            written = outcome.value
+            self._follower.committed(written.came, written.gone, changed=written.changed)
 
     async def _delete(self, condition: Condition, *, doing: str) -> int:
         deleted = 0

@@ -7,12 +7,16 @@ gone (``forget_stale``, which the store's sweep calls).
 from __future__ import annotations
 
 import logging
+import secrets
 import struct
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from cacheproxy.core.features import FEATURE_NAMES, Features
 from cacheproxy.core.likelihood import VERSION
 from cacheproxy.core.pool import LABELS_KEPT, LABELS_LIVE_S, Label, Source
+from cacheproxy.ports import News
+from cacheproxy.store.stamps import stamp, stamps
 
 if TYPE_CHECKING:
     import sqlite3
@@ -30,6 +34,11 @@ _UNSETTLED_S: Final = 3600.0
 _FEATURES: Final = struct.Struct(f"<{len(FEATURE_NAMES)}d")
 """Whole doubles: the same labels must lead to the same rule after a restart."""
 _SOURCES: Final = frozenset(Source)
+_READ: Final = "at, root, features, is_right, source, inclusion, principal"
+_BROKEN_ELSEWHERE: Final = "SELECT pool FROM broken WHERE stamp > ? AND stamp <= ? AND writer <> ? ORDER BY stamp"
+_LABELLED_ELSEWHERE: Final = (
+    f"SELECT pool, {_READ} FROM labels WHERE stamp > ? AND stamp <= ? AND writer <> ? AND version = ? ORDER BY number"  # noqa: S608 - names of ours
+)
 
 
 class SqliteLabels:
@@ -37,6 +46,9 @@ class SqliteLabels:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._writer = secrets.token_hex(8)
+        self._seen: Mapping[str, int] | None = None
+        self._unheard: deque[News] = deque()
         self.skipped = 0
         """How many labels could not be read, over all readings: other features than this release's, or damage."""
 
@@ -45,23 +57,32 @@ class SqliteLabels:
         rows = [
             (
                 pool,
+                VERSION,
                 label.at,
                 label.root,
-                VERSION,
                 _FEATURES.pack(*label.features),
                 label.right,
                 label.source.value,
                 label.inclusion,
                 label.principal,
+                self._writer,
             )
             for label in labels
         ]
+        if not rows:
+            return
 
         def write(connection: sqlite3.Connection) -> None:
+            written = stamp(connection, "labels")
             connection.executemany(
-                "INSERT INTO labels (pool, at, root, version, features, is_right, source, inclusion, principal) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                rows,
+                f"INSERT INTO labels (pool, version, {_READ}, writer, stamp) "  # noqa: S608 - names of ours
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(*row, written) for row in rows],
+            )
+            connection.execute(
+                "INSERT INTO totals_of_pools VALUES (?, ?) "
+                "ON CONFLICT (pool) DO UPDATE SET labels = labels + excluded.labels",
+                (pool, len(rows)),
             )
             connection.execute(
                 "DELETE FROM labels WHERE pool = ? AND number <= "
@@ -76,8 +97,7 @@ class SqliteLabels:
 
         def read(connection: sqlite3.Connection) -> tuple[list[tuple[Any, ...]], int]:
             rows = connection.execute(
-                "SELECT at, root, features, is_right, source, inclusion, principal FROM labels "
-                "WHERE pool = ? AND version = ? ORDER BY number DESC LIMIT ?",
+                f"SELECT {_READ} FROM labels WHERE pool = ? AND version = ? ORDER BY number DESC LIMIT ?",  # noqa: S608 - names of ours
                 (pool, VERSION, limit),
             ).fetchall()
             (others,) = connection.execute(
@@ -93,6 +113,14 @@ class SqliteLabels:
             log.warning("%d labels of pool %s are not of this release's features, and count no more", skipped, pool)
         return known
 
+    async def total(self, pool: str) -> int:
+        """See ``Labels``."""
+        row = await self._database.read(
+            lambda rows: rows.execute("SELECT labels FROM totals_of_pools WHERE pool = ?", (pool,)).fetchone(),
+            doing="count labels",
+        )
+        return 0 if row is None else int(row[0])
+
     async def pools(self) -> Sequence[str]:
         """See ``Labels``."""
         rows = await self._database.read(
@@ -105,7 +133,11 @@ class SqliteLabels:
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM labels WHERE pool = ?", (pool,))
-            connection.execute("INSERT OR REPLACE INTO broken VALUES (?, ?)", (pool, at))
+            connection.execute("DELETE FROM totals_of_pools WHERE pool = ?", (pool,))
+            connection.execute(
+                "INSERT OR REPLACE INTO broken VALUES (?, ?, ?, ?)",
+                (pool, at, self._writer, stamp(connection, "labels")),
+            )
 
         await self._database.write(write, doing="forget labels")
 
@@ -121,6 +153,7 @@ class SqliteLabels:
         shortened = note[:_LONGEST_NOTE].encode("utf-8", "replace").decode()
 
         def write(connection: sqlite3.Connection) -> None:
+            stamp(connection, "marks")
             connection.execute("INSERT OR REPLACE INTO suspended VALUES (?, ?, ?)", (entry_id, at, shortened))
             connection.execute(
                 "DELETE FROM suspended WHERE entry_id IN "
@@ -132,7 +165,12 @@ class SqliteLabels:
 
     async def lift(self, entry_id: str) -> None:
         """See ``Labels``."""
-        await self._write("DELETE FROM suspended WHERE entry_id = ?", (entry_id,), doing="lift a suspension")
+
+        def write(connection: sqlite3.Connection) -> None:
+            stamp(connection, "marks")
+            connection.execute("DELETE FROM suspended WHERE entry_id = ?", (entry_id,))
+
+        await self._database.write(write, doing="lift a suspension")
 
     async def suspended(self) -> Mapping[str, str]:
         """See ``Labels``."""
@@ -145,6 +183,7 @@ class SqliteLabels:
         """See ``Labels``."""
 
         def write(connection: sqlite3.Connection) -> None:
+            stamp(connection, "marks")
             connection.execute("INSERT OR REPLACE INTO blocked VALUES (?, ?, ?)", (prompt_hash, root, at))
             connection.execute(
                 "DELETE FROM blocked WHERE (root, prompt_hash) IN "
@@ -161,14 +200,46 @@ class SqliteLabels:
         )
         return {(prompt_hash, root) for prompt_hash, root in rows}
 
-    async def _write(self, sql: str, values: tuple[object, ...], *, doing: str) -> None:
-        await self._database.write(lambda rows: rows.execute(sql, values).rowcount, doing=doing)
+    async def news(self) -> News:
+        """See ``Labels``. What a caller did not wait for is told to the next one."""
+
+        def read(connection: sqlite3.Connection) -> None:
+            now = stamps(connection)
+            seen, self._seen = self._seen or now, now
+            if now == seen:
+                return
+            others = (seen["labels"], now["labels"], self._writer)
+            self._unheard.append(
+                News(
+                    broken=tuple(pool for (pool,) in connection.execute(_BROKEN_ELSEWHERE, others)),
+                    labels=tuple(
+                        (pool, label)
+                        for pool, *row in connection.execute(_LABELLED_ELSEWHERE, (*others, VERSION))
+                        if (label := _label(*row)) is not None
+                    ),
+                    marks=now["marks"] != seen["marks"],
+                )
+            )
+
+        await self._database.read(read, doing="read what other processes said")
+        heard = News()
+        while self._unheard:
+            more = self._unheard.popleft()
+            heard = News(
+                (*heard.broken, *more.broken),
+                (*(each for each in heard.labels if each[0] not in more.broken), *more.labels),
+                heard.marks or more.marks,
+            )
+        return heard
 
 
 def forget_stale(connection: sqlite3.Connection, now: float) -> None:
     """Delete labels that aged out, and marks on entries that are gone. A root is gone when its last alias is."""
     connection.execute("DELETE FROM labels WHERE at < ?", (now - LABELS_LIVE_S,))
     connection.execute("DELETE FROM broken WHERE at < ?", (now - LABELS_LIVE_S,))
+    connection.execute(
+        "DELETE FROM totals_of_pools WHERE NOT EXISTS (SELECT 1 FROM labels WHERE labels.pool = totals_of_pools.pool)"
+    )
     settled = (now - _UNSETTLED_S,)
     connection.execute(
         "DELETE FROM suspended WHERE at < ? AND NOT EXISTS (SELECT 1 FROM entries WHERE id = suspended.entry_id)",

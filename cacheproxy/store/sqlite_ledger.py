@@ -1,4 +1,4 @@
-"""The ledger in the embedded database: what requests and checks cost and what hits saved, as sums per hour.
+"""The ledger in the embedded database: what requests and checks cost and what hits saved, as sums per hour and per day.
 
 ``served`` and ``audited`` only add in memory. ``flush`` adds the sums to the table in one transaction; when that fails
 they are kept and go with the next flush, so nothing is lost and nothing is booked twice.
@@ -7,6 +7,7 @@ they are kept and go with the next flush, so nothing is lost and nothing is book
 from __future__ import annotations
 
 from collections import deque
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cacheproxy.errors import BadRequest
@@ -60,6 +61,7 @@ _SUMMED: Final[Mapping[str, type[int | float]]] = {
     "unpriced": int,
     "audit_usd": float,
     "judge_usd": float,
+    "upstream_ms": float,
 }
 """What a bucket sums, in the order of ``Sums``."""
 _TALLIED: Final[Mapping[str, str]] = {
@@ -72,22 +74,32 @@ _TALLIED: Final[Mapping[str, str]] = {
     "saved_output_tokens": "sum(saved_output_tokens)",
     "saved_ms": "sum(saved_ms)",
     "duration_ms": "sum(duration_ms)",
+    "upstream_ms": "sum(upstream_ms)",
     "estimated": "sum(requests * estimated)",
     "unpriced": "sum(unpriced)",
     "audit_usd": "sum(audit_usd)",
     "judge_usd": "sum(judge_usd)",
 }
 """``Tally``'s fields, and what they are of the table."""
-_DERIVED: Final[Mapping[str, str]] = {
-    "day": "strftime('%Y-%m-%d', hour * 3600, 'unixepoch')",
-    "hour": "strftime('%Y-%m-%dT%H:00Z', hour * 3600, 'unixepoch')",
+_DERIVED: Final[Mapping[str, tuple[str, int, str]]] = {
+    "day": ("hour / 24", 24 * _HOUR_S, "%Y-%m-%d"),
+    "hour": ("hour", _HOUR_S, "%Y-%m-%dT%H:00Z"),
 }
-"""What the groups are of the table that are not a column as it is."""
+"""The groups that are not a column as it is: what they are of the table, in how many seconds, and how they are told."""
+_COLUMNS: Final = ", ".join((*_GROUPED[1:], *_SUMMED))
 _UPSERT: Final = (
-    f"INSERT INTO ledger ({', '.join((*_GROUPED, *_SUMMED))}) "  # noqa: S608 - names from the tables above
+    f"INSERT INTO {{table}} ({{time}}, {_COLUMNS}) "  # noqa: S608 - names from the tables above
     f"VALUES ({', '.join('?' * (len(_GROUPED) + len(_SUMMED)))}) "
     f"ON CONFLICT DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in _SUMMED)}"
 )
+_HOURS_ALONE: Final = "ledger WHERE hour >= ? AND hour < ?"
+_DAYS_AND_EDGES: Final = (
+    f"(SELECT day * 24 AS hour, {_COLUMNS} FROM ledger_days WHERE day >= ? AND day < ? "  # noqa: S608 - as above
+    f"UNION ALL SELECT hour, {_COLUMNS} FROM ledger WHERE hour >= ? AND hour < ? "
+    f"UNION ALL SELECT hour, {_COLUMNS} FROM ledger WHERE hour >= ? AND hour < ?)"
+)
+_NEVER: Final = 1 << 40
+"""An hour past all that are booked."""
 
 
 class SqliteLedger:
@@ -129,6 +141,8 @@ class SqliteLedger:
         sums[9] += event.saved_ms
         sums[10] += event.duration_ms
         sums[11] += event.unpriced
+        if event.layer is None:  # else nobody was paid, or another request's upstream took it
+            sums[14] += event.duration_ms if event.upstream_ms is None else event.upstream_ms
 
     def audited(self, event: Audited) -> None:
         """See ``Observer``. Its amount goes into a column of its own, and it is no request."""
@@ -156,7 +170,10 @@ class SqliteLedger:
         flushed, self._pending = self._pending, {}
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.executemany(_UPSERT, (_row(bucket, sums) for bucket, sums in flushed.items()))
+            rows = [_row(bucket, sums) for bucket, sums in flushed.items()]
+            connection.executemany(_UPSERT.format(table="ledger", time="hour"), rows)
+            of_days = [(row[0] // 24, *row[1:]) for row in rows]
+            connection.executemany(_UPSERT.format(table="ledger_days", time="day"), of_days)
 
         def settled(outcome: Outcome) -> None:
             if isinstance(outcome, Failed):
@@ -173,21 +190,20 @@ class SqliteLedger:
         unknown = [name for name in by if name not in GROUPINGS]
         if unknown:
             raise BadRequest(f"cannot group by {', '.join(unknown)}: choose from {', '.join(GROUPINGS)}")
-        sql = (
-            f"SELECT {', '.join([*(_DERIVED.get(name, name) for name in by), *_TALLIED.values()])} FROM ledger "  # noqa: S608 - from the tables above
-            "WHERE hour >= ? AND (? IS NULL OR hour * 3600 < ?)"
-        )
+        source, bounds = _source(by, since, until)
+        groups = [_DERIVED[name][0] if name in _DERIVED else name for name in by]
+        sql = f"SELECT {', '.join([*groups, *_TALLIED.values()])} FROM {source}"  # noqa: S608 - from the tables above
         if by:
             columns = ", ".join(str(number) for number in range(1, len(by) + 1))
             sql += f" GROUP BY {columns} ORDER BY {columns}"
 
         def read(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
-            return connection.execute(sql, (int(since // _HOUR_S), until, until)).fetchall()
+            return connection.execute(sql, bounds).fetchall()
 
-        rows = await self._database.read(read, doing="read the ledger")
+        rows = await self._database.survey(read, doing="read the ledger")
         return [
             Tally(
-                group=dict(zip(by, row, strict=False)),
+                group={name: _told(name, value) for name, value in zip(by, row, strict=False)},
                 **{name: value or 0 for name, value in zip(_TALLIED, row[len(by) :], strict=True)},
             )
             for row in rows
@@ -216,3 +232,21 @@ def _row(bucket: Bucket, sums: Sums) -> tuple[Any, ...]:
         kind(amount if -_SANE < amount < _SANE else 0) for kind, amount in zip(_SUMMED.values(), sums, strict=True)
     )
     return (*names, *amounts)
+
+
+def _source(by: Sequence[str], since: float, until: float | None) -> tuple[str, tuple[int, ...]]:
+    """What to sum up, with its bounds: whole days from the sums by day, the hours before and after them one by one."""
+    first = int(since // _HOUR_S)
+    end = _NEVER if until is None else max(first, int(-(-until // _HOUR_S)))
+    first_day, end_day = -(-first // 24), end // 24
+    if "hour" in by or first_day >= end_day:
+        return _HOURS_ALONE, (first, end)
+    return _DAYS_AND_EDGES, (first_day, end_day, first, first_day * 24, end_day * 24, end)
+
+
+def _told(name: str, value: Any) -> str:
+    """A group's value; '' stands for none."""
+    if name not in _DERIVED:
+        return str(value)
+    _, seconds, pattern = _DERIVED[name]
+    return datetime.fromtimestamp(value * seconds, UTC).strftime(pattern)

@@ -1,5 +1,6 @@
 """What every ``Labels`` promises."""
 
+import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from support.stores import NOW, direction, make_entry
 from cacheproxy.core.features import Features
 from cacheproxy.core.pool import LABELS_KEPT, LABELS_LIVE_S, Label, Source
 from cacheproxy.model import Selection
+from cacheproxy.ports import News
 from cacheproxy.store.sqlite import open_sqlite
 from cacheproxy.store.sqlite_labels import MARKS_KEPT, SqliteLabels
 from cacheproxy.store.vectors import EmbeddingName
@@ -121,6 +123,76 @@ async def test_labels_that_are_too_old_to_count_are_swept(store, labels):
     await labels.add("pool", [label(0), label(10)])
     await store.sweep(NOW + LABELS_LIVE_S + 5)
     assert [each.root for each in await labels.recent("pool", 9)] == ["root-10"]
+
+
+async def test_labels_are_counted_from_when_they_were_forgotten_last_kept_or_not(labels, monkeypatch):
+    monkeypatch.setattr("cacheproxy.store.sqlite_labels.LABELS_KEPT", 2)
+    assert await labels.total("pool") == 0
+    for number in range(5):
+        await labels.add("pool", [label(number)])
+    await labels.add("other", [label(9)])
+    assert (await labels.total("pool"), len(await labels.recent("pool", 9))) == (5, 2)
+    await labels.forget("pool", NOW)
+    assert (await labels.total("pool"), await labels.total("other")) == (0, 1)
+
+
+async def test_the_count_goes_with_a_pool_s_last_label(labels, store):
+    await labels.add("pool", [label(0), label(10)])
+    await store.sweep(NOW + LABELS_LIVE_S + 5)
+    assert await labels.total("pool") == 2
+    await store.sweep(NOW + LABELS_LIVE_S + 15)
+    assert await labels.total("pool") == 0
+
+
+# --- what other processes said
+
+
+@pytest.fixture
+async def other(books):
+    """The labels of another process."""
+    return (await books())[1]
+
+
+async def test_labels_of_other_processes_are_told_once_in_their_order(labels, other):
+    await other.add("pool", [label(0)])
+    assert await labels.news() == News()  # from here on
+    await labels.add("pool", [label(1)])
+    await other.add("pool", [label(3), label(2)])
+    await other.add("another", [label(4)])
+    assert list((await labels.news()).labels) == [("pool", label(3)), ("pool", label(2)), ("another", label(4))]
+    assert await labels.news() == News()
+
+
+async def test_a_promise_that_broke_elsewhere_is_told_with_the_labels_that_came_after(labels, other):
+    await labels.news()
+    await other.add("pool", [label(1)])
+    await other.forget("pool", NOW)
+    await other.add("pool", [label(2)])
+    told = await labels.news()
+    assert (list(told.broken), list(told.labels)) == (["pool"], [("pool", label(2))])
+    await labels.forget("pool", NOW)
+    assert await labels.news() == News()
+    await other.forget("pool", NOW)
+    assert list((await labels.news()).broken) == ["pool"]
+
+
+@pytest.mark.parametrize("how", ["suspend", "lift", "block"])
+async def test_a_mark_made_elsewhere_is_told(labels, other, how):
+    await labels.news()
+    given = {"suspend": ("id-a", NOW, ""), "lift": ("id-a",), "block": (b"prompt", "id-a", NOW)}[how]
+    await getattr(other, how)(*given)
+    assert (await labels.news()).marks
+    assert not (await labels.news()).marks
+
+
+async def test_news_that_nobody_waited_for_is_told_to_the_next_one(labels, other):
+    await labels.news()
+    await other.add("pool", [label(1)])
+    asking = asyncio.ensure_future(labels.news())
+    await asyncio.sleep(0)
+    asking.cancel()
+    await other.add("pool", [label(2)])
+    assert [each.root for _, each in (await labels.news()).labels] == ["root-1", "root-2"]
 
 
 # --- suspended entries

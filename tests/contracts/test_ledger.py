@@ -95,6 +95,7 @@ async def test_costs_and_savings_are_summed(ledger):
         saved_output_tokens=100,
         saved_ms=1794.0,
         duration_ms=906.0,
+        upstream_ms=900.0,
         estimated=0,
     )
 
@@ -234,3 +235,32 @@ async def test_names_that_callers_make_up_do_not_pile_up(ledger):
     tallies = await ledger.tallies(["model"])
     assert len(tallies) <= 10_001
     assert sum(tally.requests for tally in tallies) == 10_500
+
+
+@pytest.mark.parametrize(
+    ("event", "upstream_ms"),
+    [
+        pytest.param(MISS, 900.0, id="a miss without its upstream's time: all of it"),
+        pytest.param(MISS._replace(upstream_ms=850.0), 850.0, id="a miss"),
+        pytest.param(HIT, 0.0, id="a hit"),
+        pytest.param(HIT._replace(layer=Layer.COALESCED), 0.0, id="a shared answer"),
+    ],
+)
+async def test_how_long_upstreams_took_is_summed(ledger, event, upstream_ms):
+    (tally,) = await booked(ledger, event)
+    assert tally.upstream_ms == upstream_ms
+
+
+@pytest.mark.parametrize("since", [0.0, NOON - 60 * HOUR, NOON - 48 * HOUR - 5, NOON - 5 * HOUR, NOON + HOUR])
+@pytest.mark.parametrize("until", [None, NOON - 36 * HOUR, NOON, NOON + 12 * HOUR, NOON + 50 * HOUR, 0.0])
+async def test_whole_days_and_single_hours_come_to_the_same(ledger, since, until):
+    await booked(ledger, *[MISS._replace(at=NOON + hours * HOUR) for hours in range(-70, 70, 3)])
+    by_hour = await ledger.tallies(["hour"], since=since, until=until)
+    by_day = await ledger.tallies(["day"], since=since, until=until)
+    days = {tally.group["hour"][:10] for tally in by_hour}
+    assert [(tally.group["day"], tally.requests) for tally in by_day] == [
+        (day, sum(tally.requests for tally in by_hour if tally.group["hour"].startswith(day))) for day in sorted(days)
+    ]
+    assert sum(tally.requests for tally in await ledger.tallies([], since=since, until=until)) == sum(
+        tally.requests for tally in by_hour
+    )

@@ -2,13 +2,14 @@
 
 import asyncio
 import hashlib
+import math
 from dataclasses import replace
 
 import pytest
 from support.stores import NOW, digest, direction, embedded, make_entry
 
-from cacheproxy.errors import BadRequest, ConfigError, PortUnavailable
-from cacheproxy.model import Selection, Usage
+from cacheproxy.errors import ConfigError, PortUnavailable
+from cacheproxy.model import Selection, Usage, Uses
 from cacheproxy.store.sqlite import StoreLimits
 
 
@@ -29,6 +30,7 @@ async def everything(store):
         pytest.param({"answer": b'{"a":"' + b"x" * 100_000 + b'"}'}, id="large"),
         pytest.param({"answer": hashlib.shake_128(b"").digest(70_000)}, id="incompressible"),
         pytest.param({"usage": Usage(10**30, 0)}, id="with absurd usage"),
+        pytest.param({"expires_at": math.inf}, id="pinned"),
         pytest.param({"created_at": 0.1 + 0.2, "cost_usd": 1e-9}, id="with awkward fractions"),
     ],
 )
@@ -186,63 +188,72 @@ def test_limits_that_allow_nothing_are_refused_and_not_taken_for_none(limits):
         StoreLimits(**limits)
 
 
-# --- selections
+# --- another time to expire
 
 
-@pytest.fixture
-async def varied(store):
-    first, second = bytes.fromhex("ab" * 32), bytes.fromhex("ac" * 32)
-    await store.put(make_entry("a", scope=first, tags=("red",), namespace="", created_at=NOW))
-    await store.put(make_entry("b", scope=first, tags=("red", "blue"), namespace="team", created_at=NOW + 10))
-    await store.put(make_entry("c", scope=second, tags=(), namespace="team", created_at=NOW + 20))
-    await store.put(make_entry("d", scope=b"\xff" * 32, tags=("blue",), namespace="", created_at=NOW + 30))
-    return store
+async def test_an_entry_may_live_longer_or_shorter(store):
+    entry = make_entry("a", expires_at=NOW + 10)
+    await store.put(entry)
+    assert await store.expire_at("id-a", NOW + 20) is True
+    assert list(await store.find(entry.key)) == [replace(entry, expires_at=NOW + 20)]
+    assert await store.sweep(NOW + 15) == 0
+    await store.expire_at("id-a", NOW)
+    assert await store.sweep(NOW) == 1
 
 
-SELECTIONS = [
-    pytest.param(Selection(), "abcd", id="everything"),
-    pytest.param(Selection(ids=["id-c", "id-a", "id-never"]), "ac", id="by id"),
-    pytest.param(Selection(scope_prefix="ab"), "ab", id="by scope"),
-    pytest.param(Selection(scope_prefix="a"), "abc", id="by half a byte of a scope"),
-    pytest.param(Selection(scope_prefix="AB" * 32), "ab", id="by a whole scope in capitals"),
-    pytest.param(Selection(scope_prefix="ff"), "d", id="by the last scope there can be"),
-    pytest.param(Selection(scope_prefix="f"), "d", id="by half a byte of the last scope"),
-    pytest.param(Selection(scope_prefix="00"), "", id="by a scope that is not there"),
-    pytest.param(Selection(tag="red"), "ab", id="by tag"),
-    pytest.param(Selection(tag="re"), "", id="by part of a tag"),
-    pytest.param(Selection(namespace="team"), "bc", id="by namespace"),
-    pytest.param(Selection(namespace=""), "ad", id="by the default namespace"),
-    pytest.param(Selection(older_than=NOW + 20), "ab", id="by age"),
-    pytest.param(Selection(older_than=0.0), "", id="older than the epoch"),
-    pytest.param(Selection(tag="blue", namespace="team"), "b", id="by several conditions"),
-]
+async def test_an_entry_that_is_gone_cannot_be_given_another_time(store):
+    assert await store.expire_at("id-never", NOW) is False
 
 
-@pytest.mark.parametrize(("selection", "names"), SELECTIONS)
-async def test_what_is_selected_is_listed(varied, selection, names):
-    listed = await varied.browse(selection, limit=10)
-    assert [entry.id for entry in listed] == [f"id-{name}" for name in names]
+async def test_a_pinned_entry_neither_expires_nor_makes_room(world):
+    store = await world.open(StoreLimits(max_entries=2))
+    await store.put(make_entry("a"))
+    await store.expire_at("id-a", math.inf)
+    for name in "bcd":
+        world.now += 1
+        await store.put(make_entry(name))
+    await store.sweep(NOW + 1e9)
+    assert await everything(store) == ["id-a"]
+    (entry,) = await store.load(["id-a"])
+    assert entry.expires_at == math.inf
 
 
-@pytest.mark.parametrize(("selection", "names"), SELECTIONS)
-async def test_what_is_selected_is_removed_and_nothing_else(varied, selection, names):
-    assert await varied.remove(selection) == len(names)
-    assert await everything(varied) == [f"id-{name}" for name in "abcd" if name not in names]
-    assert await varied.count() == 4 - len(names)
-    for name in "abcd":
-        assert len(await varied.find(digest(f"key {name}"))) == (name not in names)
+async def test_a_pinned_entry_has_its_place_in_the_index(store):
+    await store.put(make_entry("a"))
+    await store.set_vector("id-a", direction(1, 0, 0, 0), "id-root")
+    await store.expire_at("id-a", math.inf)
+    assert (await embedded(store))["id-a"].root == "id-root"
 
 
-async def test_a_scope_that_is_not_hexadecimal_is_refused(store):
-    with pytest.raises(BadRequest):
-        await store.remove(Selection(scope_prefix="xyz"))
+@pytest.mark.parametrize("placed", [True, False], ids=["placed in the index", "exact only"])
+async def test_every_process_is_told_that_an_entry_has_another_time_to_expire(world, placed):
+    here, there = await world.open(), await world.open()
+    await here.put(make_entry("a"))
+    if placed:
+        await here.set_vector("id-a", direction(1, 0, 0, 0), "id-a")
+    for store in (here, there):
+        await store.changes()
+    await here.expire_at("id-a", math.inf)
+    for store in (here, there):
+        (change,) = await store.changes()
+        assert (change.entry_id, change.key, change.row is not None) == ("id-a", digest("key a"), placed)
+        (entry,) = await store.find(digest("key a"))
+        assert entry.expires_at == math.inf
+        assert list(await store.changes()) == []
 
 
-async def test_entries_are_listed_page_by_page(varied):
-    first = await varied.browse(Selection(), limit=3)
-    second = await varied.browse(Selection(), limit=3, after=first[-1].id)
-    assert [entry.id for entry in (*first, *second)] == ["id-a", "id-b", "id-c", "id-d"]
-    assert list(await varied.browse(Selection(), limit=0)) == []
+# --- uses
+
+
+async def test_how_entries_were_used_is_told(store):
+    await store.put(make_entry("a"), make_entry("b"))
+    await store.touch({"id-a": 2}, NOW + 5)
+    await store.touch({"id-a": 1}, NOW + 7)
+    assert await store.uses(["id-a", "id-b", "never"]) == {"id-a": Uses(3, NOW + 7), "id-b": Uses(0, NOW)}
+
+
+async def test_the_uses_of_nothing_are_none(store):
+    assert await store.uses([]) == {}
 
 
 # --- changes
@@ -343,3 +354,25 @@ async def test_another_process_sees_proofs_and_revocations(world):
     assert await there.proven_at("hash") == 0.0
     await there.revoke("hash")
     assert await here.proven_at("hash") is None
+
+
+async def test_what_other_processes_learnt_of_credentials_is_told_once(world):
+    here, there = await world.open(), await world.open()
+    await there.prove("before", NOW)
+    assert await here.proofs() == {}  # from here on
+    await here.prove("own", NOW)
+    await there.prove("kept", NOW)
+    await there.prove("refused", NOW)
+    await there.revoke("refused")
+    await there.revoke("never proven")
+    assert await here.proofs() == {"kept": NOW, "refused": 0.0}
+    assert await here.proofs() == {}
+    await there.prove("refused", NOW + 1)
+    assert await here.proofs() == {"refused": NOW + 1}
+
+
+async def test_a_credential_that_was_refused_may_be_proven_again_at_an_earlier_time(store):
+    await store.prove("hash", NOW)
+    await store.revoke("hash")
+    await store.prove("hash", NOW - 1)
+    assert await store.proven_at("hash") == NOW - 1

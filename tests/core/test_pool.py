@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.candidates import always, features, label, rule
 
+from cacheproxy.core import certificate
 from cacheproxy.core.features import Record
 from cacheproxy.core.judge_noise import Noise
 from cacheproxy.core.pool import (
@@ -261,6 +262,19 @@ def test_records_grew_with_every_answer_that_was_ever_judged(monkeypatch):
         pool.judged(root, right=True, similarity=0.9)
     assert pool.records == {"a": Record(2, 0), "c": Record(1, 0)}
     assert pool.observed.keys() == pool.records.keys()
+
+
+def test_labels_of_earlier_runs_had_their_looks_at_the_certificate(monkeypatch):
+    asked = []
+    real = certificate.alpha_at
+    monkeypatch.setattr(certificate, "alpha_at", lambda look: asked.append(look) or real(look))
+    pool = Pool(budget=0.01, prior=None)
+    for number in range(FIRST_FIT):
+        pool.add(label(float(number), right=number % 3 > 0, root=f"root {number}"))
+    pool.fit()
+    pool.earlier = 2 * certificate.FIRST_LOOK
+    pool.fit()
+    assert asked == [1, 2]
 
 
 def test_a_label_forgets_what_another_verifier_said():

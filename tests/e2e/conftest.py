@@ -20,11 +20,14 @@ from support.callers import Http, cache_of
 from support.gated import CHAT, Gated, asking
 from support.servers import PATIENCE_S, Host, Process, Recording, environment, proxy_from, proxy_settings
 
-from cacheproxy.lab.questions import classes_of, read_questions
+from cacheproxy.lab.questions import classes_of, draw, read_questions
+from cacheproxy.lab.replay import ReplayOptions, replay
 from cacheproxy.lab.simulate import SimulateOptions, serving
 from cacheproxy.upstream.simulated import knowledge_of
 
 _numbers = count(1)
+REPLAYED = 300
+"""Questions: enough for verdicts and for a first rule."""
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +90,21 @@ def lenient(host, simulated, tmp_path_factory):
     """The same with a threshold so low that only the guards keep near questions apart."""
     settings = proxy_settings(tmp_path_factory.mktemp("lenient"), f"{simulated}/v1", policy="threshold", threshold=0.8)
     with host.open(proxy_from(settings)) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def replayed(host, simulated, tmp_path_factory):
+    """A proxy that some hundred questions went through, some of them similar; its verdicts are in."""
+    settings = proxy_settings(
+        tmp_path_factory.mktemp("replayed"),
+        f"{simulated}/v1",
+        max_wrong_per_hit=0.03,
+        economics={"revenue_per_request_usd": 0.001},
+    )
+    with host.open(proxy_from(settings)) as served:
+        questions = draw(read_questions(bundled()), REPLAYED, zipf=0.6, seed=1)
+        host.run(replay(questions, ReplayOptions(proxy_url=served.v1), progress=lambda _: None))
         yield served
 
 

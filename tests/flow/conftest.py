@@ -26,7 +26,7 @@ from cacheproxy.flow.routing import Routes
 from cacheproxy.flow.spending import Spending
 from cacheproxy.index.flat import FlatIndex
 from cacheproxy.judge.equality import EqualityJudge
-from cacheproxy.model import Entry, Usage
+from cacheproxy.model import Caller, Entry, Usage
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.settings import Settings
 from cacheproxy.store.secret import server_secret
@@ -61,6 +61,7 @@ class Asking:
     target: str
     headers: CIMultiDict
     body: bytes | None = None
+    caller: Caller | None = None
 
     @property
     def has_body(self):
@@ -163,16 +164,17 @@ class World:
         """What reached the upstream."""
         return [question_of(received) for received in self.upstream.received]
 
-    async def handle(self, body, *, path=CHAT, headers=(), method="POST"):
-        """The reply as it is, streams unread."""
-        headers = CIMultiDict({"Authorization": CREDENTIAL, "Content-Type": "application/json", **dict(headers)})
+    async def handle(self, body, *, path=CHAT, headers=(), method="POST", caller=None):
+        """The reply as it is, streams unread. A ``caller`` has shown a key of ours, which the door took."""
+        own = {} if caller else {"Authorization": CREDENTIAL}
+        headers = CIMultiDict({**own, "Content-Type": "application/json", **dict(headers)})
         if isinstance(body, dict):
             body = json.dumps(body).encode()
-        return await self.proxy.handle(Asking(method, path, headers, body))
+        return await self.proxy.handle(Asking(method, path, headers, body, caller))
 
-    async def send(self, body, *, path=CHAT, headers=(), method="POST"):
+    async def send(self, body, *, path=CHAT, headers=(), method="POST", caller=None):
         """The reply, read to its end."""
-        return await self.read(await self.handle(body, path=path, headers=headers, method=method))
+        return await self.read(await self.handle(body, path=path, headers=headers, method=method, caller=caller))
 
     async def read(self, reply):
         if not isinstance(reply, Streamed):
@@ -186,9 +188,9 @@ class World:
     def chat(self, question, **members):
         return {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": question}], **members}
 
-    async def ask(self, question, *, headers=(), path=CHAT, **members):
+    async def ask(self, question, *, headers=(), path=CHAT, caller=None, **members):
         """Ask, and wait until what was learnt is stored."""
-        told = await self.send(self.chat(question, **members), headers=headers, path=path)
+        told = await self.send(self.chat(question, **members), headers=headers, path=path, caller=caller)
         await self.settled()
         return told
 
@@ -274,6 +276,7 @@ async def open_world(tmp_path, clock):
             )
             await flow.pools.load()
             await flow.withdrawn.load(labels)
+            await flow.elsewhere.follow()
             return World(
                 flow=flow,
                 upstream=upstream,

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from cacheproxy.errors import PortUnavailable
-from cacheproxy.flow.credentials import REMEMBERED, Proofs
+from cacheproxy.flow.credentials import REMEMBERED, VOUCHED, Proofs
 from cacheproxy.flow.shelter import Shelter
+from cacheproxy.model import Caller
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.tasks import TaskSet
 from cacheproxy.upstream.scripted import Answer
@@ -198,3 +199,71 @@ async def test_two_names_of_one_server_share_its_proofs(open_world):
     world = await open_world(upstreams={"one": {"url": "https://x.example/v1"}, "two": {"url": "https://x.example/v1"}})
     await world.ask("One?", path="/one/v1/chat/completions")
     assert (await world.ask("Two?", path="/two/v1/chat/completions")).cache[1] != "credential-unproven"
+
+
+# --- keys of ours
+
+
+INJECTED = {"default": {"url": "https://llm.example/v1", "api_key": "sk-ours"}}
+ALICE, BOB = Caller("alice"), Caller("bob")
+
+
+async def test_whom_we_vouch_for_is_proven_whatever_upstreams_say(proofs):
+    store = Credentials()
+    proofs = proofs(store)
+    assert await proofs.proven(VOUCHED)
+    proofs.refuse(VOUCHED)
+    assert await proofs.proven(VOUCHED)
+    proofs.accept(VOUCHED)
+    assert store.writes == 0
+
+
+async def test_with_keys_of_ours_on_both_sides_a_caller_reads_the_cache_at_once(open_world, api):
+    world = await open_world(upstreams=INJECTED, proven=False)
+    await world.ask("What is a cache?", caller=ALICE)
+    told = await world.ask("What is a cache?", caller=ALICE)
+    assert told.cache == ("Hit", "exact")
+    assert dict(world.upstream.received[0].headers)["Authorization"] == "Bearer sk-ours"
+
+
+async def test_an_upstream_that_refuses_our_key_takes_nothing_from_the_caller(open_world, api):
+    answers = [api.whole(api.completion("It is.")), Answer(401, chunks=[b"{}"])]
+    world = await open_world(lambda _: answers.pop(0), upstreams=INJECTED, proven=False)
+    await world.ask("What is a cache?", caller=ALICE)
+    assert (await world.ask("Another thing?", caller=ALICE)).status == 401
+    assert (await world.ask("What is a cache?", caller=ALICE)).cache == ("Hit", "exact")
+
+
+async def test_a_key_of_ours_does_not_prove_the_credential_that_goes_upstream(open_world):
+    world = await open_world(proven=False)
+    own = {"Authorization": "Bearer sk-of-alice"}
+    told = await world.ask("What is a cache?", caller=ALICE, headers=own)
+    assert told.cache == ("Miss", "credential-unproven")
+    assert (await world.ask("What is a cache?", caller=ALICE, headers=own)).cache == ("Hit", "exact")
+
+
+async def test_tenants_do_not_read_each_other_s_answers_and_keys_of_one_tenant_do(open_world):
+    world = await open_world(upstreams=INJECTED, proven=False)
+    await world.ask("What is a cache?", caller=ALICE)
+    await world.ask("What is a cache?", caller=ALICE)  # now its bytes are known
+    assert (await world.ask("What is a cache?", caller=BOB)).cache[0] == "Miss"
+    assert (await world.ask("What is a cache?", caller=Caller("alice"))).cache == ("Hit", "exact")
+    assert {event.tenant for event in world.told} == {"alice", "bob"}
+
+
+async def test_a_key_without_a_tenant_opens_the_door_and_changes_nothing_else(open_world):
+    world = await open_world(upstreams=INJECTED, proven=False)
+    await world.ask("What is a cache?", caller=Caller())
+    assert [event.tenant for event in world.told] == ["anonymous"]
+
+
+async def test_a_key_s_tenant_comes_before_the_header_that_names_one(open_world):
+    world = await open_world(upstreams=INJECTED, proven=False, cache={"tenant_header": "X-Tenant"})
+    await world.ask("What is a cache?", caller=ALICE, headers={"X-Tenant": "bob"})
+    assert [event.tenant for event in world.told] == ["alice"]
+
+
+async def test_a_shared_cache_is_shared_by_all_keys(open_world):
+    world = await open_world(upstreams=INJECTED, proven=False, cache={"shared": True})
+    await world.ask("What is a cache?", caller=ALICE)
+    assert (await world.ask("What is a cache?", caller=BOB)).cache == ("Hit", "exact")

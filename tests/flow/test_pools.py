@@ -5,6 +5,7 @@ import threading
 import pytest
 from support.candidates import always, features, label, rule
 from support.judging import ScriptedJudge, different, same
+from support.promises import ASKED, SIMILAR, break_the_promise, teach
 from support.switch import Holder
 from support.waiting import until
 
@@ -12,8 +13,6 @@ from cacheproxy.core.pool import FIRST_FIT, Source, Stage
 from cacheproxy.errors import PortUnavailable
 from cacheproxy.flow import pools
 
-ASKED = "Please tell me what a reverse proxy does"
-SIMILAR = [f"{ASKED} please", f"{ASKED}!", f"{ASKED} exactly", f"Kindly {ASKED}"]
 BELIEVING = always(5.0)
 LEGAL = {"X-CacheProxy-Namespace": "legal"}
 BUDGET = 0.01
@@ -25,22 +24,6 @@ async def open_certified(open_world):
         return await open_world(judge=ScriptedJudge(says), policy="certified", max_wrong_per_hit=BUDGET, **settings)
 
     return build
-
-
-def teach(world, count=600, *, start=0, right=lambda number: number % 4 != 0, pool=None):
-    """Verdicts that a rule can be made from: near answers are right, far ones wrong."""
-    pool = pool or world.pool
-    for number in range(start, start + count):
-        verdict = label(world.clock.now, right=right(number), root=f"root {number}")
-        pool.saw(verdict.features)
-        world.flow.pools.add(pool, verdict)
-
-
-async def break_the_promise(world):
-    """Hits, each of which its audit finds wrong."""
-    await world.ask(ASKED)
-    for question in SIMILAR[:3]:
-        assert (await world.ask(question)).cache == ("Hit", "semantic")
 
 
 # --- a promise

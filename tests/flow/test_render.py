@@ -1,6 +1,7 @@
 """What callers are told besides the answer."""
 
 import json
+import math
 
 import pytest
 
@@ -35,6 +36,11 @@ def test_ages_are_never_below_zero(make_entry):
     assert "X-CacheProxy-Similarity" not in headers
     late = dict(render.hit_headers(Hit(make_entry(), Layer.EXACT), now=NOW + 10_000))
     assert "ttl=0" in late["Cache-Status"]
+
+
+def test_a_pinned_entry_has_no_time_to_live(make_entry):
+    headers = dict(render.hit_headers(Hit(make_entry(expires_at=math.inf), Layer.EXACT), now=NOW))
+    assert headers["Cache-Status"] == "cacheproxy; hit; detail=exact"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The rounds: what others wrote is followed, what was counted is written, what expired goes."""
 
 import asyncio
+import math
 
 from cacheproxy.errors import PortUnavailable
 from cacheproxy.flow import upkeep
@@ -72,6 +73,30 @@ async def test_evicting_removes_everywhere_at_once(open_world):
     assert (await world.entries(), len(world.index)) == (1, 1)
     assert (await world.ask(ASKED)).cache[0] == "Miss"
     assert (await world.ask("Something else")).cache[0] == "Hit"
+
+
+async def test_how_many_entries_went_is_told(open_world):
+    world = await open_world()
+    await world.ask(ASKED)
+    await world.ask("Something else")
+    assert await world.upkeep.purge(Selection(text="something")) == 1
+    assert await world.upkeep.purge(Selection(text="something")) == 0
+
+
+async def test_another_time_to_expire_holds_at_once(open_world):
+    world = await open_world()
+    await world.ask(ASKED)
+    (entry,) = await world.store.browse(Selection(), limit=2)
+    assert await world.upkeep.expire(entry.id, math.inf) is True
+    reply = await world.ask(ASKED)
+    assert reply.cache[0] == "Hit"
+    await world.upkeep.expire(entry.id, world.clock.now)
+    assert (await world.ask(ASKED)).cache[0] == "Miss"
+
+
+async def test_an_entry_that_is_gone_gets_no_other_time_to_expire(open_world):
+    world = await open_world()
+    assert await world.upkeep.expire("never", math.inf) is False
 
 
 async def test_an_entry_evicted_while_it_is_being_asked_for_does_not_come_back(open_world, monkeypatch):

@@ -70,7 +70,7 @@ class Histories(RuleBasedStateMachine):
     def remove(self, ids):
         for entry_id in ids:
             for index in (self.flat, self.faiss):
-                run(index.remove(entry_id))
+                run(index.remove(entry_id, b""))
             self.held.pop(entry_id, None)
 
     @rule(scope=st.sampled_from(SCOPES), query=vectors, k=st.integers(1, 12))
@@ -115,7 +115,7 @@ async def test_a_large_scope_answers_as_the_oracle_does():
             await index.add(IndexRow(f"{number:05}", b"s", vector, f"{number - number % 7:05}"))
     for number in range(0, len(vectors), 3):
         for index in (flat, large):
-            await index.remove(f"{number:05}")
+            await index.remove(f"{number:05}", b"")
     assert isinstance(large._scopes[b"s"], Blocks)
     for query in [vectors[100], *some_vectors(5, seed=1)]:
         for k in (1, 5, 60):
@@ -178,7 +178,7 @@ async def test_a_long_search_leaves_the_event_loop_and_changes_free(monkeypatch)
     monkeypatch.setattr(module, "_top", slow)
     search = asyncio.ensure_future(index.nearest(b"s", vectors[7], 1))
     assert await asyncio.to_thread(inside.wait, 30)
-    await index.remove("00007")
+    await index.remove("00007", b"")
     await index.add(IndexRow("other", b"s", vectors[8], "other"))
     go_on.set()
     assert [neighbor.entry_id for neighbor in await search] == ["00007"]

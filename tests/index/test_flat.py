@@ -77,3 +77,12 @@ def test_a_unit_vector_has_length_one_even_where_squares_underflow():
 def test_a_vector_of_another_dimension_is_refused_by_name():
     with pytest.raises(PortUnavailable, match="2 dimensions"):
         unit(vector(1, 2, 3), 2)
+
+
+async def test_adding_under_another_scope_moves_the_entry():
+    index = FlatIndex()
+    await index.add(IndexRow("a", b"one", np.array([1, 0], np.float32), "a"))
+    await index.add(IndexRow("a", b"two", np.array([1, 0], np.float32), "a"))
+    assert await index.is_empty(b"one")
+    assert [near.entry_id for near in await index.nearest(b"two", np.array([1, 0], np.float32), 5)] == ["a"]
+    assert len(index) == 1

@@ -32,9 +32,9 @@ async def serve():
     """``serve(answer)``: the base URL and the flow of a data plane whose flow is ``answer(incoming)``."""
     async with AsyncExitStack() as stack:
 
-        async def start(answer, *, ready=lambda: (True, {}), drain_s=0.5, body_s=30.0):
+        async def start(answer, *, ready=lambda: (True, {}), drain_s=0.5, body_s=30.0, door=None):
             flow = Flow(answer)
-            plane = DataPlane(flow, ready, now=lambda: 1_700_000_000.0, body_s=body_s)
+            plane = DataPlane(flow, ready, now=lambda: 1_700_000_000.0, body_s=body_s, door=door)
             address = await stack.enter_async_context(data_listener(plane, ANYWHERE, drain_s=drain_s))
             return f"http://{address}", flow
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from cacheproxy.address import Address
@@ -59,11 +61,10 @@ async def test_the_metrics_are_prometheus_text(admin):
     assert "# TYPE cacheproxy_requests_total counter" in text
 
 
-async def test_the_root_tells_what_there_is(admin):
-    status, _, told = await admin("/")
-    assert status == 200
-    assert told["name"] == "cacheproxy"
-    assert "/metrics" in told["paths"]
+async def test_the_root_is_the_dashboard(admin):
+    status, kind, page = await admin("/")
+    assert (status, kind) == (200, "text/html")
+    assert "cacheproxy" in page
 
 
 async def test_statistics_are_grouped_and_fresh(admin):
@@ -105,7 +106,7 @@ async def test_a_ledger_that_fails_is_a_503_and_no_outage(admin):
     assert told["error"]["message"] == "the disk is full"
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/api/v1/stats", "/nowhere"])
+@pytest.mark.parametrize("path", ["/metrics", "/api/v1/stats", "/nowhere"])
 @pytest.mark.parametrize(
     "headers",
     [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3cret"}, {"Authorization": "Bearer s3cret "[:-2]}],
@@ -115,6 +116,13 @@ async def test_with_a_token_nothing_is_told_without_it(admin, path, headers):
     status, _, told = await admin(path, token="s3cret", headers=headers)
     assert status == 401
     assert "s3cret" not in str(told)
+
+
+async def test_the_page_that_asks_for_the_token_is_served_without_it(admin):
+    status, _, page = await admin("/", token="s3cret")
+    assert status == 200
+    for path in re.findall(r'(?:href|src)="(/dashboard/[^"]+)"', page):
+        assert (await admin(path, token="s3cret"))[0] == 200, path
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/api/v1/stats"])

@@ -1,5 +1,6 @@
 """Encoded entries come back whole or not at all."""
 
+import math
 import string
 from dataclasses import replace
 
@@ -90,8 +91,24 @@ def test_what_is_no_entry_is_noticed(text):
 
 
 def test_an_entry_of_a_later_release_is_told_from_damage():
-    with pytest.raises(codec.NewerEntry, match="version 2"):
-        codec.decode(b"\x02" + codec.encode(ENTRY)[1:])
+    with pytest.raises(codec.NewerEntry, match="version 3"):
+        codec.decode(b"\x03" + codec.encode(ENTRY)[1:])
+
+
+def test_an_entry_of_the_release_before_is_read():
+    head = (
+        b'{"id":"id","key":"6b6579","scope":"73636f7065","tenant":"","dialect":"openai-chat","upstream":"openai",'
+        b'"model":"m","prompt":"Hello?","usage":{"input_tokens":1,"output_tokens":2,"cache_read_tokens":0,'
+        b'"cache_write_tokens":0,"estimated":false},"cost_usd":0.1,"latency_ms":1.0,"created_at":1.0,"expires_at":2.0,'
+        b'"semantic":true,"namespace":"","tags":["faq"]}'
+    )
+    stored = b"\x01\x00\x48\xe7\xdd\xbf" + len(head).to_bytes(4, "big") + head + b'{"text":"Hello."}'
+    assert codec.decode(stored) == replace(ENTRY, answer=b'{"text":"Hello."}', tags=("faq",))
+
+
+def test_an_entry_that_never_expires_comes_back_as_it_was():
+    for entry in (replace(ENTRY, expires_at=math.inf), replace(ENTRY, expires_at=math.inf, prompt="\ud800")):
+        assert codec.decode(codec.encode(entry)) == entry
 
 
 @given(st.lists(st.floats(-1, 1, width=32), min_size=4, max_size=4).filter(lambda x: np.linalg.norm(x) > 0.1))

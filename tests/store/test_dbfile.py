@@ -11,8 +11,9 @@ from cacheproxy.store import dbfile
 
 
 def opened(path, now=1000.0):
-    writer, reader = dbfile.open_connections(path, now=now)
-    reader.close()
+    writer, *readers = dbfile.open_connections(path, now=now)
+    for reader in readers:
+        reader.close()
     return writer
 
 
@@ -65,12 +66,13 @@ def test_what_was_written_is_there_the_next_time(tmp_path):
 
 
 def test_the_log_is_written_ahead_and_readers_cannot_write(tmp_path):
-    writer, reader = dbfile.open_connections(tmp_path / "cache.db", now=0.0)
+    writer, *readers = dbfile.open_connections(tmp_path / "cache.db", now=0.0)
     assert writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        reader.execute("DELETE FROM meta")
+    for reader in readers:
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader.execute("DELETE FROM meta")
+        reader.close()
     writer.close()
-    reader.close()
 
 
 @pytest.mark.parametrize(

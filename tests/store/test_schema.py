@@ -3,9 +3,11 @@
 import sqlite3
 
 import pytest
+from support.stores import make_entry
 
 from cacheproxy.errors import ConfigError
-from cacheproxy.store import schema
+from cacheproxy.model import Selection
+from cacheproxy.store import codec, entries, schema
 
 
 @pytest.fixture
@@ -75,3 +77,33 @@ def test_vectors_and_sums_of_the_schema_before_verdicts_are_kept(connection, mon
     schema.prepare(connection)
     assert connection.execute("SELECT number, vector, root FROM vectors").fetchall() == [(7, b"\0", None)]
     assert connection.execute("SELECT requests, audit_usd, judge_usd FROM ledger").fetchall() == [(1, 0, 0)]
+
+
+def test_entries_of_the_schema_before_searching_are_found(connection, monkeypatch):
+    monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:5])
+    schema.prepare(connection)
+    entry = make_entry("a", prompt="Grüße")
+    payloads = [(1, codec.encode(entry)), (2, b"damaged")]
+    connection.executemany("INSERT INTO payloads VALUES (?, ?)", payloads)
+    connection.executemany(
+        "INSERT INTO entries VALUES (?, ?, x'01', x'02', '', 0, 1, 0, 0, 10)", [(1, entry.id), (2, "id-damaged")]
+    )
+    monkeypatch.undo()
+    schema.prepare(connection)
+    for selection in (Selection(text="GRÜSSE"), Selection(model=entry.model), Selection(tenant=entry.tenant)):
+        assert entries.count(connection, entries.selected(selection)) == 1
+    assert entries.count(connection, entries.EVERYTHING) == 2
+
+
+def test_the_sums_of_the_schema_before_days_are_told_by_day(connection, monkeypatch):
+    monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:6])
+    schema.prepare(connection)
+    columns = [name for _, name, *_ in connection.execute("PRAGMA table_info (ledger)")]
+    row = dict.fromkeys(columns, 1) | {"duration_ms": 70.0}
+    for hour, layer in [(47, ""), (48, ""), (48, "exact"), (71, "")]:
+        row |= {"hour": hour, "layer": layer}
+        connection.execute(f"INSERT INTO ledger VALUES ({', '.join('?' * len(columns))})", list(row.values()))
+    monkeypatch.undo()
+    schema.prepare(connection)
+    rows = "SELECT day, layer, requests, upstream_ms FROM ledger_days ORDER BY day, layer"
+    assert connection.execute(rows).fetchall() == [(1, "", 1, 70.0), (2, "", 2, 140.0), (2, "exact", 1, 0.0)]

@@ -1,0 +1,28 @@
+"""Servers that tests all over the tree share."""
+
+import pytest
+from support.redis_server import needs_redis, running_cluster, running_sentinels, running_server
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory):
+    """One redis-server that everybody uses: take a prefix of your own, and do it no harm."""
+    needs_redis()
+    with running_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory):
+    """Three masters and three replicas, likewise shared."""
+    needs_redis()
+    with running_cluster(tmp_path_factory.mktemp("redis-cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def redis_sentinels(tmp_path):
+    """A master, a replica and three Sentinels for one test, which may break them."""
+    needs_redis()
+    with running_sentinels(tmp_path) as trio:
+        yield trio

@@ -1,0 +1,22 @@
+"""Questions that are near each other, and verdicts that make or break a pool's promise on them."""
+
+from support.candidates import label
+
+ASKED = "Please tell me what a reverse proxy does"
+SIMILAR = [f"{ASKED} please", f"{ASKED}!", f"{ASKED} exactly", f"Kindly {ASKED}"]
+
+
+def teach(world, count=600, *, start=0, right=lambda number: number % 4 != 0, pool=None):
+    """Verdicts that a rule can be made from: near answers are right, far ones wrong."""
+    pool = pool or world.pool
+    for number in range(start, start + count):
+        verdict = label(world.clock.now, right=right(number), root=f"root {number}")
+        pool.saw(verdict.features)
+        world.flow.pools.add(pool, verdict)
+
+
+async def break_the_promise(world):
+    """Hits, each of which its audit finds wrong."""
+    await world.ask(ASKED)
+    for question in SIMILAR[:3]:
+        assert (await world.ask(question)).cache == ("Hit", "semantic")
