@@ -40,7 +40,7 @@ LEAST_SIMILARITY: Final = 0.5
 others they would be sure of anything."""
 CLOSE: Final = 2.0
 """Log odds on either side of the threshold within which a verifier is worth its time."""
-SURPRISING: Final = 0.8
+SURPRISING: Final = 0.95
 """A candidate that was this likely to be right and is judged wrong is judged once more: there it is mostly the judge
 that errs, and its errors would hide how few of those candidates are wrong."""
 LEAST_AUDITS: Final = 0.05
