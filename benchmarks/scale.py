@@ -4,13 +4,13 @@
 
 Embeddings of a million real questions are not to be had off line. The vectors are random unit vectors around random
 centres, ten to a centre: two of one centre have a cosine of about 0.88, as two wordings of one question do, and two of
-others about zero. A query is a stored vector moved a little, to 0.94. Real questions lie closer together than that, which
-makes an approximate search harder than it is here. Recall@1 is how often the nearest is that of a search of all vectors.
+others about zero. A query is a stored vector moved a little, to 0.94. Real questions lie closer together, which makes
+an approximate search harder than it is here. Recall@1 is how often the nearest is that of a search of all vectors.
 
-``index`` measures ``index/faiss.py`` as a proxy uses it: one ``add`` for each entry, then searches one at a time, on one
-thread. With ``--graph``, on the same vectors: what numbers of 8 bits cost (the arithmetic of Redis vector sets, in numpy)
-and what a graph of Redis's default shape finds (16 links, 200 candidates when building, 256 when searching; FAISS's own
-HNSW, since no Redis 8 is here).
+``index`` measures ``index/faiss.py`` as a proxy uses it: one ``add`` for each entry, then searches one at a time, on
+one thread. With ``--graph``, on the same vectors: what numbers of 8 bits cost (the arithmetic of Redis vector sets, in
+numpy) and what a graph of Redis's default shape finds (16 links, 200 candidates when building, 256 when searching;
+FAISS's own HNSW, since no Redis 8 is here).
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from cacheproxy.flow.exact import Exact
 from cacheproxy.flow.explain import Explanations
 from cacheproxy.flow.feedback import Feedback, FeedbackDoor, Withdrawn
 from cacheproxy.flow.forward import Forwarder
-from cacheproxy.flow.l1 import L1
+from cacheproxy.flow.l1 import L1, TRUST_S
 from cacheproxy.flow.lately import Lately
 from cacheproxy.flow.learn import KeepRules, Learner
 from cacheproxy.flow.local import LocalFirst
@@ -33,6 +33,7 @@ from cacheproxy.flow.pools import Pools
 from cacheproxy.flow.prompts import Prompts
 from cacheproxy.flow.proxy import Proxy
 from cacheproxy.flow.recall import Recall
+from cacheproxy.flow.relay import Relay
 from cacheproxy.flow.render import RenderRules
 from cacheproxy.flow.shelter import Shelter
 from cacheproxy.flow.spending import AuditLimit
@@ -45,9 +46,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cacheproxy.core.likelihood import Likelihood
+    from cacheproxy.core.policy import Policy
     from cacheproxy.flow.routing import Routes
     from cacheproxy.flow.spending import Spending
-    from cacheproxy.ports import Embedder, Judge, Labels, Ledger, Prices, Store, Upstream, VectorIndex, Verifier
+    from cacheproxy.ports import (
+        Embedder,
+        Judge,
+        Labels,
+        Ledger,
+        Observer,
+        Prices,
+        SharedFlights,
+        Store,
+        Upstream,
+        VectorIndex,
+        Verifier,
+    )
     from cacheproxy.server.metrics import Metrics
     from cacheproxy.settings import Settings
     from cacheproxy.tasks import TaskSet
@@ -86,6 +100,10 @@ class Flow:
     withdrawn: Withdrawn
     explanations: Explanations
     feedback: Feedback
+    recall: Recall
+    policy: Policy
+    l1: L1
+    churn: ScopeChurn
     shelters: Sequence[Shelter]
 
 
@@ -103,14 +121,16 @@ def assemble(
     spending: Spending,
     upstream: Upstream,
     local: Upstream,
+    shared_flights: SharedFlights | None,
     metrics: Metrics,
     tasks: TaskSet,
     routes: Routes,
     prior: Likelihood | None,
     secret: bytes,
     world: World,
+    observers: Sequence[Observer] = (),
 ) -> Flow:
-    """The flow, over any adapters."""
+    """The flow, over any adapters. ``observers`` are told beside those that are part of it."""
     cache, deadlines, now, clock = settings.cache, settings.deadlines, world.now, world.clock
     store_s, embedder_s = deadlines.store_ms / 1000, deadlines.embedder_ms / 1000
 
@@ -119,13 +139,14 @@ def assemble(
 
     reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
     searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
+    leasing = shelter("leases", store_s)
     judging = shelter("judge", JUDGE_DEADLINE_S)
     verifying = shelter("verifier", deadlines.verifier_ms / 1000)
     rules = derive.rules(settings, secret=secret)
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
     hits = HitCounts()
-    l1, churn, withdrawn = L1(cache.l1_bytes), ScopeChurn(), Withdrawn()
+    l1, churn, withdrawn = L1(cache.l1_bytes, clock=clock, trust_s=TRUST_S), ScopeChurn(), Withdrawn()
     explanations, lately = Explanations(), Lately()
     prompts = Prompts(store=store, loading=reads, l1=l1)
     pools = Pools(
@@ -166,7 +187,8 @@ def assemble(
     )
     answers = Answers(prices, now, world.new_id)
     limit = AuditLimit(settings.decision.audit_share, settings.decision.audit_allowance_usd)
-    teller = Teller([ledger, metrics, hits, spending, limit], price_version=prices.version, now=now, clock=clock)
+    told: list[Observer] = [ledger, metrics, hits, spending, limit, *observers]
+    teller = Teller(told, price_version=prices.version, now=now, clock=clock)
     again = Again(flights=flights, forwarder=forwarder, answers=answers, teller=teller, limit=limit)
     recall = Recall(
         embedder=embedder,
@@ -238,6 +260,7 @@ def assemble(
         shelter=writes,
         written=learner.written,
         now=now,
+        clock=clock,
     )
     embeddings = CachedEmbeddings(
         exact=exact,
@@ -257,6 +280,19 @@ def assemble(
         secret=rules.keys.secret,
         evict=lambda tag: upkeep.evict(Selection(tag=tag)),
     )
+    relay = None
+    if shared_flights is not None:
+        relay = Relay(
+            shared_flights,
+            forwarder=forwarder,
+            exact=exact,
+            leasing=leasing,
+            written=learner.written,
+            writes=writes,
+            tasks=tasks,
+            clock=clock,
+            patience_s=settings.redis.coalesce_s,
+        )
     proxy = Proxy(
         routes=routes,
         reader=Reader(rules),
@@ -266,6 +302,7 @@ def assemble(
         embeddings=embeddings,
         flights=flights,
         forwarder=forwarder,
+        relay=relay,
         learner=learner,
         again=again,
         lately=lately,
@@ -280,12 +317,26 @@ def assemble(
         clock=clock,
         token=world.token,
     )
-    shelters = (reads, writes, searching, embedding, judging, *((verifying,) if verifier else ()))
+    optional = [each for each, on in ((leasing, relay is not None), (verifying, verifier is not None)) if on]
+    shelters = (reads, writes, searching, embedding, judging, *optional)
     metrics.watch_entries(lambda: upkeep.entries)
     metrics.watch_churn(lambda: churn.share)
     metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})
     metrics.watch_pools(lambda: list(pools) if policy.keeps_budgets else ())
-    return Flow(proxy, upkeep, elsewhere, pools, withdrawn, explanations, feedback, shelters)
+    return Flow(
+        proxy=proxy,
+        upkeep=upkeep,
+        elsewhere=elsewhere,
+        pools=pools,
+        withdrawn=withdrawn,
+        explanations=explanations,
+        feedback=feedback,
+        recall=recall,
+        policy=policy,
+        l1=l1,
+        churn=churn,
+        shelters=shelters,
+    )
 
 
 def _state_of(shelter: Shelter) -> float:

@@ -115,6 +115,11 @@ def effective(loaded: Loaded) -> list[tuple[str, Any, str]]:
     ]
 
 
+def in_force(settings: Settings) -> dict[str, Any]:
+    """Every setting by its dotted name, secrets masked."""
+    return {name: value for name, value, _ in effective(Loaded(settings, {}, None))}
+
+
 def known_settings(model: type[BaseModel] = Settings, above: Place = ()) -> Iterator[Known]:
     """Every setting, in the order in which the models name them."""
     for name, field in model.model_fields.items():

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cacheproxy.core import scope
+from cacheproxy.core.economics import Span, Tier
 from cacheproxy.core.eligibility import CacheRules
 from cacheproxy.core.keys import named_key
 from cacheproxy.core.policy import Bootstrap, CertifiedPolicy, ThresholdPolicy
@@ -19,6 +20,7 @@ from cacheproxy.flow.routing import ANTHROPIC, DEFAULT, Target
 from cacheproxy.judge.llm import JudgeModel
 from cacheproxy.model import Mode
 from cacheproxy.settings import Policy as PolicyName
+from cacheproxy.store.redis_url import Dialled
 from cacheproxy.upstream.http import Deadlines
 from cacheproxy.upstream.providers import PROVIDERS
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.core.policy import Policy
+    from cacheproxy.redis_settings import RedisSettings
     from cacheproxy.settings import PriceSettings, Settings, UpstreamSettings
 
 
@@ -52,6 +55,19 @@ def rules(settings: Settings, *, secret: bytes) -> Rules:
         ),
         tenants=TenantRules(settings.cache.shared, settings.cache.tenant_header or ""),
         max_body_bytes=settings.limits.body_bytes,
+    )
+
+
+def dialled(settings: RedisSettings) -> Dialled:
+    """How the nodes of a Redis are spoken to."""
+    return Dialled(
+        connections=settings.connections,
+        connect_s=settings.connect_s,
+        answer_s=settings.answer_s,
+        health_check_s=settings.health_check_s,
+        retries=settings.retries,
+        username=settings.username,
+        password=plain(settings.password),
     )
 
 
@@ -170,6 +186,19 @@ def budgets(settings: Settings) -> dict[str, float]:
     return {
         name: own.max_wrong_per_hit for name, own in settings.namespaces.items() if own.max_wrong_per_hit is not None
     }
+
+
+def needs_process_for_model(settings: Settings) -> bool:
+    """Whether workers share a model that has to be loaded on this machine."""
+    return needs_model(settings) and settings.embedder.url is None
+
+
+def tiers(settings: Settings) -> list[Tier]:
+    """The classes of models to compare with."""
+    return [
+        Tier(tier.name, Span(*tier.input_usd_per_mtok), Span(*tier.output_usd_per_mtok), Span(*tier.latency_s))
+        for tier in settings.economics.tiers
+    ]
 
 
 def needs_model(settings: Settings) -> bool:

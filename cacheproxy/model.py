@@ -332,6 +332,8 @@ class Served(NamedTuple):
     saved_ms: float = 0.0
     upstream_ms: float | None = None
     price_version: str = ""
+    request_id: str = ""
+    """Under which the decision is explained; empty where the semantic layer was not asked."""
 
 
 class CheckKind(StrEnum):
@@ -341,6 +343,24 @@ class CheckKind(StrEnum):
     """An upstream's fresh answer to a question that the cache had answered."""
     JUDGE = "judge"
     """A model's comparison of two answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Whose answer a verdict is on, and how it came to be judged."""
+
+    pool: str
+    entry_id: str
+    """The entry, or the root of its group where it is not known which one it was."""
+    similarity: float
+    hit: bool
+    """A hit that was asked again, not a miss whose fresh answer was at hand."""
+    request_id: str = ""
+    """Under which the decision is explained."""
+    by: str = ""
+    """Which judge spoke."""
+    why: str = ""
+    """In few words, for people."""
 
 
 class CheckVerdict(StrEnum):
@@ -372,6 +392,8 @@ class Audited:
     unpriced: bool = False
     """Whether no price is known for it; the amount is then too low."""
     price_version: str = ""
+    checked: Checked | None = None
+    """Set where a judge spoke."""
 
 
 GROUPINGS = ("day", "hour", "model", "tenant", "upstream", "dialect", "status", "layer", "reason", "price_version")

@@ -7,12 +7,12 @@ short deadline and a breaker, and goes on without: a broken cache is a slow cach
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cacheproxy.model import EVERYTHING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from cacheproxy.core.keys import VirtualKey
@@ -285,6 +285,47 @@ class Upstream(Protocol):
 
         Raises ``UpstreamUnreachable``, ``UpstreamTimeout``, or ``Overloaded`` when too many are under way.
         """
+
+
+class Lease(Protocol):
+    """The right to ask an upstream for all processes. It is renewed until it is released, and soon ends without."""
+
+    async def release(self, *, kept: bool) -> None:
+        """Give it back. ``kept`` says that the answer is in the store, which is remembered for a moment."""
+
+
+class Follower(Protocol):
+    """Another process that wants what a flight here brings, from its start."""
+
+    def when_left(self, callback: Callable[[], object]) -> None:
+        """Call back once when it wants no more."""
+
+    async def send(self, *records: bytes) -> None:
+        """Hand it records in their order."""
+
+
+class Leader(Protocol):
+    """Another process that holds the lease, and tells what its flight brings."""
+
+    def records(self) -> AsyncGenerator[bytes, None]:
+        """What it sends, from the start. Ends only by being left: who reads knows the last record.
+
+        Raises ``PortUnavailable`` when the lease is lost, when a record is missing, and when there is none to be had.
+        """
+
+
+class Taken(NamedTuple):
+    """What came of asking for a lease: it, or who holds it; neither when its holder has just kept the answer."""
+
+    lease: Lease | None = None
+    leader: Leader | None = None
+
+
+class SharedFlights(Protocol):
+    """Lets one process ask an upstream what several want to ask it at the moment."""
+
+    async def take(self, key: bytes, joined: Callable[[Follower], None]) -> Taken:
+        """Take the lease on a key; ``joined`` is then called for each process that follows."""
 
 
 class Prices(Protocol):

@@ -1,6 +1,6 @@
 """What can be set about a Redis store, beside its URL."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -24,6 +24,12 @@ class RedisSettings(Frozen):
     """A connection that was idle for this long is tried before it is used."""
     retries: Annotated[int, Field(ge=0)] = 3
     """How often a command is sent again that found no connection, with a pause that doubles."""
+    coalesce: bool = True
+    """Let one proxy ask the upstream what several want to ask it at the moment; costs a miss one round trip."""
+    coalesce_s: PositiveFloat = 30
+    """How long a proxy waits for another's answer to begin before it asks the upstream itself."""
+    vector_numbers: Literal["q8", "float32"] = "q8"
+    """With index redis: vectors of 8-bit numbers, or of whole ones for four times the memory."""
     log_entries: PositiveInt = 10_000
     """Changes that each shard's log keeps for other processes; one that is further behind reads everything anew."""
     username: str | None = None

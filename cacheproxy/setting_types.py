@@ -1,7 +1,7 @@
 """What settings are made of: types that are read from text and checked, and the model that all sections are."""
 
 import re
-from typing import Annotated, Final
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -18,9 +18,9 @@ from pydantic import (
 
 from cacheproxy.address import Address
 from cacheproxy.core.keys import named_key
+from cacheproxy.errors import ConfigError
 from cacheproxy.model import Mode
-
-_LATER_STORES: Final = ("redis", "rediss", "redis+cluster", "redis+sentinel")
+from cacheproxy.store.redis_url import SCHEMES, read_url
 
 
 def _regular_expression(pattern: str) -> str:
@@ -43,11 +43,14 @@ def _base_url(url: str) -> str:
 
 
 def _store_url(url: str) -> str:
-    scheme = url.partition(":")[0]
-    if scheme in _LATER_STORES:
-        raise ValueError(f"{scheme} stores are not available in this version; use sqlite:///PATH")
+    if url.partition(":")[0] in SCHEMES:
+        try:
+            read_url(url)
+        except ConfigError as error:
+            raise ValueError(error.message) from None
+        return url
     if not url.startswith("sqlite:///") or url == "sqlite:///":
-        raise ValueError("must be sqlite:///PATH (four slashes for an absolute path)")
+        raise ValueError("must be sqlite:///PATH (four slashes for an absolute path) or the URL of a Redis")
     return url
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, ByteSize, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from cacheproxy.address import Address
+from cacheproxy.economics_settings import EconomicsSettings
 from cacheproxy.local_settings import DistillSettings, EmbedderSettings, LocalSettings
 from cacheproxy.model import Mode, Reason
 from cacheproxy.redis_settings import RedisSettings
@@ -43,6 +44,14 @@ class Policy(StrEnum):
     CERTIFIED = "certified"
     THRESHOLD = "threshold"
     VCACHE = "vcache"
+
+
+class IndexName(StrEnum):
+    """Where vectors are searched."""
+
+    AUTO = "auto"
+    FAISS = "faiss"
+    REDIS = "redis"
 
 
 class JudgeName(StrEnum):
@@ -252,6 +261,8 @@ class Settings(Frozen):
     """Where metrics and administration are, by default for this machine only."""
     admin_token: Secret | None = None
     """The bearer token of the admin listener; needed when it is not on loopback."""
+    admin_hosts: tuple[str, ...] = ()
+    """Without a token: host names, beside loopback addresses, under which the admin listener answers."""
     proxy_keys: tuple[ProxyKey, ...] = ()
     """Keys that callers must show, each as KEY or TENANT:KEY; unset, and without virtual keys, everybody is let in."""
     virtual_keys: bool = False
@@ -263,7 +274,7 @@ class Settings(Frozen):
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Path("~/.local/share/cacheproxy")
     """Where entries, the ledger and the secret that keys are made with are kept."""
     store: StoreUrl | None = None
-    """sqlite:///PATH; unset, a database in the data directory."""
+    """sqlite:///PATH, or a Redis that many proxies share (docs/redis.md); unset, a database in the data directory."""
     mode: CacheMode = Mode.SEMANTIC
     """semantic; shadow (exact hits only; what similarity would have answered is counted); exact; off."""
     policy: Annotated[Policy, AnyCase] = Policy.CERTIFIED
@@ -284,6 +295,8 @@ class Settings(Frozen):
     guards: GuardSettings = GuardSettings()
     embedding_model: Annotated[str, Field(min_length=1)] = "sentence-transformers/all-MiniLM-L6-v2"
     """The sentence-transformers model that compares questions."""
+    index: Annotated[IndexName, AnyCase] = IndexName.AUTO
+    """Where similar questions are looked for: faiss (in each process), redis (its vector sets), or auto (by size)."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|(cuda|xpu)(:\d+)?)$"), AnyCase] = "auto"
     """Where the model runs: auto, cpu, cuda, cuda:1, mps ..."""
     expose_headers: bool = True
@@ -294,8 +307,8 @@ class Settings(Frozen):
     """Accept that anyone who reaches the listener spends a key of ours."""
     finish_abandoned: bool = False
     """Let an upstream call end, and be stored, although nobody waits for it any more."""
-    workers: int = 1
-    """Processes that serve; this version runs one."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes that serve. Several share the listener, the store and one embedding process."""
     cache: CacheSettings = CacheSettings()
     key: KeySettings = KeySettings()
     limits: LimitSettings = LimitSettings()
@@ -307,6 +320,7 @@ class Settings(Frozen):
     redis: RedisSettings = RedisSettings()
     prices: tuple[PriceSettings, ...] = ()
     """Prices of private models; they win over the price library."""
+    economics: EconomicsSettings = EconomicsSettings()
     log: LogSettings = LogSettings()
 
     @property
@@ -320,18 +334,16 @@ class Settings(Frozen):
         return self.data_dir / "prior.json"
 
     @property
+    def redis_url(self) -> str | None:
+        """The Redis that the store is in, if it is in one."""
+        return None if self.store is None or self.store.startswith("sqlite:") else self.store
+
+    @property
     def database(self) -> Path:
-        """The SQLite file."""
-        if self.store is None:
+        """The SQLite file, where the store is in one."""
+        if self.store is None or self.redis_url is not None:
             return self.data_dir / "cacheproxy.sqlite3"
         return Path(self.store.removeprefix("sqlite:///")).expanduser()
-
-    @field_validator("workers")
-    @classmethod
-    def _one_worker(cls, workers: int) -> int:
-        if workers != 1:
-            raise ValueError("this version runs one worker; start several proxies with a data directory each")
-        return workers
 
     @field_validator("upstreams")
     @classmethod

@@ -9,29 +9,24 @@ whose answer an entry shares, come along: a line has its ``root`` where that is 
 from __future__ import annotations
 
 import asyncio
-import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import AsyncIterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from pydantic import TypeAdapter, ValidationError
-
-from cacheproxy import jsontext
+from cacheproxy import jsontext, records
 from cacheproxy.errors import BadRequest, TurnTooLong
-from cacheproxy.model import EVERYTHING, Entry, Selection
+from cacheproxy.model import EVERYTHING, Selection
 from cacheproxy.ports import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from cacheproxy.model import Vector
+    from cacheproxy.model import Entry, Vector
     from cacheproxy.ports import Embedder
 
 FORMAT: Final = 1
 _HEAD: Final = {"cacheproxy_entries": FORMAT}
 _PAGE: Final = 256
-_ENTRY: Final = TypeAdapter(Entry)
-_ROOT: Final = TypeAdapter(str)
-_FIELDS: Final = frozenset(field.name for field in fields(Entry))
 
 
 class RootKeeper(Store, Protocol):
@@ -83,19 +78,28 @@ async def export_entries(store: Store, selection: Selection = EVERYTHING) -> Asy
         roots = await store.roots([entry.id for entry in page])
         for entry in page:
             root = roots.get(entry.id, entry.id)
-            yield jsontext.dump(record(entry) | ({} if root == entry.id else {"root": root})) + b"\n"
+            yield jsontext.dump(records.write(entry) | ({} if root == entry.id else {"root": root})) + b"\n"
 
 
-async def import_entries(store: RootKeeper, lines: Iterable[bytes], *, now: float, samples: int = 1) -> Imported:
-    """Store the entries of a file that have not expired.
+async def import_entries(
+    store: RootKeeper,
+    lines: Iterable[bytes] | AsyncIterable[bytes],
+    *,
+    now: float,
+    samples: int = 1,
+    stored: Callable[[Entry, str], Awaitable[None]] | None = None,
+) -> Imported:
+    """Store the entries of a file that have not expired. ``stored`` is told of each, with its root.
 
     Raises ``BadRequest``, naming the line, for a file that is no export; the entries above that line are stored.
     """
-    numbered = enumerate(lines, start=1)
-    if _object(next(numbered, (1, b""))[1], 1) != _HEAD:
-        raise BadRequest("line 1: this is no file that `cacheproxy cache export` of this version wrote")
-    stored = expired = to_embed = 0
-    for number, line in numbered:
+    number = count = expired = to_embed = 0
+    async for line in _each(lines):
+        number += 1
+        if number == 1:
+            if _object(line, 1) != _HEAD:
+                raise BadRequest("line 1: this is no file that `cacheproxy cache export` of this version wrote")
+            continue
         entry, root = _entry(line, number)
         if entry.expires_at <= now:
             expired += 1
@@ -103,9 +107,22 @@ async def import_entries(store: RootKeeper, lines: Iterable[bytes], *, now: floa
         await store.put(entry, samples=samples)
         if root != entry.id:
             await store.keep_roots({entry.id: root})
-        stored += 1
+        if stored is not None:
+            await stored(entry, root)
+        count += 1
         to_embed += entry.semantic
-    return Imported(stored, expired, to_embed)
+    if not number:
+        raise BadRequest("line 1: there is nothing in it")
+    return Imported(count, expired, to_embed)
+
+
+async def _each(lines: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    if isinstance(lines, AsyncIterable):
+        async for line in lines:
+            yield line
+    else:
+        for line in lines:
+            yield line
 
 
 async def embed_anew(
@@ -129,34 +146,17 @@ async def embed_anew(
     return Embedded(entries, too_long)
 
 
-def record(entry: Entry) -> dict[str, Any]:
-    """An entry as a JSON object."""
-    answer = entry.answer.decode("utf-8", "surrogatepass")
-    expires_at = None if math.isinf(entry.expires_at) else entry.expires_at
-    return asdict(entry) | {
-        "key": entry.key.hex(),
-        "scope": entry.scope.hex(),
-        "answer": answer,
-        "expires_at": expires_at,
-    }
-
-
 def _entry(line: bytes, number: int) -> tuple[Entry, str]:
     """The entry on a line, and its root."""
     values = _object(line, number)
     root = values.pop("root", values.get("id"))
-    if values.keys() != _FIELDS:
-        raise BadRequest(f"line {number}: missing or unknown: {', '.join(sorted(values.keys() ^ _FIELDS))}")
     try:
-        values["key"], values["scope"] = bytes.fromhex(values["key"]), bytes.fromhex(values["scope"])
-        values["answer"] = values["answer"].encode("utf-8", "surrogatepass")
-        values["expires_at"] = math.inf if values["expires_at"] is None else values["expires_at"]
-        return _ENTRY.validate_python(values), _ROOT.validate_python(root)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise BadRequest(f"line {number}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    except (TypeError, ValueError, AttributeError) as error:
+        entry = records.read(values)
+    except ValueError as error:
         raise BadRequest(f"line {number}: {error}") from None
+    if not isinstance(root, str):
+        raise BadRequest(f"line {number}: root: not a text")
+    return entry, root
 
 
 def _object(line: bytes, number: int) -> dict[str, Any]:

@@ -22,36 +22,42 @@ import uvloop
 
 from cacheproxy import derive
 from cacheproxy.assembly import World, assemble
+from cacheproxy.config import in_force
 from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.core.prior import load_prior, shipped_prior
+from cacheproxy.embed.shared import open_shared
 from cacheproxy.errors import PortUnavailable
 from cacheproxy.flow.routing import DEFAULT, Routes
 from cacheproxy.flow.spending import Spending
 from cacheproxy.judge.chain import JudgeChain, automatic
 from cacheproxy.judge.equality import EqualityJudge
 from cacheproxy.judge.llm import LlmJudge
-from cacheproxy.opening import now, open_embedder, open_kept, open_verifier
+from cacheproxy.opening import now, open_embedder, open_index, open_kept, open_shared_flights, open_verifier
 from cacheproxy.server.admin import build_admin
+from cacheproxy.server.api.health import Facts
+from cacheproxy.server.api.live import MOST_LISTENERS
+from cacheproxy.server.api.plane import Parts, handlers
+from cacheproxy.server.api.recent import Recent
 from cacheproxy.server.auth import Door
 from cacheproxy.server.data_plane import DataPlane
-from cacheproxy.server.decisions import Decisions
-from cacheproxy.server.listen import admin_listener, data_listener
+from cacheproxy.server.listen import Slots, admin_listener, admin_socket, data_listener
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.readiness import Readiness
 from cacheproxy.settings import JudgeName
-from cacheproxy.store.secret import server_secret
 from cacheproxy.tasks import TaskSet
 from cacheproxy.upstream.http import HttpUpstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from pathlib import Path
 
     from cacheproxy.address import Address
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.embed.remote import RemoteEmbedder
+    from cacheproxy.embed.shared import SharedEmbedder
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.ports import Embedder, Judge, Keys, Prices, Store, Upstream, VectorIndex
+    from cacheproxy.ports import Embedder, Judge, Keys, Prices, Upstream
     from cacheproxy.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -79,6 +85,25 @@ class Running:
     settings: Settings
     leave: Callable[[], None]
     """Tell load balancers that it is about to end."""
+    render: Callable[[], bytes]
+    """Its metrics."""
+    slots: Slots | None = None
+    """A worker's share of the listening sockets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What a worker gets from its supervisor, in place of listeners and a model of its own."""
+
+    listen: Address
+    sockets: Sequence[int]
+    """The listening sockets' descriptors."""
+    admin: Path
+    """Where its admin plane is, for the supervisor alone."""
+    model: Path | None
+    """Where the shared embedding model is; None without one."""
+    no_model: str
+    """Why there is none."""
 
 
 def run_proxy(settings: Settings, on_ready: Callable[[Running], None] = lambda _: None) -> None:
@@ -87,17 +112,19 @@ def run_proxy(settings: Settings, on_ready: Callable[[Running], None] = lambda _
 
 
 @asynccontextmanager
-async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
-    """Build everything and serve; leaving the block drains and closes it. Raises ``ConfigError``."""
+async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncIterator[Running]:
+    """Build everything and serve; leaving the block drains and closes it. Raises ``ConfigError``.
+
+    A worker has a ``seat``, and accepts nothing before it takes up ``slots``.
+    """
     async with AsyncExitStack() as stack:
-        metrics = Metrics()
+        metrics, recent = Metrics(), Recent()
         kept = await stack.enter_async_context(open_kept(settings))  # before the model, which takes its time
         store, ledger, labels = kept.store, kept.ledger, kept.labels
-        embedder, no_model = await _embedder(settings, stack, metrics)
-        index = _index()
+        embedder, no_model = await _embedder(settings, stack, metrics, seat)
         if embedder is not None:
             await store.claim_embedding(embedder.model, embedder.dimension)
-            await _fill(index, store)
+        index = await open_index(settings, kept, embedder)
         most_calls = settings.limits.upstream_calls
         upstream = await stack.enter_async_context(HttpUpstream(derive.deadlines(settings), most_calls=most_calls))
         local = await stack.enter_async_context(HttpUpstream(derive.local_deadlines(settings), most_calls=most_calls))
@@ -120,12 +147,14 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             spending=spending,
             upstream=upstream,
             local=local,
+            shared_flights=await stack.enter_async_context(open_shared_flights(settings, kept)),
             metrics=metrics,
             tasks=tasks,
             routes=routes,
             prior=_prior(settings, embedder) if embedder else None,
-            secret=server_secret(settings.data_dir),
+            secret=kept.secret(),
             world=World(now, _clock, _dice()),
+            observers=(recent,),
         )
         await flow.pools.load()
         await flow.withdrawn.load(labels)
@@ -141,20 +170,49 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
         gc.set_threshold(*GC_THRESHOLDS)
         flow.upkeep.start(rounds)
         metrics.watch_calls(lambda: upstream.calls)
+        metrics.serves()
         readiness = Readiness(partial(_state, embedder, no_model, flow.shelters))
         door = await _door(settings, kept.keys, rounds)
         plane = DataPlane(flow.proxy, readiness, now=now, body_s=settings.deadlines.body_s, door=door)
-        token = settings.admin_token.get_secret_value() if settings.admin_token else None
-        admin = build_admin(
-            metrics=metrics,
+        events = await stack.enter_async_context(TaskSet("events"))
+        parts = Parts(
+            facts=_facts(settings, kept.name),
+            store=store,
             ledger=ledger,
-            decisions=Decisions(flow.pools, flow.explanations, flow.feedback),
-            token=token,
+            labels=labels,
+            index=index,
+            embedder=embedder,
+            patient=embedder.patient if embedder else None,
+            no_model=no_model,
+            upkeep=flow.upkeep,
+            pools=flow.pools,
+            withdrawn=flow.withdrawn,
+            explanations=flow.explanations,
+            feedback=flow.feedback,
+            recall=flow.recall,
+            policy=flow.policy,
+            l1=flow.l1,
+            churn=flow.churn,
+            shelters=flow.shelters,
+            recent=recent,
+            revenue_usd=settings.economics.revenue_per_request_usd,
+            tiers=derive.tiers(settings),
+            samples=settings.cache.samples,
+            ready=readiness,
+            calls=lambda: upstream.calls,
+            tasks=events,
+            now=now,
         )
-        admin_address = await stack.enter_async_context(admin_listener(admin, settings.admin_listen))
-        data_address = await stack.enter_async_context(
-            data_listener(plane, settings.listen, drain_s=settings.deadlines.drain_s)
-        )
+        token = derive.plain(settings.admin_token) or None
+        admin = build_admin(metrics=metrics, handlers=handlers(parts), token=token, hosts=settings.admin_hosts)
+        drain_s, slots = settings.deadlines.drain_s, None
+        if seat is None:
+            admin_address = await stack.enter_async_context(admin_listener(admin, settings.admin_listen))
+            data_address = await stack.enter_async_context(data_listener(plane, settings.listen, drain_s=drain_s))
+        else:
+            admin_address, data_address = settings.admin_listen, seat.listen
+            await stack.enter_async_context(admin_socket(admin, seat.admin))
+            slots = await stack.enter_async_context(Slots(plane, seat.sockets, drain_s=drain_s))
         yield Running(
             data=data_address,
             admin=admin_address,
@@ -164,6 +222,8 @@ async def open_proxy(settings: Settings) -> AsyncIterator[Running]:
             no_model=no_model,
             settings=settings,
             leave=readiness.leave,
+            render=metrics.render,
+            slots=slots,
         )
 
 
@@ -185,12 +245,17 @@ async def _serve(settings: Settings, on_ready: Callable[[Running], None]) -> Non
 
 
 async def _embedder(
-    settings: Settings, stack: AsyncExitStack, metrics: Metrics
-) -> tuple[LocalEmbedder | RemoteEmbedder | None, str]:
+    settings: Settings, stack: AsyncExitStack, metrics: Metrics, seat: Seat | None
+) -> tuple[LocalEmbedder | RemoteEmbedder | SharedEmbedder | None, str]:
     """The model, or why there is none: then the exact layer serves alone."""
     if not derive.needs_model(settings):
         return None, f"mode {settings.mode} needs none"
+    if seat is not None and seat.no_model:
+        return None, seat.no_model
     try:
+        if seat is not None and seat.model is not None:
+            shared = await open_shared(seat.model, max_waiting=settings.batching.max_queue)
+            return await stack.enter_async_context(shared), ""
         return await stack.enter_async_context(open_embedder(settings, metrics.batched)), ""
     except PortUnavailable as error:
         log.warning("no embedding model, so only identical requests are answered from the cache: %s", error)
@@ -240,17 +305,19 @@ def _judge(
             return JudgeChain([EqualityJudge()] if llm is None else [EqualityJudge(), llm])
 
 
-def _index() -> VectorIndex:
-    from cacheproxy.index.faiss import FaissIndex, search_on_one_thread  # noqa: PLC0415 - loads a large library, which the commands do not need
-
-    search_on_one_thread()
-    return FaissIndex()
-
-
-async def _fill(index: VectorIndex, store: Store) -> None:
-    async for rows in store.vectors():
-        for row in rows:
-            await index.add(row)
+def _facts(settings: Settings, store: str) -> Facts:
+    return Facts(
+        started=now(),
+        mode=settings.mode.value,
+        policy=settings.policy.value,
+        store=store,
+        max_entries=settings.cache.max_entries,
+        max_bytes=settings.cache.max_bytes,
+        max_calls=settings.limits.upstream_calls,
+        max_embeddings=settings.batching.max_queue,
+        max_listeners=MOST_LISTENERS,
+        settings=in_force(settings),
+    )
 
 
 def _state(embedder: Embedder | None, no_model: str, shelters: Sequence[Shelter]) -> Mapping[str, object]:

@@ -45,6 +45,7 @@ async def assembled(tmp_path):
             spending=Spending(0.05),
             upstream=ScriptedUpstream([]),
             local=ScriptedUpstream([]),
+            shared_flights=None,
             metrics=metrics,
             tasks=tasks,
             routes=Routes(derive.targets(settings)),

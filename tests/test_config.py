@@ -163,7 +163,7 @@ def test_a_named_key_that_is_not_there_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     "sources",
     [
-        pytest.param({"environ": {"CACHEPROXY_STORE": "redis://user:s3cret@h"}}, id="url"),
+        pytest.param({"environ": {"CACHEPROXY_STORE": "redis://user:s3cret@h/name"}}, id="url"),
         pytest.param({"environ": {"CACHEPROXY_STORE": "redis://user:s3cret/@h"}}, id="url-with-slash"),
         pytest.param({"environ": {"CACHEPROXY_UPSTREAM_URL": "http://user:s3cret@h/v1"}}, id="upstream-url"),
         pytest.param({"yaml": "admin_token: [s3cret]"}, id="wrong-type"),

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fakeredis import FakeAsyncRedis
+from support.redis_server import new_prefix
+from support.stores import make_entry
 
 from cacheproxy.core.keys import VirtualKey
+from cacheproxy.embed.hashed import HashedEmbedder
 from cacheproxy.errors import ConfigError, PortUnavailable
+from cacheproxy.index.faiss import FaissIndex
+from cacheproxy.index.redis import RedisIndex
+from cacheproxy.model import IndexRow
 from cacheproxy.opening import (
     open_books,
     open_embedder,
+    open_index,
     open_judged,
     open_kept,
     open_keys,
+    open_shared_flights,
     open_store,
     open_verifier,
 )
-from cacheproxy.settings import DecisionSettings, Settings
+from cacheproxy.redis_settings import RedisSettings
+from cacheproxy.settings import CacheSettings, DecisionSettings, IndexName, Settings
 
 
 @pytest.fixture
@@ -90,3 +102,78 @@ async def test_a_cross_encoder_that_is_nowhere_is_refused(settings, tmp_path):
     with pytest.raises(ConfigError, match=r"decision\.verifier: the cross-encoder"):
         async with open_verifier(chosen, object()):
             pass
+
+
+# --- what a store on Redis has beside it
+
+
+@pytest.fixture
+async def shared(settings, redis_server):
+    """``shared(**changes)``: what is kept in Redis, under a prefix of this test's own, and its settings."""
+    async with AsyncExitStack() as stack:
+        prefix = new_prefix()
+
+        async def open_shared(**changes):
+            redis = RedisSettings(prefix=prefix, shards=1, **changes.pop("redis", {}))
+            chosen = settings.model_copy(update={"store": redis_server.url, "redis": redis, **changes})
+            return chosen, await stack.enter_async_context(open_kept(chosen))
+
+        yield open_shared
+
+
+async def test_vectors_are_searched_in_each_process_unless_there_are_too_many(shared):
+    chosen, kept = await shared()
+    assert isinstance(await open_index(chosen, kept, HashedEmbedder()), FaissIndex)
+
+
+async def test_a_redis_without_vector_sets_was_told_in_an_unknown_command(shared):
+    chosen, kept = await shared(index=IndexName.REDIS)
+    with pytest.raises(ConfigError, match=r"Redis 8.2 or newer.*set index to faiss") as told:
+        await open_index(chosen, kept, HashedEmbedder())
+    assert "\n" not in str(told.value)
+
+
+async def test_many_entries_in_a_redis_without_vector_sets_stay_in_each_process(shared, caplog):
+    chosen, kept = await shared(cache=CacheSettings(max_entries=2_000_000))
+    assert isinstance(await open_index(chosen, kept, HashedEmbedder()), FaissIndex)
+    assert "Redis 8.2" in caplog.text
+
+
+async def test_many_entries_are_searched_in_a_redis_that_can(shared):
+    chosen, kept = await shared(cache=CacheSettings(max_entries=2_000_000))
+    can = replace(kept, redis=replace(kept.redis, client=FakeAsyncRedis()))
+    assert isinstance(await open_index(chosen, can, HashedEmbedder()), RedisIndex)
+
+
+async def test_what_the_store_held_is_put_into_vector_sets_once(shared):
+    embedder, redis = HashedEmbedder(), FakeAsyncRedis()
+    chosen, kept = await shared(index=IndexName.REDIS)
+    can = replace(kept, redis=replace(kept.redis, client=redis))
+    await kept.store.claim_embedding(embedder.model, embedder.dimension)
+    vector = await embedder.embed("What is a?")
+    entry = make_entry("a", expires_at=float("inf"))
+    await kept.store.put(entry)
+    await kept.store.set_vector(entry.id, vector, entry.id)
+    for _ in range(2):
+        index = await open_index(chosen, can, embedder)
+        assert [near.entry_id for near in await index.nearest(entry.scope, vector, 1)] == [entry.id]
+        await index.remove(entry.id, entry.scope)
+        index = await open_index(chosen, can, embedder)
+        assert list(await index.nearest(entry.scope, vector, 1)) == []
+        await index.add(IndexRow(entry.id, entry.scope, vector, entry.id))
+
+
+async def test_vector_sets_need_a_store_on_redis(settings):
+    chosen = settings.model_copy(update={"index": IndexName.REDIS})
+    async with open_kept(chosen) as kept:
+        with pytest.raises(ConfigError, match="needs a store on Redis"):
+            await open_index(chosen, kept, HashedEmbedder())
+
+
+async def test_upstream_calls_are_shared_over_redis_alone_and_when_that_is_wanted(settings, shared):
+    async with open_kept(settings) as kept, open_shared_flights(settings, kept) as flights:
+        assert flights is None
+    for coalesce in (True, False):
+        chosen, kept = await shared(redis={"coalesce": coalesce})
+        async with open_shared_flights(chosen, kept) as flights:
+            assert (flights is not None) == coalesce

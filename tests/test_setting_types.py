@@ -40,7 +40,7 @@ def test_header_names_are_told_apart_in_lower_case():
 @pytest.mark.parametrize(
     ("kind", "value", "words"),
     [
-        pytest.param(StoreUrl, "rediss://localhost", "not available in this version", id="later-store"),
+        pytest.param(StoreUrl, "rediss://localhost?tls=1&x=1", "no option x", id="redis-with-an-unknown-option"),
         pytest.param(StoreUrl, "sqlite:///", "four slashes", id="store-without-path"),
         pytest.param(Url, "llm.example/v1", "must be a base URL", id="url-without-scheme"),
         pytest.param(Url, "https://u:p@llm.example/v1", "user or password", id="url-with-password"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cacheproxy import jsontext, transfer
+from cacheproxy import jsontext, records, transfer
 from cacheproxy.errors import BadRequest, TurnTooLong
 from cacheproxy.model import Entry, Selection, Usage
 from cacheproxy.store.sqlite import SqliteStore, open_sqlite
@@ -109,8 +109,8 @@ async def test_importing_twice_changes_nothing(tmp_path):
 async def test_expired_entries_stay_out(tmp_path):
     async with opened(tmp_path / "a.db") as store:
         lines = [jsontext.dump({"cacheproxy_entries": 1})]
-        lines += [jsontext.dump(transfer.record(entry("old", expires_at=NOW)))]
-        lines += [jsontext.dump(transfer.record(entry("new", semantic=False)))]
+        lines += [jsontext.dump(records.write(entry("old", expires_at=NOW)))]
+        lines += [jsontext.dump(records.write(entry("new", semantic=False)))]
 
         assert await transfer.import_entries(store, lines, now=NOW) == transfer.Imported(entries=1, expired=1)
         assert [one.id for one in await store.browse(Selection(), limit=9)] == ["new"]
@@ -119,7 +119,7 @@ async def test_expired_entries_stay_out(tmp_path):
 @given(prompt=st.text(), answer=st.text(st.characters(exclude_categories=())))
 def test_any_text_survives_its_line(prompt, answer):
     one = entry("e", prompt=prompt, answer=answer.encode("utf-8", "surrogatepass"))
-    assert transfer._entry(jsontext.dump(transfer.record(one)), 2) == (one, "e")
+    assert transfer._entry(jsontext.dump(records.write(one)), 2) == (one, "e")
 
 
 @pytest.mark.parametrize(
@@ -128,11 +128,11 @@ def test_any_text_survives_its_line(prompt, answer):
         pytest.param(b"{", "line 2 is not JSON", id="no-json"),
         pytest.param(b"[]", "line 2 is no JSON object", id="no-object"),
         pytest.param(b"{}", "line 2: missing or unknown: answer", id="nothing-there"),
-        pytest.param(jsontext.dump(transfer.record(entry("e")) | {"more": 1}), "unknown: more", id="unknown-field"),
-        pytest.param(jsontext.dump(transfer.record(entry("e")) | {"key": "xy"}), "line 2: non-hex", id="no-hash"),
-        pytest.param(jsontext.dump(transfer.record(entry("e")) | {"expires_at": "soon"}), "expires_at", id="no-number"),
-        pytest.param(jsontext.dump(transfer.record(entry("e")) | {"answer": None}), "line 2", id="no-answer"),
-        pytest.param(jsontext.dump(transfer.record(entry("e")) | {"root": 7}), "line 2", id="no-root"),
+        pytest.param(jsontext.dump(records.write(entry("e")) | {"more": 1}), "unknown: more", id="unknown-field"),
+        pytest.param(jsontext.dump(records.write(entry("e")) | {"key": "xy"}), "line 2: non-hex", id="no-hash"),
+        pytest.param(jsontext.dump(records.write(entry("e")) | {"expires_at": "soon"}), "expires_at", id="no-number"),
+        pytest.param(jsontext.dump(records.write(entry("e")) | {"answer": None}), "line 2", id="no-answer"),
+        pytest.param(jsontext.dump(records.write(entry("e")) | {"root": 7}), "line 2", id="no-root"),
     ],
 )
 async def test_a_damaged_line_is_named(tmp_path, line, said):

@@ -95,6 +95,11 @@ class Batcher(Generic[T, R]):
         self._tasks = TaskSet(name)
         self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix=name)
 
+    @property
+    def waiting(self) -> int:
+        """How many items wait for a batch."""
+        return len(self._waiting)
+
     async def submit(self, item: T, *, patient: bool = False) -> R:
         """The item's result. Raises the item's own error, ``Overloaded``, or ``PortUnavailable``."""
         if self._closed:

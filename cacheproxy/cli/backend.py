@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from cacheproxy.cli.common import Misuse, address_from, one_of, print_json, say, wall_clock
-from cacheproxy.cli.logs import set_up_log
 from cacheproxy.config import calm_threads
+from cacheproxy.logs import set_up_log
 from cacheproxy.settings import LogSettings
 
 if TYPE_CHECKING:

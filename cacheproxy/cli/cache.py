@@ -14,7 +14,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from cacheproxy import jsontext, transfer
+from cacheproxy import jsontext, records, transfer
 from cacheproxy.cli.common import (
     ConfigOption,
     DataDirOption,
@@ -279,7 +279,7 @@ def _unknown(entry_id: str) -> BadRequest:
 
 
 def _described(entry: Entry) -> dict[str, Any]:
-    return {name: value for name, value in transfer.record(entry).items() if name != "answer"} | {"size": entry.size}
+    return {name: value for name, value in records.write(entry).items() if name != "answer"} | {"size": entry.size}
 
 
 def _left(entry: Entry, now: float) -> str:

@@ -39,7 +39,10 @@ DataDirOption = Annotated[
 StoreOption = Annotated[
     str | None,
     typer.Option(
-        "--store", help="Another store: sqlite:///PATH.", metavar="URL", show_default="a file in the data directory"
+        "--store",
+        help="Another store: sqlite:///PATH, or the URL of a Redis.",
+        metavar="URL",
+        show_default="a file in the data directory",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
@@ -61,7 +64,7 @@ def settings_from(flags: Mapping[str, Any]) -> Loaded:
 
 def existing(settings: Settings) -> Settings:
     """These settings, if their store is there. Raises ``ConfigError``: an empty answer would hide a wrong directory."""
-    if not settings.database.is_file():
+    if settings.redis_url is None and not settings.database.is_file():
         raise ConfigError(
             f"there is no store at {settings.database}: name its --data-dir or --store, or run `cacheproxy serve` first"
         )

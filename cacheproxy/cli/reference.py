@@ -36,7 +36,7 @@ def _told(default: Any) -> str:
             text = next((f"{default // size}{unit}" for unit, size in _SIZES if default % size == 0), str(int(default)))
         case Enum():
             text = str(default.value)
-        case BaseModel():
+        case BaseModel() | (BaseModel(), *_):
             return ""
         case _:
             text = str(default)

@@ -7,13 +7,14 @@ import typer
 from cacheproxy import __version__
 from cacheproxy.address import Address
 from cacheproxy.cli.common import ConfigOption, DataDirOption, StoreOption, say, settings_from
-from cacheproxy.cli.logs import set_up_log
-from cacheproxy.config import calm_threads
+from cacheproxy.config import calm_threads, load
+from cacheproxy.logs import set_up_log
 from cacheproxy.settings import Policy
 
 if TYPE_CHECKING:
     from cacheproxy.settings import Settings
     from cacheproxy.wiring import Running
+    from cacheproxy.workers.supervisor import Serving
 
 
 def serve(
@@ -59,7 +60,7 @@ def serve(
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda, mps ...", metavar="NAME", show_default="auto")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; this version runs one.", show_default="1")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that serve.", metavar="N", show_default="1")] = None,
     allow_open: Annotated[
         bool | None, typer.Option("--allow-open", help="Accept that anyone who connects spends a key of yours.")
     ] = None,
@@ -83,13 +84,31 @@ def serve(
     }
     loaded = settings_from(flags)
     calm_threads()
+    if loaded.settings.workers > 1:
+        _supervise(loaded.settings, flags)
+        return
     from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
 
     set_up_log(loaded.settings.log)
     wiring.run_proxy(loaded.settings, on_ready=lambda running: say(banner(running)))
 
 
-def banner(running: "Running") -> str:
+def _supervise(settings: "Settings", flags: dict[str, Any]) -> None:
+    from cacheproxy.workers.supervisor import supervise  # noqa: PLC0415 - only where there are several processes
+
+    def log_as(settings: "Settings") -> None:
+        set_up_log(settings.log, process="supervisor")
+
+    log_as(settings)
+    supervise(
+        settings,
+        read=lambda: load(flags=flags).settings,
+        on_settings=log_as,
+        on_ready=lambda serving: say(banner(serving)),
+    )
+
+
+def banner(running: "Running | Serving") -> str:
     """What a proxy that has just started is, and a line to paste."""
     settings = running.settings
     rows = {
@@ -100,6 +119,8 @@ def banner(running: "Running") -> str:
         "model": running.model or f"none, exact only: {running.no_model}",
         "policy": f"mode {settings.mode}, {_promise(settings)}",
     }
+    if settings.workers > 1:
+        rows["workers"] = str(settings.workers)
     described = "\n".join(f"  {name:<12} {value}" for name, value in rows.items())
     return f"""cacheproxy {__version__} serves
 

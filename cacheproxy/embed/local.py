@@ -141,6 +141,20 @@ class LocalEmbedder:
         """Tokens that the model reads, special tokens included."""
         return self._encoder.window
 
+    @property
+    def waiting(self) -> int:
+        """How many texts wait for a batch."""
+        return self._batcher.waiting
+
+    def gpu(self) -> tuple[str, int, int] | None:
+        """The GPU's name, its used and its whole memory in bytes; None on a CPU."""
+        if not self.device.startswith("cuda"):
+            return None
+        import torch  # noqa: PLC0415 - loaded long since, with the model
+
+        free, total = torch.cuda.mem_get_info(self.device)
+        return torch.cuda.get_device_name(self.device), total - free, total
+
     async def embed(self, text: str) -> Vector:
         """The text's vector: shape (dimension,), unit length, read-only.
 

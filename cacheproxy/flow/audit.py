@@ -18,7 +18,7 @@ from cacheproxy.core.judge_noise import PAIRS_WANTED
 from cacheproxy.core.policy import SURPRISING, Serve
 from cacheproxy.core.pool import Label, Source
 from cacheproxy.flow.answers import text_of
-from cacheproxy.model import CheckVerdict
+from cacheproxy.model import Checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cacheproxy.flow.again import Again
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.l1 import L1
-    from cacheproxy.flow.pools import Pools
+    from cacheproxy.flow.pools import LivePool, Pools
     from cacheproxy.flow.recall import Recalled
     from cacheproxy.flow.shelter import Shelter
     from cacheproxy.flow.told import Teller
@@ -108,10 +108,12 @@ class Auditor:
         fresh, cached = await self._again.ask(asked), recalled.entry
         if fresh is None or cached is None:
             return False
-        verdict = await self._compare(asked, cached, fresh)
+        verdict = await self._judged(asked, cached, fresh)
         if verdict is None:
             return False
         assessed = recalled.decision.assessed
+        told = None if assessed is None else _checked(self._pools.of(asked), assessed.group, recalled, verdict)
+        self._teller.judged(asked, verdict, told)
         right = verdict.same is True
         if assessed is not None and self._policy.learns:
             self._label(asked, assessed, right=right, source=Source.FEEDBACK)
@@ -123,14 +125,15 @@ class Auditor:
         groups = (assessed.group,) if hit else (assessed.group, *assessed.others)[:JUDGED]
         for place, group in enumerate(groups):
             cached = recalled.entry or await self._load(group.keys[0].entry_id)
-            verdict = None if cached is None else await self._compare(asked, cached, fresh)
+            verdict = None if cached is None else await self._judged(asked, cached, fresh)
             if cached is None or verdict is None:
                 continue  # the entry is gone or the judge broke down: nothing can be said
+            if place == 0 and verdict.same is not True and assessed.chance >= SURPRISING:
+                verdict = await self._judged_again(asked, cached, fresh, verdict)
+            self._teller.judged(asked, verdict, _checked(pool, group, recalled, verdict))
             right = verdict.same is True  # who cannot tell has not confirmed it
             if place == 0:
-                if not right and assessed.chance >= SURPRISING:
-                    right = await self._right_after_all(asked, cached, fresh)
-                recalled.finding.verdict = CheckVerdict.RIGHT if right else verdict.check
+                recalled.finding.verdict = verdict.check
                 pool.shadowed_wrong += recalled.shadowed and not right
                 source = Source.AUDIT if hit else Source.MISS
                 self._label(asked, assessed, right=right, source=source, inclusion=recalled.audit or 1.0)
@@ -142,13 +145,14 @@ class Auditor:
                 return await self._joining(asked, fresh, group, cached)
         return Placing(fresh.id)
 
-    async def _right_after_all(self, asked: Asked, cached: Entry, fresh: Entry) -> bool:
-        """Whether a second fresh answer says the same as the cached one, where the first one surprisingly did not."""
-        if not self._again.affords(fresh):
-            return False
-        second = await self._again.ask(asked)
-        verdict = None if second is None else await self._compare(asked, cached, second)
-        return verdict is not None and verdict.same is True
+    async def _judged_again(self, asked: Asked, cached: Entry, fresh: Entry, first: Verdict) -> Verdict:
+        """The verdict on a second fresh answer, where the one on the first was a surprise; else that one."""
+        second = await self._again.ask(asked) if self._again.affords(fresh) else None
+        verdict = None if second is None else await self._judged(asked, cached, second)
+        if verdict is None:
+            return first
+        self._teller.judged(asked, first, None)
+        return verdict
 
     async def _measure_judge(self, asked: Asked, fresh: Entry) -> None:
         """By a coin, ask for a second answer to the same question and see whether the judge calls the two different."""
@@ -181,13 +185,17 @@ class Auditor:
         return loaded[0] if loaded else None
 
     async def _compare(self, asked: Asked, cached: Entry, fresh: Entry) -> Verdict | None:
-        """The judge's verdict, booked; None where it broke down."""
+        """The judge's verdict, which is on no hit: only its cost is told."""
+        verdict = await self._judged(asked, cached, fresh)
+        if verdict is not None:
+            self._teller.judged(asked, verdict, None)
+        return verdict
+
+    async def _judged(self, asked: Asked, cached: Entry, fresh: Entry) -> Verdict | None:
+        """The judge's verdict; None where it broke down."""
         texts = text_of(asked, cached), text_of(asked, fresh)
         async with self._seats:
-            verdict = await self._judging.call("judge", partial(self._judge.judge, asked.prompt, *texts))
-        if verdict is not None:
-            self._teller.judged(asked, verdict)
-        return verdict
+            return await self._judging.call("judge", partial(self._judge.judge, asked.prompt, *texts))
 
     def _label(self, asked: Asked, assessed: Assessed, *, right: bool, source: Source, inclusion: float = 1.0) -> None:
         label = Label(
@@ -200,3 +208,16 @@ class Auditor:
             principal=asked.tenant,
         )
         self._pools.add(self._pools.of(asked), label)
+
+
+def _checked(pool: LivePool, group: Group, recalled: Recalled, verdict: Verdict) -> Checked:
+    served = recalled.entry
+    return Checked(
+        pool=pool.name,
+        entry_id=group.keys[0].entry_id if served is None else served.id,
+        similarity=group.similarity,
+        hit=isinstance(recalled.decision, Serve),
+        request_id=recalled.finding.request_id,
+        by=verdict.by,
+        why=verdict.why,
+    )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,7 +21,7 @@ from cacheproxy.errors import Overloaded
 from cacheproxy.model import NO_USAGE, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Hashable, Sequence
 
     from cacheproxy.errors import ProxyError
     from cacheproxy.flow.messages import Headers
@@ -72,6 +73,10 @@ class Flight:
         self.error: ProxyError | None = None
         self.joinable = True
         self.ended = False
+        self.followed = False
+        """Whether the answer comes from elsewhere: another process asks the upstream, or has just asked it."""
+        self.whole = False
+        """Whether it has ended and every piece is still here."""
         self.giving_up: asyncio.TimerHandle | None = None
         self._limit_bytes = limit_bytes
         self._pieces: deque[Piece] = deque()
@@ -129,6 +134,7 @@ class Flight:
     def end(self, outcome: Outcome, error: ProxyError | None = None) -> None:
         """Nothing more will come."""
         self.outcome, self.error = outcome, error
+        self.whole = self.joinable
         self.ended, self.joinable = True, False
         self._wake()
         callbacks, self._on_end = self._on_end, []
@@ -215,6 +221,14 @@ class Listener:
 
         Raises the flight's error at its end, or ``Overloaded`` for a listener that fell too far behind the others.
         """
+        async with aclosing(self.pieces()) as coming:
+            async for pieces in coming:
+                data = b"".join(piece.data for piece in pieces if with_usage or not piece.usage)
+                if data:
+                    yield data
+
+    async def pieces(self) -> AsyncGenerator[Sequence[Piece], None]:
+        """The same, piece by piece."""
         flight = self.flight
         try:
             while True:
@@ -223,9 +237,7 @@ class Listener:
                 pieces = flight._take(self.position)  # noqa: SLF001 - as above
                 if pieces:
                     flight._take_all(self)  # noqa: SLF001 - as above
-                    data = b"".join(piece.data for piece in pieces if with_usage or not piece.usage)
-                    if data:
-                        yield data
+                    yield pieces
                 elif flight.error is not None:
                     raise flight.error
                 elif flight.ended:

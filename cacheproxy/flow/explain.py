@@ -99,6 +99,7 @@ class Explanations:
             recalled.finding,
         )
         self._by_request[request_id] = explanation
+        recalled.finding.request_id = request_id
         if len(self._by_request) > KEPT:
             self._by_request.popitem(last=False)
         return explanation
@@ -106,7 +107,7 @@ class Explanations:
     def rename(self, explanation: Explanation, request_id: str) -> None:
         """The caller knows the request by another id: the one that the upstream gave it."""
         if self._by_request.pop(explanation.request_id, None) is not None:
-            explanation.request_id = request_id
+            explanation.request_id = explanation.finding.request_id = request_id
             self._by_request[request_id] = explanation
 
     def request(self, request_id: str) -> Explanation | None:

@@ -1,21 +1,38 @@
-"""The hottest entries in memory, bounded in bytes, least recently used out first."""
+"""The hottest entries in memory, bounded in bytes, least recently used out first.
+
+Other processes may purge what is here. So it is served only while the store's changes have been followed a short time
+ago: a process that was cut off, or stopped, serves nothing from memory before it knows what it missed.
+"""
 
 from __future__ import annotations
 
+import math
+import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from cacheproxy.model import Entry
 
+TRUST_S: Final = 5.0
+"""For so long entries are served from memory that nobody has vouched for: the longest that a purge takes everywhere."""
+
 
 class L1:
-    """Entries by exact key, and by id. Not thread-safe: it belongs to the event loop."""
+    """Entries by exact key, and by id. Not thread-safe: it belongs to the event loop.
 
-    def __init__(self, max_bytes: int) -> None:
+    ``clock`` is monotonic, in seconds.
+    """
+
+    def __init__(
+        self, max_bytes: int, *, clock: Callable[[], float] = time.monotonic, trust_s: float = math.inf
+    ) -> None:
         self._max_bytes = max_bytes
+        self._clock = clock
+        self._trust_s = trust_s
+        self._trusted_until = clock() + trust_s
         self._held = 0
         self._by_key: OrderedDict[bytes, tuple[Entry, ...]] = OrderedDict()
         self._by_id: dict[str, Entry] = {}
@@ -31,7 +48,7 @@ class L1:
     def find(self, key: bytes) -> tuple[Entry, ...]:
         """The entries under a key, oldest first; empty when they are not here."""
         found = self._by_key.get(key)
-        if found is None:
+        if found is None or not self._trusted():
             return ()
         self._by_key.move_to_end(key)
         return found
@@ -39,9 +56,20 @@ class L1:
     def get(self, entry_id: str) -> Entry | None:
         """One entry."""
         entry = self._by_id.get(entry_id)
-        if entry is not None:
-            self._by_key.move_to_end(entry.key)
+        if entry is None or not self._trusted():
+            return None
+        self._by_key.move_to_end(entry.key)
         return entry
+
+    def vouch(self, asked: float) -> None:
+        """What had changed in the store by then (on the clock) has been dropped here."""
+        self._trusted_until = max(self._trusted_until, asked + self._trust_s)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._by_key.clear()
+        self._by_id.clear()
+        self._held = 0
 
     def keep(self, entries: Sequence[Entry]) -> None:
         """Hold these, which must be all the entries under their one key."""
@@ -70,3 +98,6 @@ class L1:
         for entry_id in entry_ids:
             if (entry := self._by_id.get(entry_id)) is not None:
                 self.drop_key(entry.key)
+
+    def _trusted(self) -> bool:
+        return self._clock() <= self._trusted_until

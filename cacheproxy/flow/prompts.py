@@ -68,3 +68,7 @@ class Prompts:
         """These entries are gone."""
         for entry_id in ids:
             self._known.pop(entry_id, None)
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._known.clear()

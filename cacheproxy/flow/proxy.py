@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cacheproxy.flow.again import Again
     from cacheproxy.flow.asked import Asked, Reader
     from cacheproxy.flow.churn import ScopeChurn
-    from cacheproxy.flow.coalesce import Flight, Flights, Head, Listener
+    from cacheproxy.flow.coalesce import Flights, Head, Listener, Outcome
     from cacheproxy.flow.credentials import Proofs
     from cacheproxy.flow.embeddings import CachedEmbeddings
     from cacheproxy.flow.exact import Exact
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from cacheproxy.flow.messages import Headers, Incoming, Reply
     from cacheproxy.flow.passthrough import PassThrough
     from cacheproxy.flow.recall import Recall, Recalled
+    from cacheproxy.flow.relay import Relay
     from cacheproxy.flow.render import RenderRules
     from cacheproxy.flow.routing import Routes
     from cacheproxy.flow.told import Teller
@@ -66,6 +67,7 @@ class Proxy:
         embeddings: CachedEmbeddings,
         flights: Flights,
         forwarder: Forwarder,
+        relay: Relay | None,
         learner: Learner,
         again: Again,
         lately: Lately,
@@ -88,6 +90,7 @@ class Proxy:
         self._embeddings = embeddings
         self._flights = flights
         self._forwarder = forwarder
+        self._relay = relay
         self._learner = learner
         self._again = again
         self._lately = lately
@@ -143,7 +146,7 @@ class Proxy:
             # Whoever wants several samples of one request wants them independent: no sharing, nothing similar.
             return await self._forward(asked, Miss(CacheStatus.MISS, found), key=None)
         if (flight := self._flights.find(asked.keys.key)) is not None:
-            return await self._join(asked, flight)
+            return await self._join(asked, flight.listen())
         exact_only = asked.eligibility.exact_only
         if exact_only is None:
             return await self._look_near(asked, found)
@@ -170,7 +173,7 @@ class Proxy:
         await self._again.ask(asked, partial(self._learner.learn, asked, recalled=recalled))
 
     def _hit(self, asked: Asked, hit: Hit, token: str = "") -> Whole:
-        self._teller.hit(asked, hit)
+        self._teller.hit(asked, hit, f"req_{token}" if token else "")
         now = self._now()
         fresh = Fresh(token or self._token(), int(now), asked.body)
         return render.replay(asked, hit, fresh=fresh, now=now, rules=self._render_rules)
@@ -189,14 +192,22 @@ class Proxy:
             raise NotCached(f"nothing is cached for this request ({miss.reason}), and only-if-cached was asked")
         learn = partial(self._learner.learn, asked, recalled=recalled)
         if key is not None and (flight := self._flights.find(key)) is not None:
-            return await self._join(asked, flight)
-        flight = self._flights.start(
-            key, lambda flight: self._forwarder.fly(flight, asked, learn), streaming=asked.view.stream
-        )
-        flight.when_ended(lambda outcome: self._teller.missed(asked, miss, outcome))
+            return await self._join(asked, flight.listen())
+        shared = self._relay is not None and key == asked.keys.key
+        fly = self._relay.fly if self._relay is not None and shared else self._forwarder.fly
+        flight = self._flights.start(key, lambda flight: fly(flight, asked, learn), streaming=asked.view.stream)
+
+        def told(outcome: Outcome) -> None:
+            if not flight.followed:  # else as who joined it
+                request_id = explanation.request_id if explanation else ""
+                self._teller.missed(asked, miss, outcome, request_id=request_id)
+
+        flight.when_ended(told)
         listener = flight.listen()
         try:
             head = await listener.head()
+            if flight.followed:
+                return await self._join(asked, listener)
             if explanation is not None and (named := _named(head.headers, asked.dialect.request_id_header)):
                 self._explanations.rename(explanation, named)
             if head.whole is None:
@@ -209,13 +220,14 @@ class Proxy:
             listener.leave()
             raise
 
-    async def _join(self, asked: Asked, flight: Flight) -> Reply:
+    async def _join(self, asked: Asked, listener: Listener) -> Reply:
         """Share an equal request's flight. One in the other stream mode is waited for and told in this one's."""
-        listener = flight.listen()
+        flight = listener.flight
         try:
             if flight.streaming == asked.view.stream:
                 head = await listener.head()
-                if head.whole is None:
+                # Another process's flight, which this one may have turned out to follow, has a mode of its own.
+                if head.whole is None and flight.streaming == asked.view.stream:
                     flight.when_ended(lambda outcome: self._teller.joined(asked, outcome))
                     head = replace(head, headers=shared(head.headers))
                     return self._stream(asked, head, listener, self._notes(render.coalesced_headers()))

@@ -46,6 +46,8 @@ class Finding:
     """What a fresh answer said of the candidate; None while nobody has asked, or could."""
 
     verdict: CheckVerdict | None = None
+    request_id: str = ""
+    """Under which the decision is explained."""
 
 
 @dataclass(frozen=True, slots=True)

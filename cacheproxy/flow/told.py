@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.coalesce import Outcome
-    from cacheproxy.model import Entry, Verdict
+    from cacheproxy.model import Checked, Entry, Verdict
     from cacheproxy.ports import Observer
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Teller:
         self._now = now
         self._clock = clock
 
-    def hit(self, asked: Asked, hit: Hit) -> None:
+    def hit(self, asked: Asked, hit: Hit, request_id: str = "") -> None:
         """An entry was served."""
         entry = hit.entry
         self._tell(
@@ -80,6 +80,7 @@ class Teller:
             saved_usd=entry.cost_usd or 0.0,
             unpriced=entry.cost_usd is None,
             saved_ms=entry.latency_ms,
+            request_id=request_id,
         )
 
     def joined(self, asked: Asked, outcome: Outcome) -> None:
@@ -97,7 +98,9 @@ class Teller:
             unpriced=outcome.cost_usd is None,
         )
 
-    def missed(self, asked: Asked, miss: Miss, outcome: Outcome, saved: Saved = NOTHING_SAVED) -> None:
+    def missed(
+        self, asked: Asked, miss: Miss, outcome: Outcome, saved: Saved = NOTHING_SAVED, *, request_id: str = ""
+    ) -> None:
         """The upstream was asked. A part of the answer may have come from the cache all the same."""
         self._tell(
             asked,
@@ -113,6 +116,7 @@ class Teller:
             unpriced=outcome.cost_usd is None or saved.usd is None,
             upstream_ms=outcome.upstream_ms,
             upstream=_answerer(asked, outcome),
+            request_id=request_id,
         )
 
     def asked_again(self, asked: Asked, outcome: Outcome) -> None:
@@ -128,15 +132,16 @@ class Teller:
             unpriced=outcome.entry is not None and outcome.cost_usd is None,
         )
 
-    def judged(self, asked: Asked, verdict: Verdict) -> None:
-        """A judge compared a cached answer with a fresh one."""
+    def judged(self, asked: Asked, verdict: Verdict, checked: Checked | None) -> None:
+        """A judge compared a cached answer with a fresh one; without ``checked`` only what that cost counts."""
         self._tell_check(
             asked,
             model=asked.view.model,
             upstream=asked.route.target.name,
             kind=CheckKind.JUDGE,
-            verdict=verdict.check,
+            verdict=verdict.check if checked else None,
             cost_usd=verdict.cost_usd,
+            checked=checked,
         )
 
     def _tell_check(self, asked: Asked, **what: Any) -> None:

@@ -8,26 +8,28 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy.errors import ProxyError
+from cacheproxy.model import MISSED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from cacheproxy.flow.elsewhere import Elsewhere
     from cacheproxy.flow.l1 import L1
     from cacheproxy.flow.pools import Pools
     from cacheproxy.flow.prompts import Prompts
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.model import Audited, Selection, Served
+    from cacheproxy.model import Audited, Change, Selection, Served
     from cacheproxy.ports import Ledger, Store, VectorIndex
     from cacheproxy.tasks import TaskSet
 
 log = logging.getLogger(__name__)
 
-FOLLOW_S: Final = 0.25
+FOLLOW_S: Final = 0.1
 FLUSH_S: Final = 0.5
 SWEEP_S: Final = 30.0
 
@@ -53,7 +55,7 @@ class HitCounts:
 
 
 class Upkeep:
-    """The rounds. ``written`` waits until the store has seen what was learnt; ``now`` tells the time."""
+    """The rounds. ``written`` waits until the store has seen what was learnt; ``now`` and ``clock`` as in ``World``."""
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class Upkeep:
         shelter: Shelter,
         written: Callable[[], Awaitable[None]],
         now: Callable[[], float],
+        clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._index = index
@@ -81,6 +84,7 @@ class Upkeep:
         self._shelter = shelter
         self._written = written
         self._now = now
+        self._clock = clock
         self.entries = 0
         """How many entries the store held when it was last counted."""
 
@@ -91,17 +95,25 @@ class Upkeep:
         tasks.start(_every(FLUSH_S, self.flush), name="flush")
         tasks.start(_every(SWEEP_S, self.sweep), name="sweep")
 
-    async def follow(self) -> int:
-        """Apply what changed in the store by other hands, or by expiry and eviction; how much that was."""
-        changes = await self._shelter.call("changes", self._store.changes) or ()
+    async def follow(self) -> Sequence[Change]:
+        """Apply what changed in the store by other hands, or by expiry and eviction; what that was."""
+        asked = self._clock()
+        changes = await self._shelter.call("changes", self._store.changes)
+        if changes is None:
+            return ()
         for change in changes:
+            if change is MISSED:
+                self._l1.clear()
+                self._prompts.clear()
+                continue
             self._l1.drop((change.entry_id,))
             self._prompts.forget((change.entry_id,))
             if change.row is None:
                 await self._reindex(self._index.remove(change.entry_id, change.scope))
             elif not self._index.shared:
                 await self._reindex(self._index.add(change.row))
-        return len(changes)
+        self._l1.vouch(asked)
+        return changes
 
     async def flush(self) -> None:
         """Write the ledger, the verdicts and the hit counts."""
@@ -135,8 +147,10 @@ class Upkeep:
         """Give an entry another time to expire, everywhere, at once. False when it is gone. Raises as ``purge``."""
         await self._written()
         changed = await self._store.expire_at(entry_id, at)
-        while await self.follow():
-            pass
+        while changes := await self.follow():
+            for row in [change.row for change in changes if change.entry_id == entry_id]:
+                if row is not None and self._index.shared:  # which drops entries by itself, at the time that it knows
+                    await self._reindex(self._index.add(replace(row, expires_at=at)))
         return changed
 
     async def _reindex(self, change: Awaitable[None]) -> None:

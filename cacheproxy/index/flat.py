@@ -159,6 +159,11 @@ class FlatIndex:
         """How many entries are indexed."""
         return len(self._scope_of)
 
+    @property
+    def scopes(self) -> int:
+        """How many scopes have entries."""
+        return len(self._scopes)
+
     async def add(self, row: IndexRow) -> None:
         """See ``VectorIndex``. Raises ``PortUnavailable`` for a vector that cannot be indexed."""
         dimension = row.vector.size if self._dimension is None else self._dimension

@@ -112,7 +112,8 @@ class RedisIndex:
         self._prefix = prefix
         # Neither other embeddings nor another precision may share a set.
         self._name = f"{hashlib.sha256(model.encode()).hexdigest()[:12]}:{self._quantisation.lower()}"
-        self._filled: dict[bytes, None] = {}
+        self._filled_key = f"{prefix}:near:{self._name}:filled"
+        self._not_empty: dict[bytes, None] = {}
 
     async def prepare(self) -> None:
         """Raises ``ConfigError`` when this Redis has no vector sets as they are needed here."""
@@ -124,6 +125,20 @@ class RedisIndex:
                 "index redis needs the vector sets of Redis 8.2 or newer, which this server does not have "
                 f"({str(error).strip()}): upgrade it, or set index to faiss"
             ) from None
+        except RedisError as error:
+            raise ConfigError(f"index redis: cannot reach Redis: {error}") from error
+
+    async def is_filled(self) -> bool:
+        """Whether somebody has put in what the store held before. Raises ``ConfigError``."""
+        try:
+            return await self._client.get(self._filled_key) is not None
+        except RedisError as error:
+            raise ConfigError(f"index redis: cannot reach Redis: {error}") from error
+
+    async def mark_filled(self) -> None:
+        """That is done. Raises ``ConfigError``."""
+        try:
+            await self._client.set(self._filled_key, 1)
         except RedisError as error:
             raise ConfigError(f"index redis: cannot reach Redis: {error}") from error
 
@@ -154,7 +169,7 @@ class RedisIndex:
 
     async def is_empty(self, scope: bytes) -> bool:
         """See ``VectorIndex``. One that was found to have entries is not asked for again: that costs a round trip."""
-        if scope in self._filled:
+        if scope in self._not_empty:
             return False
         with translating({RedisError: PortUnavailable, OSError: PortUnavailable}, doing="ask the index"):
             empty = not await self._client.execute_command("VCARD", self._keys(scope)[0])
@@ -178,7 +193,7 @@ class RedisIndex:
         if gone:
             await self._run(_REMOVE, scope, *gone)
         if not found:
-            self._filled.pop(scope, None)
+            self._not_empty.pop(scope, None)
         living = [each for each in found if each.expires > now]
         living.sort(key=lambda each: (-each.similarity, each.entry_id))
         return [Neighbor(each.entry_id, each.similarity, each.root) for each in living[:k]]
@@ -216,9 +231,9 @@ class RedisIndex:
                 await self._client.eval(script, len(keys), *keys, *arguments)
 
     def _remember(self, scope: bytes) -> None:
-        if len(self._filled) >= _KNOWN_SCOPES:
-            del self._filled[next(iter(self._filled))]
-        self._filled[scope] = None
+        if len(self._not_empty) >= _KNOWN_SCOPES:
+            del self._not_empty[next(iter(self._not_empty))]
+        self._not_empty[scope] = None
 
 
 def _members(reply: Any) -> Iterator[tuple[Any, Any, Any]]:

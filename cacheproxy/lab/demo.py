@@ -87,6 +87,7 @@ async def demo(options: DemoOptions, console: Console) -> ReplayReport:
         console.print("starting the simulated LLM and the proxy (the embedding model takes some seconds) ...")
         async with _simulated(options, data_dir) as upstream_url, _proxy(options, upstream_url, data_dir) as running:
             console.print(f"proxy on {running.url}, in front of {upstream_url}")
+            console.print(f"dashboard on {await _announced(running.process, 'admin plane ', running.log_file)}/")
             console.print(f"promised: at most {options.budget:.0%} of the hits on similar questions are wrong")
             console.print(f"{len(questions):,} questions of bank customers, {options.concurrency} at a time:")
             with progress_bar(console, total=len(questions)) as show:

@@ -1,4 +1,4 @@
-"""Connections on which something comes that is not HTTP.
+"""Connections of callers and operators, on which something may come that is not HTTP.
 
 aiohttp quotes what it cannot read, in its log and in its answer, and that may be a header with a key. Here nothing of
 it is repeated, and callers get the error as JSON.
@@ -16,10 +16,11 @@ from aiohttp.streams import EMPTY_PAYLOAD
 
 from cacheproxy.errors import BadRequest
 from cacheproxy.flow.render import failure
+from cacheproxy.server.refusal import refused
 from cacheproxy.wire.dialects import dialect_for_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 
 _MAX_HEADER_BYTES: Final = 64 * 1024
 
@@ -35,9 +36,12 @@ class DiscreetLog(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
 
-def discreet_log() -> DiscreetLog:
-    """The log for aiohttp's servers."""
-    return DiscreetLog(logging.getLogger("aiohttp.server"), {})
+_OPTIONS: Final[Mapping[str, Any]] = {
+    "access_log": None,
+    "logger": DiscreetLog(logging.getLogger("aiohttp.server"), {}),
+    "max_line_size": _MAX_HEADER_BYTES,
+    "max_field_size": _MAX_HEADER_BYTES,
+}
 
 
 class _Connection(web.RequestHandler):
@@ -76,10 +80,22 @@ class _Connection(web.RequestHandler):
             return response
         too_long = f"its request line or a header is over {_MAX_HEADER_BYTES} bytes"
         why = too_long if isinstance(exc, LineTooLong) else "check its request line, headers and framing"
-        reply = failure(dialect_for_errors({}), BadRequest(f"the request cannot be read as HTTP/1.1: {why}"))
-        refusal = web.Response(status=reply.status, body=reply.body, content_type="application/json")
+        refusal = self.refusal(BadRequest(f"the request cannot be read as HTTP/1.1: {why}"))
         refusal.force_close()
         return refusal
+
+    def refusal(self, error: BadRequest) -> web.Response:
+        """The error as callers are told it."""
+        reply = failure(dialect_for_errors({}), error)
+        return web.Response(status=reply.status, body=reply.body, content_type="application/json")
+
+
+class _OperatorsConnection(_Connection):
+    """One operator's connection."""
+
+    def refusal(self, error: BadRequest) -> web.Response:
+        """The error in the admin plane's shape."""
+        return refused(400, "bad_request", error.message)
 
 
 class CallersServer(web.Server):
@@ -87,14 +103,26 @@ class CallersServer(web.Server):
 
     def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
         super().__init__(handler, handler_cancellation=True)
-        self._options: dict[str, Any] = {
-            "auto_decompress": False,
-            "access_log": None,
-            "logger": discreet_log(),
-            "max_line_size": _MAX_HEADER_BYTES,
-            "max_field_size": _MAX_HEADER_BYTES,
-        }
+        self._options: dict[str, Any] = {**_OPTIONS, "auto_decompress": False}
 
     def __call__(self) -> web.RequestHandler:
         """A new connection."""
         return _Connection(self, loop=asyncio.get_running_loop(), **self._options)
+
+
+class OperatorsServer(web.Server):
+    """The same for an application, whose own server is ``plain``."""
+
+    def __init__(self, plain: web.Server) -> None:
+        super().__init__(plain.request_handler, request_factory=plain.request_factory, handler_cancellation=True)
+
+    def __call__(self) -> web.RequestHandler:
+        """A new connection."""
+        return _OperatorsConnection(self, loop=asyncio.get_running_loop(), **_OPTIONS)
+
+
+class OperatorsRunner(web.AppRunner):
+    """Runs an application on such a server."""
+
+    async def _make_server(self) -> web.Server:
+        return OperatorsServer(await super()._make_server())

@@ -120,18 +120,23 @@ class DataPlane:
         self._now = now
         self._body_s = body_s
         self._door = door
+        self.closing = False
+        """Whether each answer is the last one on its connection."""
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         if request.method in {"GET", "HEAD"}:
             match request.raw_path:
                 case "/livez":
-                    return web.json_response({"status": "alive"})
+                    return self._told(200, {"status": "alive"})
                 case "/readyz":
-                    return self._readyz()
+                    ready, state = self._ready()
+                    told = {"status": "ready" if ready else "not ready", **state}
+                    return self._told(200 if ready else 503, told)
                 case _:
                     pass
-        return await write(request, await self._reply(request), now=self._now())
+        reply = await self._reply(request)
+        return await write(request, reply, now=self._now(), last=self.closing)
 
     async def _reply(self, request: web.BaseRequest) -> Reply:
         incoming = AiohttpIncoming(request, body_s=self._body_s)
@@ -146,25 +151,31 @@ class DataPlane:
             error = ProxyError("something went wrong inside cacheproxy; its log says what")
             return failure(dialect_for_errors(request.headers), error)
 
-    def _readyz(self) -> web.Response:
-        ready, state = self._ready()
-        body = json.dumps({"status": "ready" if ready else "not ready", **state})
-        return web.Response(text=body, status=200 if ready else 503, content_type="application/json")
+    def _told(self, status: int, told: Mapping[str, object]) -> web.Response:
+        response = web.Response(text=json.dumps(told), status=status, content_type="application/json")
+        if self.closing:
+            response.force_close()
+        return response
 
 
-async def write(request: web.BaseRequest, reply: Reply, *, now: float) -> web.StreamResponse:
-    """Write a reply to its caller. ``now`` is the time for its Date header, where it has none."""
+async def write(request: web.BaseRequest, reply: Reply, *, now: float, last: bool = False) -> web.StreamResponse:
+    """Write a reply to its caller. ``now`` is the time for its Date header, where it has none.
+
+    After the ``last`` one the connection is closed, and its caller told so.
+    """
     match reply:
         case Whole():
-            return WholeResponse(reply, now=now)
+            return WholeResponse(reply, now=now, last=last)
         case Streamed():
-            return await _write_stream(request, reply)
+            return await _write_stream(request, reply, last=last)
 
 
-async def _write_stream(request: web.BaseRequest, reply: Streamed) -> web.StreamResponse:
+async def _write_stream(request: web.BaseRequest, reply: Streamed, *, last: bool) -> web.StreamResponse:
     headers = CIMultiDict(reply.headers)
     headers.setdefault("Server", "cacheproxy")
     response = web.StreamResponse(status=reply.status, headers=headers)
+    if last:
+        response.force_close()
     try:
         await response.prepare(request)
         async for chunk in reply.body:

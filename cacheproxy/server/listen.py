@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import socket
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from aiohttp import web
 
 from cacheproxy.address import Address
-from cacheproxy.server.connection import CallersServer, discreet_log
+from cacheproxy.server.connection import CallersServer, OperatorsRunner
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection, Sequence
+    from pathlib import Path
+    from types import TracebackType
 
     from cacheproxy.server.data_plane import DataPlane
 
 _BACKLOG: Final = 1024
+_LOOK_S: Final = 0.05
 
 
 @asynccontextmanager
@@ -25,11 +31,73 @@ async def data_listener(plane: DataPlane, address: Address, *, drain_s: float) -
         yield bound
 
 
+class Slots:
+    """A worker's share of listening sockets that outlive it: it may take some up and leave them again.
+
+    Whoever connects waits in a socket's queue until some process takes it up, so nobody is turned away in between.
+    """
+
+    def __init__(self, plane: DataPlane, sockets: Sequence[int], *, drain_s: float) -> None:
+        self._plane = plane
+        self._sockets = sockets
+        self._drain_s = self._left_s = drain_s
+        self._server = CallersServer(plane)
+        self._runner = web.ServerRunner(self._server, shutdown_timeout=0.0)
+        self._taken: dict[int, web.SockSite] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.take(())
+        self._server.pre_shutdown()
+        await self._server.shutdown(self._left_s)
+        await self._runner.cleanup()
+
+    async def take(self, slots: Collection[int]) -> None:
+        """Accept from these sockets, by their places, and from no others."""
+        for slot in slots:
+            if slot not in self._taken:
+                # A copy: it is closed with the site, and the socket itself stays.
+                site = web.SockSite(self._runner, socket.socket(fileno=os.dup(self._sockets[slot])), backlog=_BACKLOG)
+                await site.start()
+                self._taken[slot] = site
+        for slot in self._taken.keys() - set(slots):
+            await self._taken.pop(slot).stop()
+
+    async def retire(self) -> None:
+        """Accept no more, and wait until every connection has had its last answer, which says so, and is closed.
+
+        A caller may be sending its next request at the moment, so nothing is closed under it before ``drain_s``.
+        """
+        await self.take(())
+        self._plane.closing = True
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._drain_s
+        while self._server.connections and loop.time() < until:  # noqa: ASYNC110 - aiohttp sets no event for it
+            await asyncio.sleep(_LOOK_S)
+        self._left_s = max(0.0, until - loop.time())
+
+
+@asynccontextmanager
+async def admin_socket(app: web.Application, path: Path) -> AsyncIterator[None]:
+    """Serve the supervisor alone, on a unix socket in a folder of its own."""
+    runner = OperatorsRunner(app, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.UnixSite(runner, str(path)).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
 @asynccontextmanager
 async def admin_listener(app: web.Application, address: Address) -> AsyncIterator[Address]:
     """Serve operators; yields the address that was bound."""
-    runner = web.AppRunner(app, access_log=None, logger=discreet_log(), shutdown_timeout=1.0)
-    async with _listening(runner, address) as bound:
+    async with _listening(OperatorsRunner(app, shutdown_timeout=1.0), address) as bound:
         yield bound
 
 

@@ -108,10 +108,15 @@ class Metrics:
             "cacheproxy_scope_churn", "Share of the latest misses whose scope was never seen before", registry=registry
         )
         self._calls = Gauge("cacheproxy_upstream_calls", "Calls to upstreams that are under way", registry=registry)
+        self._workers = Gauge("cacheproxy_workers", "Processes that serve", registry=registry)
         self._breaker = Gauge("cacheproxy_breaker_state", "0 closed, 1 half open, 2 open", ["port"], registry=registry)
         self._models: set[str] = set()
         self._children: dict[tuple[object, ...], object] = {}
         self._uncounted: list[Served] = []
+
+    def serves(self) -> None:
+        """This process answers requests."""
+        self._workers.set(1)
 
     def watch_entries(self, count: Callable[[], float]) -> None:
         """Ask this for the number of entries at each scrape."""

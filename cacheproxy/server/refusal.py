@@ -22,6 +22,7 @@ _CODES: Final[Mapping[int, str]] = {
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
+    409: "conflict",
     413: "too_large",
     415: "unsupported_media_type",
     503: "unavailable",
@@ -66,6 +67,8 @@ async def one_shape(request: web.Request, handler: Handler) -> web.StreamRespons
             raise
         message = _MESSAGES.get(error.status, error.reason)
         return refused(error.status, _CODES.get(error.status, "error"), message)
+    except ConnectionResetError:
+        raise  # whoever asked has left
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
         return refused(500, "internal_error", "this is a fault of cacheproxy: its log says more")

@@ -22,12 +22,16 @@ _DATED: Final = frozenset({"date", "server"})
 
 
 class WholeResponse(web.StreamResponse):
-    """What aiohttp's server asks of a response, for one ``Whole``. ``now`` is the time, in seconds since the epoch."""
+    """What aiohttp's server asks of a response, for one ``Whole``. ``now`` is the time, in seconds since the epoch.
 
-    def __init__(self, reply: Whole, *, now: float) -> None:
+    After the ``last`` reply the connection is closed.
+    """
+
+    def __init__(self, reply: Whole, *, now: float, last: bool = False) -> None:
         # Deliberately not the parent's: of its state the server looks at ``keep_alive`` alone.
         self._reply = reply
         self._now = now
+        self._last = last
         self._keep_alive = None
 
     @property
@@ -37,7 +41,7 @@ class WholeResponse(web.StreamResponse):
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Write everything."""
-        self._keep_alive = request.keep_alive
+        self._keep_alive = request.keep_alive and not self._last
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the caller left")

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cacheproxy import jsontext
+from cacheproxy.store.vectors import EmbeddingName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,3 +146,14 @@ def text_of(value: Any) -> str:
 def bytes_of(text: str) -> bytes:
     """A text as Redis is given it."""
     return text.encode("utf-8", _SURROGATES)
+
+
+def name_of(embedding: EmbeddingName) -> bytes:
+    """Which embeddings there are, as it is stored."""
+    return f"{embedding.dimension} {embedding.model}".encode()
+
+
+def named(name: bytes) -> EmbeddingName:
+    """The same read."""
+    dimension, _, model = name.decode().partition(" ")
+    return EmbeddingName(model, int(dimension))

@@ -92,6 +92,13 @@ class Link:
         """What Redis answers to each, or the ``PortUnavailable`` that came of it."""
         return list(await asyncio.gather(*map(self._put, commands), return_exceptions=True))
 
+    async def ask_alone(self, *command: Any) -> Any:
+        """The same on a connection of its own: for a command that waits. Raises ``PortUnavailable``."""
+        answer = await self._alone(command)
+        if isinstance(answer, BaseException):
+            raise _translated(answer)
+        return answer
+
     def close(self) -> None:
         """Answer whoever still waits. The lanes end with their tasks."""
         self._closed = True

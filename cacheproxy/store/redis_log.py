@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cacheproxy.model import MISSED, Change, IndexRow
 from cacheproxy.store import codec
-from cacheproxy.store.redis_layout import bytes_of, decode_meta, text_of
+from cacheproxy.store.redis_catalogue import Catalogue
+from cacheproxy.store.redis_layout import name_of, text_of
 from cacheproxy.store.redis_scripts import BEGIN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
+    from cacheproxy.store.redis_catalogue import Listed
     from cacheproxy.store.redis_layout import Layout
     from cacheproxy.store.redis_link import Link
+    from cacheproxy.store.vectors import EmbeddingName
 
 _RECORDS_AT_ONCE: Final = 1000
 """Of each shard, in one call of ``changes``; the next goes on from there."""
-_ROWS_AT_ONCE: Final = 500
 _OURS_ARE_KNOWN: Final = (b"put", b"vector")
 """What the process that did it need not be told."""
 
@@ -34,16 +36,6 @@ class _Record(NamedTuple):
     scope: bytes
 
 
-class _State(NamedTuple):
-    """What is there now, whatever the log said: an entry may have come, gone and come again."""
-
-    key: bytes
-    scope: bytes
-    expires_at: float
-    vector: bytes | None
-    root: str
-
-
 class Follower:
     """Knows what the logs said so far. ``writer`` is this process's name in them."""
 
@@ -51,6 +43,7 @@ class Follower:
         self.writer = writer
         self._link = link
         self._layout = layout
+        self._catalogue = Catalogue(link, layout)
         self._log_entries = log_entries
         self._places: list[bytes] = []
         self._placed: list[set[str]] = [set() for _ in range(layout.shards)]
@@ -86,17 +79,21 @@ class Follower:
                 self._placed[shard].update(row.entry_id for row in rows)
                 yield rows
 
-    async def changes(self, *, dimension: int | None, now: float) -> Sequence[Change]:
+    async def changes(self, embedding: EmbeddingName | None, *, now: float) -> Sequence[Change]:
         """What changed since the last call: entries that went first, then vectors that came from elsewhere.
 
-        Raises ``PortUnavailable``, and then tells it the next time, as when its caller leaves early.
+        Vectors of other embeddings than these are not told. Raises ``PortUnavailable``, and then tells it the next
+        time, as when its caller leaves early.
         """
         shards = range(self._layout.shards)
         commands = [
             ("XRANGE", self._layout.key(shard, "log"), self._places[shard], "+", "COUNT", _RECORDS_AT_ONCE)
             for shard in shards
         ]
-        logs = dict(zip(shards, await self._link.ask_all(commands), strict=True))
+        stored, *records = await self._link.ask_all([("HGET", self._layout.key(0, "meta"), "embedding"), *commands])
+        ours = embedding is not None and stored == name_of(embedding)
+        dimension = embedding.dimension if embedding is not None and ours else None
+        logs = dict(zip(shards, records, strict=True))
         lost = [shard for shard, log in logs.items() if not log or log[0][0] != self._places[shard]]
         if lost:
             return await self._resync(lost[0], dimension=dimension, now=now)  # the others are lost the next time, too
@@ -107,30 +104,33 @@ class Follower:
         self._take_note(told)
         return told
 
-    def _of_others(self, records: Iterable[Any]) -> list[_Record]:
-        found: dict[_Record, None] = {}
-        for _, fields in records:
-            told = dict(zip(fields[::2], fields[1::2], strict=True)) if isinstance(fields, list) else fields
-            if told[b"k"] in _OURS_ARE_KNOWN and told[b"w"] == self.writer.encode():
-                continue
-            if told[b"i"]:
-                key, scope = bytes.fromhex(told[b"K"].decode()), bytes.fromhex(told[b"S"].decode())
-                found.setdefault(_Record(text_of(told[b"i"]), key, scope))
-                if told[b"k"] == b"expiry":
-                    found[_Record(text_of(told[b"i"]), key, scope)] = None
-        return list(found)
+    def _of_others(self, records: Iterable[Any]) -> dict[_Record, bool]:
+        """What others did, and what anybody deleted or gave another time to expire, which is told in any case."""
+        found: dict[_Record, bool] = {}
+        for _, told in records:
+            anybodys = told[b"k"] not in _OURS_ARE_KNOWN
+            if told[b"i"] and (anybodys or told[b"w"] != self.writer.encode()):
+                record = _Record(
+                    text_of(told[b"i"]), bytes.fromhex(told[b"K"].decode()), bytes.fromhex(told[b"S"].decode())
+                )
+                found[record] = found.get(record, False) or anybodys
+        return found
 
-    async def _told(self, news: dict[int, list[_Record]], dimension: int | None) -> list[Change]:
-        asked = [(shard, record) for shard, records in news.items() for record in records]
-        states = await self._states([(shard, record.entry_id) for shard, record in asked])
+    async def _told(self, news: dict[int, dict[_Record, bool]], dimension: int | None) -> list[Change]:
+        asked = [(record, shard, forget) for shard, records in news.items() for record, forget in records.items()]
+        listed = await self._catalogue.listed([(record.entry_id, shard) for record, shard, _ in asked])
+        there = {each.entry_id: each for each in listed}
         gone: list[Change] = []
-        there: list[tuple[str, _State]] = []
-        for (_, record), state in zip(asked, states, strict=True):
-            if state is None or state.key != record.key:
-                gone.append(Change(record.entry_id, record.key, record.scope, None))
-            else:
-                there.append((record.entry_id, state))
-        return [*gone, *_changes(there, dimension)]
+        placed: list[Change] = []
+        for record, _, forget in asked:
+            found = there.get(record.entry_id)
+            if found is None or found.meta is None or found.meta.key != record.key:
+                gone.append(Change(*record, None))
+            elif place := _changes([found], dimension):
+                placed += place
+            elif forget:
+                gone.append(Change(*record, None))
+        return [*gone, *placed]
 
     async def _resync(self, shard: int, *, dimension: int | None, now: float) -> Sequence[Change]:
         place = await self._place(shard)
@@ -159,45 +159,26 @@ class Follower:
         return place
 
     async def _rows_of(self, shard: int, *, dimension: int, now: float) -> AsyncIterator[Sequence[IndexRow]]:
-        catalogue, after = self._layout.key(shard, "c"), b"-"
-        while True:
-            rows = await self._link.ask("ZRANGEBYLEX", catalogue, after, "+", "LIMIT", 0, _ROWS_AT_ONCE)
-            if not rows:
-                return
-            after = b"(" + rows[-1]
-            ids = [text_of(row.rpartition(b"\x01")[0].rpartition(b"\x01")[0]) for row in rows]
-            states = await self._states([(shard, entry_id) for entry_id in ids])
-            known = [
-                (entry_id, state)
-                for entry_id, state in zip(ids, states, strict=True)
-                if state is not None and state.expires_at > now
-            ]
-            yield [change.row for change in _changes(known, dimension) if change.row is not None]
-
-    async def _states(self, asked: Sequence[tuple[int, str]]) -> list[_State | None]:
-        commands = [("HMGET", self._layout.key(shard, "e", entry_id), "m", "x", "v", "r") for shard, entry_id in asked]
-        states: list[_State | None] = []
-        for text, expires_at, vector, root in await self._link.ask_all(commands):
-            meta = decode_meta(text)
-            if meta is None:
-                states.append(None)
-                continue
-            expiry = meta.expires_at if expires_at is None else float(expires_at)
-            states.append(_State(meta.key, meta.scope, expiry, vector, text_of(root or b"")))
-        return states
+        async for block in self._catalogue.of_shard(shard):
+            living = [each for each in block if each.expires_at > now]
+            yield [change.row for change in _changes(living, dimension) if change.row is not None]
 
 
-def _changes(there: Sequence[tuple[str, _State]], dimension: int | None) -> list[Change]:
+def _changes(there: Sequence[Listed], dimension: int | None) -> list[Change]:
     """Those that have a vector of this dimension."""
-    if dimension is None:
-        return []
-    size = dimension * codec.BYTES_PER_NUMBER
-    embedded = [(entry_id, state) for entry_id, state in there if state.vector and len(state.vector) == size]
-    vectors = codec.decode_vectors([state.vector or b"" for _, state in embedded], dimension)
-    return [
-        Change(entry_id, state.key, state.scope, IndexRow(entry_id, state.scope, vector, state.root or entry_id))
-        for (entry_id, state), vector in zip(embedded, vectors, strict=True)
+    size = (dimension or 0) * codec.BYTES_PER_NUMBER
+    embedded = [
+        (each, each.meta, each.vector)
+        for each in there
+        if each.meta is not None and each.vector is not None and len(each.vector) == size
     ]
-
-
-__all__ = ["Follower", "bytes_of"]
+    vectors = codec.decode_vectors([vector for _, _, vector in embedded], dimension or 0)
+    return [
+        Change(
+            each.entry_id,
+            meta.key,
+            meta.scope,
+            IndexRow(each.entry_id, meta.scope, row, each.root or each.entry_id, each.expires_at),
+        )
+        for (each, meta, _), row in zip(embedded, vectors, strict=True)
+    ]

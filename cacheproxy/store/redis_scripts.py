@@ -210,12 +210,3 @@ if call('EXISTS', base..':log') == 0 then tell(ARGV[1], ARGV[2], 'begun', '', ''
 return call('XREVRANGE', base..':log', '+', '-', 'COUNT', 1)[1][1]
 """)
 """The place in the log that it has reached. There is always one, so that a follower can tell when it was lost."""
-
-PROVE: Final = Script(r"""
-local name = KEYS[1]..':proof:'..ARGV[1]
-local before = redis.call('GET', name)
-if not before or tonumber(before) < tonumber(ARGV[2]) then redis.call('SET', name, ARGV[2]) end
-redis.call('PEXPIRE', name, ARGV[3])
-return 1
-""")
-"""An upstream accepted a credential. Arguments: its hash, when, how long to remember it."""

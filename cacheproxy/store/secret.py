@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from typing import TYPE_CHECKING, Final
@@ -34,3 +35,8 @@ def server_secret(data_dir: Path) -> bytes:
             f"{path} does not hold a secret of {_SECRET_BYTES} bytes; delete it, and the cache starts anew"
         )
     return secret
+
+
+def secret_from(text: str) -> bytes:
+    """A secret that somebody chose, as one of the length that keys are made with."""
+    return hashlib.sha256(text.encode()).digest()

@@ -4,6 +4,7 @@ from cacheproxy.address import Address
 from cacheproxy.cli.serve import banner
 from cacheproxy.settings import Settings
 from cacheproxy.wiring import Running
+from cacheproxy.workers.supervisor import Serving
 
 
 def told(*, model: str = "m on cpu", no_model: str = "") -> str:
@@ -16,6 +17,7 @@ def told(*, model: str = "m on cpu", no_model: str = "") -> str:
         no_model=no_model,
         settings=Settings(policy="threshold", threshold=0.97),
         leave=lambda: None,
+        render=bytes,
     )
     return banner(running)
 
@@ -36,3 +38,11 @@ def test_the_banner_tells_where_what_and_how():
 
 def test_the_banner_says_when_there_is_no_model():
     assert "none, exact only: the weights are not there" in told(model="", no_model="the weights are not there")
+
+
+def test_the_banner_tells_of_workers_where_there_are_several():
+    serving = Serving(
+        Address("127.0.0.1", 8090), Address("::1", 8091), "u", "s", "m on cpu", "", Settings(workers=3, mode="exact")
+    )
+    assert "workers      3" in banner(serving)
+    assert "workers" not in told()

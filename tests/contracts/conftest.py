@@ -3,15 +3,19 @@
 from contextlib import AsyncExitStack
 
 import pytest
+from support.redis_stores import RedisWorld
 from support.stores import SqliteWorld
 
+REDISES = {"fakeredis": None, "redis": "redis_server", "redis-cluster": "redis_cluster"}
+"""Where Redis stores are, each with the fixture that runs it."""
 
-@pytest.fixture(params=["sqlite"])
+
+@pytest.fixture(params=["sqlite", *REDISES])
 async def world(request, tmp_path):
+    fixture = REDISES.get(request.param)
+    url = request.getfixturevalue(fixture).url if fixture else None
     async with AsyncExitStack() as stack:
-        match request.param:
-            case "sqlite":
-                yield SqliteWorld(tmp_path, stack)
+        yield SqliteWorld(tmp_path, stack) if request.param == "sqlite" else RedisWorld(stack, url)
 
 
 @pytest.fixture

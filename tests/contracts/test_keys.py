@@ -1,28 +1,23 @@
 """What every ``Keys`` promises."""
 
 import math
-from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
 
 from cacheproxy.core.keys import VirtualKey, digest_of
-from cacheproxy.store.database import open_database
-from cacheproxy.store.sqlite_keys import SqliteKeys
 
 NOON = 1_800_000_000.0
 
 
-@pytest.fixture(params=["sqlite"])
-async def opened(request, tmp_path):
+@pytest.fixture
+async def opened(world):
     """Opens the keys as several processes would."""
-    async with AsyncExitStack() as stack:
 
-        async def open_keys():
-            database = open_database(tmp_path / "cache.db", clock=lambda: NOON)
-            return SqliteKeys(await stack.enter_async_context(database))
+    async def open_keys():
+        return (await world.kept()).keys
 
-        yield open_keys
+    return open_keys
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What every ``Labels`` promises."""
 
 import asyncio
-from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
@@ -11,24 +10,21 @@ from cacheproxy.core.features import Features
 from cacheproxy.core.pool import LABELS_KEPT, LABELS_LIVE_S, Label, Source
 from cacheproxy.model import Selection
 from cacheproxy.ports import News
-from cacheproxy.store.sqlite import open_sqlite
-from cacheproxy.store.sqlite_labels import MARKS_KEPT, SqliteLabels
-from cacheproxy.store.vectors import EmbeddingName
+from cacheproxy.store.sqlite_labels import MARKS_KEPT
 
 HOUR = 3600.0
 
 
-@pytest.fixture(params=["sqlite"])
-async def books(request, tmp_path):
+@pytest.fixture
+async def books(world):
     """Opens a store and the labels beside it, as several processes would."""
-    async with AsyncExitStack() as stack:
 
-        async def open_books():
-            opened = open_sqlite(tmp_path / "cache.db", clock=lambda: NOW, embedding=EmbeddingName("test-model", 4))
-            store = await stack.enter_async_context(opened)
-            return store, SqliteLabels(store.database)
+    async def open_books():
+        kept = await world.kept()
+        await kept.store.claim_embedding("test-model", 4)
+        return kept.store, kept.labels
 
-        yield open_books
+    return open_books
 
 
 @pytest.fixture
@@ -126,7 +122,8 @@ async def test_labels_that_are_too_old_to_count_are_swept(store, labels):
 
 
 async def test_labels_are_counted_from_when_they_were_forgotten_last_kept_or_not(labels, monkeypatch):
-    monkeypatch.setattr("cacheproxy.store.sqlite_labels.LABELS_KEPT", 2)
+    for adapter in ("sqlite_labels", "redis_labels"):
+        monkeypatch.setattr(f"cacheproxy.store.{adapter}.LABELS_KEPT", 2)
     assert await labels.total("pool") == 0
     for number in range(5):
         await labels.add("pool", [label(number)])
@@ -271,7 +268,8 @@ async def test_a_pair_stays_blocked_while_its_root_is_there_without_a_vector(sto
 
 async def test_marks_are_bounded_and_the_oldest_go(labels, monkeypatch):
     assert MARKS_KEPT >= 1000
-    monkeypatch.setattr("cacheproxy.store.sqlite_labels.MARKS_KEPT", 3)
+    for adapter in ("sqlite_labels", "redis_labels"):
+        monkeypatch.setattr(f"cacheproxy.store.{adapter}.MARKS_KEPT", 3)
     for number in range(5):
         await labels.suspend(f"id-{number}", NOW + number, "")
         await labels.block(b"%d" % number, "id-a", NOW + number)

@@ -1,6 +1,5 @@
 """What every ``Ledger`` promises, whichever adapter keeps it."""
 
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -8,8 +7,6 @@ import pytest
 
 from cacheproxy.errors import BadRequest
 from cacheproxy.model import Audited, CacheStatus, CheckKind, CheckVerdict, Layer, Reason, Served, Tally, Usage
-from cacheproxy.store.database import open_database
-from cacheproxy.store.sqlite_ledger import SqliteLedger
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).timestamp()
 HOUR = 3600.0
@@ -53,16 +50,14 @@ AUDIT = Audited(
 )
 
 
-@pytest.fixture(params=["sqlite"])
-async def ledgers(request, tmp_path):
+@pytest.fixture
+async def ledgers(world):
     """Opens ledgers of the same books, as several processes would."""
-    async with AsyncExitStack() as stack:
 
-        async def open_ledger():
-            database = open_database(tmp_path / "cache.db", clock=lambda: NOON)
-            return SqliteLedger(await stack.enter_async_context(database))
+    async def open_ledger():
+        return (await world.kept()).ledger
 
-        yield open_ledger
+    return open_ledger
 
 
 @pytest.fixture

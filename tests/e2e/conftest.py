@@ -16,10 +16,12 @@ from itertools import count
 
 import aiohttp
 import pytest
+from aiohttp import web
 from support.callers import Http, cache_of
 from support.gated import CHAT, Gated, asking
 from support.servers import PATIENCE_S, Host, Process, Recording, environment, proxy_from, proxy_settings
 
+from cacheproxy.embed.hashed import HashedEmbedder
 from cacheproxy.lab.questions import classes_of, draw, read_questions
 from cacheproxy.lab.replay import ReplayOptions, replay
 from cacheproxy.lab.simulate import SimulateOptions, serving
@@ -94,12 +96,27 @@ def lenient(host, simulated, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def replayed(host, simulated, tmp_path_factory):
+def hashed(host):
+    """The base URL of an embedding server without a model, for tests that need many vectors and no meaning."""
+    embedder = HashedEmbedder()
+
+    async def embedded(_, recorded):
+        vector = await embedder.embed(recorded.json["input"])
+        return web.json_response({"data": [{"embedding": vector.tolist()}], "usage": {"prompt_tokens": 1}})
+
+    with host.open(Recording(embedded).serving()) as served:
+        yield served.v1
+
+
+@pytest.fixture(scope="session")
+def replayed(host, simulated, hashed, tmp_path_factory):
     """A proxy that some hundred questions went through, some of them similar; its verdicts are in."""
     settings = proxy_settings(
         tmp_path_factory.mktemp("replayed"),
         f"{simulated}/v1",
+        embedder={"url": hashed},
         max_wrong_per_hit=0.03,
+        decision={"bootstrap_similarity": 0.8},
         economics={"revenue_per_request_usd": 0.001},
     )
     with host.open(proxy_from(settings)) as served:

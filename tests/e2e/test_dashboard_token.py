@@ -19,7 +19,7 @@ def browser():
 def guarded(browser, serve_proxy, simulated):
     """An empty proxy with a token, in a tab."""
     served = serve_proxy(f"{simulated}/v1", admin_token=TOKEN)
-    with tab(browser, served.admin, may_complain=True) as desk:
+    with tab(browser, served.admin) as desk:
         yield desk
     refusals = [line for line in desk.complaints if "401" not in line]
     assert refusals == []

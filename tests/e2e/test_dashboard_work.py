@@ -24,10 +24,16 @@ def browser():
         yield running
 
 
-@pytest.fixture
-def desk(browser, replayed):
+@pytest.fixture(scope="module")
+def shared(browser, replayed):
     with tab(browser, replayed.admin) as opened:
         yield opened
+
+
+@pytest.fixture
+def desk(shared):
+    yield shared
+    shared.without_complaint()
 
 
 @pytest.fixture
@@ -224,8 +230,8 @@ def test_hostile_text_is_only_text(desk, asked, tag):
     assert page.locator("main img, main script").count() == 0
 
 
-def test_an_entry_that_is_gone_is_told_so(browser, replayed):
-    with tab(browser, replayed.admin, may_complain=True) as desk:
-        page = desk.open("entries/00000000000")
-        expect(page.locator(".empty")).to_contain_text("There is no such entry")
-        assert [line for line in desk.complaints if "404" not in line] == []
+def test_an_entry_that_is_gone_is_told_so(shared):
+    page = shared.open("entries/00000000000")
+    expect(page.locator(".empty")).to_contain_text("There is no such entry")
+    assert [line for line in shared.complaints if "404" not in line] == []
+    shared.complaints.clear()

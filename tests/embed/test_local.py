@@ -51,6 +51,10 @@ async def test_the_short_name_means_the_default_model(embedder):
     assert (embedder.dimension, embedder.window, embedder.device) == (384, 256, "cpu")
 
 
+async def test_on_a_cpu_there_is_no_gpu_to_tell_of(embedder):
+    assert (embedder.gpu(), embedder.waiting) == (None, 0)
+
+
 async def test_vectors_equal_those_of_sentence_transformers(embedder, reference):
     vectors = await asyncio.gather(*map(embedder.embed, QUESTIONS))
     expected = reference.encode(QUESTIONS, normalize_embeddings=True)

@@ -11,10 +11,22 @@ from cacheproxy.flow.asked import Reader, Rules, TenantRules
 from cacheproxy.flow.coalesce import Outcome
 from cacheproxy.flow.routing import Route, Target
 from cacheproxy.flow.told import Hit, Miss, Saved, Teller
-from cacheproxy.model import NO_USAGE, Audited, CacheStatus, CheckKind, CheckVerdict, Layer, Reason, Usage, Verdict
+from cacheproxy.model import (
+    NO_USAGE,
+    Audited,
+    CacheStatus,
+    Checked,
+    CheckKind,
+    CheckVerdict,
+    Layer,
+    Reason,
+    Usage,
+    Verdict,
+)
 from cacheproxy.wire.dialects import DIALECTS
 
 PATH = "/v1/chat/completions"
+CHECKED = Checked("default", "id-a", 0.9, hit=True)
 
 
 class Notes:
@@ -100,7 +112,7 @@ async def test_a_joiner_is_told_as_a_hit_only_where_there_was_an_answer(teller, 
 
 
 async def test_a_check_is_told_to_every_observer_even_where_one_fails(teller, notes, asked, clock):
-    teller.judged(asked, Verdict(same=False, cost_usd=0.5))
+    teller.judged(asked, Verdict(same=False, cost_usd=0.5), CHECKED)
     assert notes.events == [
         Audited(
             at=clock.now,
@@ -111,8 +123,15 @@ async def test_a_check_is_told_to_every_observer_even_where_one_fails(teller, no
             verdict=CheckVerdict.WRONG,
             cost_usd=0.5,
             price_version="v1",
+            checked=CHECKED,
         )
     ]
+
+
+async def test_a_comparison_that_is_on_no_hit_only_costs(teller, notes, asked):
+    teller.judged(asked, Verdict(same=False, cost_usd=0.5), None)
+    (event,) = notes.events
+    assert (event.kind, event.verdict, event.cost_usd, event.checked) == (CheckKind.JUDGE, None, 0.5, None)
 
 
 async def test_asking_again_costs_what_an_answer_costs_and_has_no_verdict_yet(teller, notes, asked, make_entry):
@@ -140,5 +159,5 @@ async def test_asking_again_without_an_answer_comes_to_nothing(teller, notes, as
     ("same", "check"), [(True, CheckVerdict.RIGHT), (False, CheckVerdict.WRONG), (None, CheckVerdict.UNKNOWN)]
 )
 async def test_a_verdict_is_counted_as_what_it_is(teller, notes, asked, same, check):
-    teller.judged(asked, Verdict(same=same))
+    teller.judged(asked, Verdict(same=same), CHECKED)
     assert notes.events[0].verdict is check

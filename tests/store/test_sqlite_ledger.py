@@ -7,8 +7,9 @@ import pytest
 
 from cacheproxy.errors import PortUnavailable
 from cacheproxy.model import CacheStatus, Served, Tally, Usage
+from cacheproxy.store.books import SUMMED
 from cacheproxy.store.database import open_database
-from cacheproxy.store.sqlite_ledger import _SUMMED, _TALLIED, SqliteLedger
+from cacheproxy.store.sqlite_ledger import _TALLIED, SqliteLedger
 
 MISS = Served(
     at=7200.0,
@@ -111,4 +112,4 @@ async def test_cached_input_is_kept_in_columns_of_its_own(database):
 
 def test_a_tally_s_fields_are_all_taken_from_the_table():
     assert set(_TALLIED) == {field.name for field in fields(Tally)} - {"group"}
-    assert set(_SUMMED) >= set(_TALLIED) - {"estimated"}
+    assert set(SUMMED) >= set(_TALLIED) - {"estimated"}

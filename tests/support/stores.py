@@ -6,7 +6,11 @@ from dataclasses import replace
 import numpy as np
 
 from cacheproxy.model import Entry, Usage
+from cacheproxy.opening import Kept
 from cacheproxy.store.sqlite import EmbeddingName, open_sqlite
+from cacheproxy.store.sqlite_keys import SqliteKeys
+from cacheproxy.store.sqlite_labels import SqliteLabels
+from cacheproxy.store.sqlite_ledger import SqliteLedger
 
 NOW = 1_800_000_000.0
 EMBEDDING = EmbeddingName("test-model", 4)
@@ -23,6 +27,12 @@ class SqliteWorld:
     async def open(self, limits=None, embedding=EMBEDDING):
         store = open_sqlite(self._path, clock=lambda: self.now, limits=limits, embedding=embedding)
         return await self._stack.enter_async_context(store)
+
+    async def kept(self):
+        """All that a process opens."""
+        store = await self.open(embedding=None)
+        database = store.database
+        return Kept(store, SqliteLedger(database), SqliteLabels(database), SqliteKeys(database), "sqlite", bytes)
 
 
 def digest(text):

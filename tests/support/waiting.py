@@ -5,6 +5,6 @@ import asyncio
 
 async def until(condition):
     """Let everything else run until something holds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - the conditions are counters, which set no event
             await asyncio.sleep(0)

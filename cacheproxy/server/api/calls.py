@@ -76,7 +76,7 @@ def written(told: BaseModel) -> bytes:
 
 
 def _query(operation: Operation, request: web.Request) -> BaseModel | None:
-    names = list(request.query.keys())
+    names = [name for name, _ in request.query.items()]
     if operation.query is None:
         if names:
             raise Refused(400, f"{names[0][:100]!r} means nothing here: there are no parameters")

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from cacheproxy.server.api.shapes import Asked, Told
 
+Score = Literal["p", "similarity"]
 PoolName = Annotated[str, Field(max_length=200)]
 
 
@@ -51,10 +52,23 @@ class PoolTold(Told):
     """By budget."""
 
 
+class JudgeTold(Told):
+    """How often the judge called two fresh answers to one question different, since the start."""
+
+    pairs: int
+    disagreed: int
+    low: float
+    """At least so often, at 95% confidence."""
+    high: float
+    missed: float
+    """The share of wrong hits that a certificate takes it to pass as right."""
+
+
 class DecisionTold(Told):
-    """Every pool."""
+    """Every pool, and the judge of all."""
 
     pools: list[PoolTold]
+    judge: JudgeTold
 
 
 class LabelsAsked(Asked):
@@ -91,7 +105,7 @@ class CurveAsked(Asked):
     """Which curve."""
 
     pool: PoolName = "default"
-    score: Literal["p", "similarity"] = "p"
+    score: Score = "p"
     """What a threshold would be set on."""
     points: Annotated[int, Field(ge=2, le=500)] = 100
     """At most so many thresholds."""
@@ -115,7 +129,7 @@ class Curve(Told):
     """Hit rate against error, threshold by threshold, from the loosest to the strictest."""
 
     pool: str
-    score: Literal["p", "similarity"]
+    score: Score
     budget: float
     stage: str
     labels: int

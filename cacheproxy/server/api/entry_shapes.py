@@ -156,7 +156,7 @@ class PurgeAsked(Conditions):
     ids: Annotated[tuple[Name, ...], Field(max_length=10_000)] = ()
     """Only these."""
     everything: bool = False
-    """Must be said where there is no condition."""
+    """Must be said to remove without a condition."""
     dry_run: bool = True
     """Only tell what would go."""
 

@@ -4,16 +4,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from cacheproxy.model import GROUPINGS
 from cacheproxy.server.api.decision_shapes import PoolTold
 from cacheproxy.server.api.shapes import Asked, Seconds, Told
 
 Step = Literal["hour", "day"]
+_GROUPS = "^(({0})(,({0}))*)?$".format("|".join(GROUPINGS))
 
 
 class StatsAsked(Asked):
     """Which sums."""
 
-    by: Annotated[str, Field(max_length=200)] = ""
+    by: Annotated[str, Field(max_length=200, pattern=_GROUPS)] = ""
     """What to group by, with commas: model,layer. Empty: one sum of everything."""
     since: Seconds = 0
     """From the hour of this moment on."""
@@ -158,7 +160,7 @@ class Overview(Told):
     pools: list[PoolTold]
     """What is promised of hits on similar questions, pool by pool."""
     entries: int
-    """Stored, when they were last counted."""
+    """Stored now."""
 
 
 class EconomicsAsked(Asked):

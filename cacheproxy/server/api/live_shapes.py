@@ -107,7 +107,8 @@ class StoreTold(Told):
 class IndexTold(Told):
     """The vector index."""
 
-    vectors: int
+    vectors: int | None
+    """Null where another process has it."""
     scopes: int | None
     model: str | None
     """The embedding model; null without one."""
@@ -145,8 +146,8 @@ class Health(Told):
     device: DeviceTold
     scope_churn: float
     """Share of the latest misses whose scope was never seen before."""
-    memory_bytes: int | None
-    """Resident memory of the process, where the system tells it."""
+    memory_bytes: int
+    """The most that the process has had resident."""
     versions: dict[str, str]
     """Of Python and the libraries that matter."""
 

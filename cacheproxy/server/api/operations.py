@@ -44,6 +44,8 @@ class Operation:
 
 
 _NO_ENTRY: Final = {404: "There is no such entry."}
+_NO_POOL: Final = {404: "There is no such pool."}
+_EVERYTHING: Final = {409: "That is every entry, and it was not said that every entry is meant."}
 
 OPERATIONS: Final = (
     Operation(
@@ -65,7 +67,13 @@ OPERATIONS: Final = (
     ),
     Operation("decision", "GET", "/decision", "What each pool promises and how it fares", decision.DecisionTold),
     Operation(
-        "labels", "GET", "/decision/labels", "Histograms of recorded labels", decision.LabelsTold, decision.LabelsAsked
+        "labels",
+        "GET",
+        "/decision/labels",
+        "Histograms of recorded labels",
+        decision.LabelsTold,
+        decision.LabelsAsked,
+        errors=_NO_POOL,
     ),
     Operation(
         "curve",
@@ -74,6 +82,7 @@ OPERATIONS: Final = (
         "Hit rate against error, threshold by threshold",
         decision.Curve,
         decision.CurveAsked,
+        errors=_NO_POOL,
     ),
     Operation(
         "near_misses",
@@ -122,7 +131,13 @@ OPERATIONS: Final = (
         errors=_NO_ENTRY,
     ),
     Operation(
-        "purge", "POST", "/purge", "Remove entries, or tell which would go", entries.PurgeTold, body=entries.PurgeAsked
+        "purge",
+        "POST",
+        "/purge",
+        "Remove entries, or tell which would go",
+        entries.PurgeTold,
+        body=entries.PurgeAsked,
+        errors=_EVERYTHING,
     ),
     Operation(
         "export",

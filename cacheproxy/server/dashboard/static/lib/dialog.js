@@ -15,7 +15,7 @@ export function ask({ title, body, actions, onOpen }) {
     const form = el(
       "form",
       { method: "dialog" },
-      el("h2", { id: heading }, title),
+      el("h2", { id: heading, tabindex: "-1", autofocus: true }, title),
       body,
       el("div", { class: "actions" }, buttons),
     );
@@ -38,7 +38,8 @@ export function ask({ title, body, actions, onOpen }) {
       resolve(dialog.returnValue || null);
     });
     document.body.append(dialog);
-    dialog.showModal();
+    dialog.showModal(); // the focus goes to the heading: never to a button that cannot be taken back
+    dialog.querySelector("input, textarea")?.focus();
     onOpen?.(dialog);
   });
 }

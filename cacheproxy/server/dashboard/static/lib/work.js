@@ -2,17 +2,17 @@
 
 import { toast } from "./dom.js";
 
-/** A handler of a button: errors are shown, the button rests meanwhile. */
+/** A handler of a button: what fails is shown, and further clicks are nothing until it is done. */
 export function doing(work) {
-  return async (event) => {
-    const { currentTarget } = event;
-    currentTarget.disabled = true;
+  return async ({ currentTarget }) => {
+    if (currentTarget.ariaBusy === "true") return;
+    currentTarget.ariaBusy = "true"; // not disabled: a dialog that it opened gives the focus back to it
     try {
       await work();
     } catch (error) {
       toast(error.message, { failed: true });
     } finally {
-      currentTarget.disabled = false;
+      currentTarget.ariaBusy = null;
     }
   };
 }

@@ -40,7 +40,12 @@ export async function show(root, { signal, id }) {
 }
 
 function page(entry, decisions, refresh) {
-  const act = (work) => doing(async () => (await work(entry.id)) !== false && refresh());
+  const act = (work) =>
+    doing(async () => {
+      if ((await work(entry.id)) === false) return;
+      await refresh();
+      document.getElementById("main").focus({ preventScroll: true }); // the button that was clicked is gone
+    });
   const dropped = doing(async () => (await drop(entry.id)) && (location.hash = LIST));
   return [
     el("p", {}, el("a", { href: LIST }, "All entries")),

@@ -23,7 +23,7 @@ export async function show(root, { signal, live }) {
   root.append(
     pageHead("Health", "The state of this process."),
     body,
-    card("Settings in force", { note: "Those that are not the default first. Secrets are masked." }, settings),
+    card("Settings in force", { note: "Secrets are masked. Where each comes from: cacheproxy config show." }, settings),
   );
   await Promise.all([
     refresh(),
@@ -119,16 +119,12 @@ function stores({ store, index, device }) {
 }
 
 function settingTable(settings) {
-  const list = Object.entries(settings).sort(
-    ([, one], [, other]) => (one.source === "default") - (other.source === "default"),
-  );
-  const rows = list.map(([name, { value, source }]) => [
+  const rows = Object.entries(settings).map(([name, value]) => [
     el("code", {}, name),
     el("span", { class: "mono break" }, typeof value === "string" ? value : JSON.stringify(value)),
-    source === "default" ? el("span", { class: "soft" }, source) : badge(source, "info"),
   ]);
   return scrolled(
     "Settings",
-    table(["Setting", "Value", "From"], rows, { caption: "Settings in force", id: "settings" }),
+    table(["Setting", "Value"], rows, { caption: "Settings in force", id: "settings" }),
   );
 }

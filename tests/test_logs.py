@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from cacheproxy.cli.logs import set_up_log
+from cacheproxy.logs import set_up_log
 from cacheproxy.settings import LogSettings
 
 

@@ -11,7 +11,14 @@ _OURS: Final = "cacheproxy"
 
 
 class JsonLines(logging.Formatter):
-    """Each record as a JSON object: ``time``, ``level``, ``logger``, ``message``, and ``exception`` if there is one."""
+    """Each record as a JSON object: ``time``, ``level``, ``logger``, ``message``, and ``exception`` if there is one.
+
+    With several processes also which one it was: ``process``.
+    """
+
+    def __init__(self, process: str = "") -> None:
+        super().__init__()
+        self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line."""
@@ -21,15 +28,21 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if self._process:
+            line["process"] = self._process
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return jsontext.dump(line).decode()
 
 
-def set_up_log(settings: LogSettings) -> None:
-    """Log as the settings say. Libraries are heard from warnings on, whatever our own level is."""
+def set_up_log(settings: LogSettings, *, process: str = "") -> None:
+    """Log as the settings say. Libraries are heard from warnings on, whatever our own level is.
+
+    ``process`` names this one where there are several.
+    """
     handler = logging.StreamHandler()
-    lines = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
-    handler.setFormatter(JsonLines() if settings.format == "json" else lines)
+    who = f"{process}: " if process else ""
+    lines = logging.Formatter(f"%(asctime)s %(levelname)s {who}%(message)s", "%Y-%m-%d %H:%M:%S")
+    handler.setFormatter(JsonLines(process) if settings.format == "json" else lines)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger(_OURS).setLevel(settings.level.upper())

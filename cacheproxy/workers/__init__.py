@@ -1,0 +1,5 @@
+"""Several processes that serve as one: a supervisor, workers, and a process that has the embedding model.
+
+``supervisor`` starts, watches and replaces the others (``child``), and says which listening socket is whose
+(``seating``, ``sockets``); ``worker`` and ``embedding`` are what it starts; they speak over ``control``.
+"""

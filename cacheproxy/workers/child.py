@@ -1,0 +1,112 @@
+"""One process that the supervisor started: what it says, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Self
+
+from cacheproxy.errors import ConfigError
+from cacheproxy.workers.control import Control, packed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cacheproxy.jsontext import JsonObject
+    from cacheproxy.settings import Settings
+
+
+class Child:
+    """A process, from its start to its end. Made by ``start``."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, control: Control) -> None:
+        self.name = name
+        self.gone = asyncio.Event()
+        self.goodbye: JsonObject = {}
+        """What it said at its end."""
+        self.ready: JsonObject = {}
+        """What it said when it was ready."""
+        self._process = process
+        self._control = control
+
+    @classmethod
+    async def start(
+        cls, name: str, module: str, settings: Settings, *, descriptors: Sequence[int] = (), **more: object
+    ) -> Self:
+        """Start ``python -m module``, which gets its name, the settings and ``more`` as its first message."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # A session of its own, so that Ctrl-C reaches the supervisor alone, which knows what to do with it.
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                module,
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), *descriptors),
+                start_new_session=True,
+            )
+        child = cls(name, process, await Control.over(ours))
+        child.say(name=name, settings=packed(settings), **more)
+        return child
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    def say(self, **message: object) -> None:
+        """Tell it something."""
+        self._control.say(**message)
+
+    async def readied(self) -> JsonObject:
+        """Wait until it is ready; what it said then. Raises ``ConfigError``."""
+        heard = await self._control.hear()
+        if heard is None:
+            await self._process.wait()
+            raise ConfigError(f"{self.name} {self.ending} before it was ready; the log says more")
+        if "failed" in heard:
+            raise ConfigError(str(heard["failed"]))
+        self.ready = heard
+        return heard
+
+    async def ended(self) -> None:
+        """Wait for its end."""
+        while (heard := await self._control.hear()) is not None:
+            self.goodbye = heard
+        await self._process.wait()
+        await self._control.aclose()
+        self.gone.set()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.returncode is None
+
+    @property
+    def ending(self) -> str:
+        """How it ended, for people."""
+        status = self._process.returncode
+        if status is None:
+            return "runs"
+        if status < 0:
+            return f"was killed by {signal.Signals(-status).name}"
+        return f"ended with status {status}"
+
+    async def stop(self, patience_s: float) -> bool:
+        """Wait for its end, but not for ever: then it is killed. Whether it ended by itself."""
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._process.wait()
+        except TimeoutError:
+            self.kill()
+            await self._process.wait()
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.alive:
+            self._process.kill()

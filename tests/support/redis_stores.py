@@ -1,0 +1,44 @@
+"""Redis stores as several processes would open them: on fakeredis, a server, or a cluster."""
+
+from fakeredis import FakeAsyncRedis, FakeServer
+from support.redis_server import new_prefix
+from support.stores import EMBEDDING, NOW
+
+from cacheproxy.store.redis_client import open_client
+from cacheproxy.store.redis_opening import kept_in
+from cacheproxy.store.redis_url import read_url
+
+
+class RedisWorld:
+    """Stores under one prefix. Without a URL they are in a fakeredis of their own."""
+
+    def __init__(self, stack, url=None, *, shards=16):
+        self.now = NOW
+        self.prefix = new_prefix()
+        self._stack = stack
+        self._url = url
+        self._shards = shards
+        self._server = FakeServer()
+
+    async def client(self):
+        if self._url is None:
+            return await self._stack.enter_async_context(FakeAsyncRedis(server=self._server, protocol=2))
+        return await self._stack.enter_async_context(open_client(read_url(self._url)))
+
+    async def kept(self, limits=None, **options):
+        """All that a process opens."""
+        opening = kept_in(
+            await self.client(),
+            name="redis",
+            clock=lambda: self.now,
+            limits=limits,
+            prefix=self.prefix,
+            **{"shards": self._shards, **options},
+        )
+        return await self._stack.enter_async_context(opening)
+
+    async def open(self, limits=None, embedding=EMBEDDING, **options):
+        store = (await self.kept(limits, **options)).store
+        if embedding is not None:
+            await store.claim_embedding(embedding.model, embedding.dimension)
+        return store

@@ -1,0 +1,91 @@
+"""A process that was started: what it says, and how its end is told."""
+
+import sys
+
+import pytest
+
+from cacheproxy.errors import ConfigError
+from cacheproxy.settings import Settings
+from cacheproxy.workers.child import Child
+
+SCRIPT = """
+import asyncio, os, signal, sys
+from cacheproxy.workers.control import Control, unpacked
+
+async def main():
+    control = await Control.inherited(int(sys.argv[1]))
+    first = await control.hear()
+    match first["act"]:
+        case "fail":
+            control.say(failed="nothing works")
+        case "die":
+            os._exit(3)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "serve":
+            control.say(ready=True, store=unpacked(first["settings"]).store)
+            while (heard := await control.hear()) is not None and "leave" not in heard:
+                pass
+            control.say(metrics="last words")
+        case "stay":
+            control.say(ready=True)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            await asyncio.sleep(600)
+    await control.aclose()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+async def start(tmp_path, monkeypatch):
+    (tmp_path / "acting.py").write_text(SCRIPT)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    started = []
+
+    async def build(act):
+        child = await Child.start("somebody", "acting", Settings(store="sqlite:///x"), act=act)
+        started.append(child)
+        return child
+
+    yield build
+    for child in started:
+        child.kill()
+        await child.ended()
+
+
+async def test_it_gets_its_settings_says_when_it_is_ready_and_has_last_words(start):
+    child = await start("serve")
+    assert (await child.readied())["store"] == "sqlite:///x"
+    assert (child.alive, child.ending) == (True, "runs")
+    child.say(leave=True)
+    await child.ended()
+    assert child.gone.is_set()
+    assert (child.goodbye, child.ending) == ({"metrics": "last words"}, "ended with status 0")
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [("fail", "^nothing works"), ("die", "somebody ended with status 3"), ("kill", "somebody was killed by SIGKILL")],
+)
+async def test_one_that_never_becomes_ready_says_why(start, act, said):
+    with pytest.raises(ConfigError, match=said):
+        await (await start(act)).readied()
+
+
+async def test_one_that_does_not_end_is_killed(start):
+    child = await start("stay")
+    await child.readied()
+    assert not await child.stop(0.01)
+    assert child.ending == "was killed by SIGKILL"
+    assert await child.stop(10)
+
+
+async def test_it_is_out_of_reach_of_the_terminal(start):
+    if sys.platform == "win32":
+        pytest.skip("no sessions there")
+    import os  # noqa: PLC0415 - one use
+
+    child = await start("serve")
+    await child.readied()
+    assert os.getsid(child.pid) != os.getsid(0)
