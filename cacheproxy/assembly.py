@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,7 @@ from cacheproxy.flow.again import Again
 from cacheproxy.flow.answers import Answers
 from cacheproxy.flow.asked import Reader
 from cacheproxy.flow.audit import Auditor
+from cacheproxy.flow.calls import Calls
 from cacheproxy.flow.churn import ScopeChurn
 from cacheproxy.flow.coalesce import Flights
 from cacheproxy.flow.credentials import Proofs
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from cacheproxy.server.metrics import Metrics
     from cacheproxy.settings import Settings
     from cacheproxy.tasks import TaskSet
+    from cacheproxy.tracing import Tracer
 
 WRITE_DEADLINE_S: Final = 10.0
 """For what happens off the request's path: storing, counting, sweeping."""
@@ -129,6 +132,7 @@ def assemble(
     secret: bytes,
     world: World,
     observers: Sequence[Observer] = (),
+    tracer: Tracer | None = None,
 ) -> Flow:
     """The flow, over any adapters. ``observers`` are told beside those that are part of it."""
     cache, deadlines, now, clock = settings.cache, settings.deadlines, world.now, world.clock
@@ -146,8 +150,8 @@ def assemble(
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
     hits = HitCounts()
-    l1, churn, withdrawn = L1(cache.l1_bytes, clock=clock, trust_s=TRUST_S), ScopeChurn(), Withdrawn()
-    explanations, lately = Explanations(), Lately()
+    l1 = L1(cache.l1_bytes, clock=clock, trust_s=TRUST_S)
+    churn, withdrawn, explanations, lately = ScopeChurn(), Withdrawn(), Explanations(), Lately()
     prompts = Prompts(store=store, loading=reads, l1=l1)
     pools = Pools(
         labels=labels,
@@ -178,17 +182,26 @@ def assemble(
         limit_bytes=cache.max_answer_bytes,
     )
     local_rules = derive.local_rules(settings)
+    calls = Calls(metrics)
     forwarder = Forwarder(
         upstream=upstream,
+        calls=calls,
         proofs=proofs,
         clock=clock,
         limit_bytes=cache.max_answer_bytes,
-        local=LocalFirst(local_rules, upstream=local, proofs=proofs, clock=clock) if local_rules else None,
+        local=LocalFirst(local_rules, upstream=local, proofs=proofs, watch=metrics, clock=clock)
+        if local_rules
+        else None,
     )
     answers = Answers(prices, now, world.new_id)
     limit = AuditLimit(settings.decision.audit_share, settings.decision.audit_allowance_usd)
-    told: list[Observer] = [ledger, metrics, hits, spending, limit, *observers]
-    teller = Teller(told, price_version=prices.version, now=now, clock=clock)
+    teller = Teller(
+        [ledger, metrics, hits, spending, limit, *observers],
+        price_version=prices.version,
+        now=now,
+        clock=clock,
+        prompts=settings.log.prompts,
+    )
     again = Again(flights=flights, forwarder=forwarder, answers=answers, teller=teller, limit=limit)
     recall = Recall(
         embedder=embedder,
@@ -272,10 +285,10 @@ def assemble(
         keys=rules.keys,
         render_rules=render_rules,
         now=now,
-        token=world.token,
     )
     passthrough = PassThrough(
         upstream=upstream,
+        calls=calls,
         proofs=proofs,
         secret=rules.keys.secret,
         evict=lambda tag: upkeep.evict(Selection(tag=tag)),
@@ -309,6 +322,8 @@ def assemble(
         passthrough=passthrough,
         proofs=proofs,
         teller=teller,
+        watch=metrics,
+        tracer=tracer,
         churn=churn,
         explanations=explanations,
         feedback=FeedbackDoor(feedback, rules),
@@ -319,8 +334,13 @@ def assemble(
     )
     optional = [each for each, on in ((leasing, relay is not None), (verifying, verifier is not None)) if on]
     shelters = (reads, writes, searching, embedding, judging, *optional)
-    metrics.watch_entries(lambda: upkeep.entries)
-    metrics.watch_churn(lambda: churn.share)
+    metrics.watch("entries", lambda: upkeep.entries)
+    metrics.watch("scope_churn", lambda: churn.share)
+    if isinstance(index, Sized):  # a shared one is elsewhere
+        metrics.watch("index_vectors", partial(len, index))
+    metrics.watch("memory_bytes", lambda: l1.held_bytes)
+    metrics.watch("unwritten_answers", lambda: learner.waiting)
+    metrics.watch("unjudged_answers", lambda: auditor.waiting)
     metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})
     metrics.watch_pools(lambda: list(pools) if policy.keeps_budgets else ())
     return Flow(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cacheproxy.core.pool import Label
     from cacheproxy.model import (
         Audited,
+        CallResult,
         Change,
         Entry,
         IndexRow,
@@ -285,6 +286,19 @@ class Upstream(Protocol):
 
         Raises ``UpstreamUnreachable``, ``UpstreamTimeout``, or ``Overloaded`` when too many are under way.
         """
+
+
+class CallWatch(Protocol):
+    """Is told how calls to upstreams went. Must not block and must not raise."""
+
+    def called(self, upstream: str, result: CallResult) -> None:
+        """A call to the upstream of this name has ended."""
+
+    def fell_back(self, why: str) -> None:
+        """The local server was to answer and did not, so the upstream is asked. ``why``: a result, or ``resting``."""
+
+    def refused(self, code: str) -> None:
+        """A caller got an error of ours."""
 
 
 class Lease(Protocol):

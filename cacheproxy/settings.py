@@ -14,6 +14,7 @@ from pydantic import AfterValidator, ByteSize, Field, PositiveFloat, PositiveInt
 from cacheproxy.address import Address
 from cacheproxy.economics_settings import EconomicsSettings
 from cacheproxy.local_settings import DistillSettings, EmbedderSettings, LocalSettings
+from cacheproxy.log_settings import LogSettings, TelemetrySettings
 from cacheproxy.model import Mode, Reason
 from cacheproxy.redis_settings import RedisSettings
 from cacheproxy.setting_types import (
@@ -243,15 +244,6 @@ class PriceSettings(Frozen):
     """Input written to the provider's own prompt cache; the input price when absent."""
 
 
-class LogSettings(Frozen):
-    """The log, on standard error."""
-
-    level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = "info"
-    """The least serious messages that are shown."""
-    format: Annotated[Literal["text", "json"], AnyCase] = "text"
-    """For people or for programs."""
-
-
 class Settings(Frozen):
     """Every setting of the proxy. An instance is complete and consistent."""
 
@@ -322,6 +314,7 @@ class Settings(Frozen):
     """Prices of private models; they win over the price library."""
     economics: EconomicsSettings = EconomicsSettings()
     log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @property
     def asks_key(self) -> bool:

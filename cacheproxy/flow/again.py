@@ -6,6 +6,8 @@ What that costs is booked, and limited to a share of what the cache saved.
 from __future__ import annotations
 
 import logging
+from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -42,6 +44,7 @@ class Again:
 
     async def ask(self, asked: Asked, learn: Learn | None = None) -> Entry | None:
         """A fresh answer, as it would be stored; None when none came. ``learn`` is for those that are kept as well."""
+        asked = replace(asked, arrival=copy(asked.arrival))  # the hit keeps its name, whatever this call is named
         flight = self._flights.start(
             None,
             lambda flight: self._forwarder.fly(flight, asked, learn or partial(self._read, asked)),

@@ -89,6 +89,11 @@ class Auditor:
         self._now = now
         self._draw = draw
 
+    @property
+    def waiting(self) -> int:
+        """Fresh answers that wait for a judge, or are with one."""
+        return self._waiting
+
     async def place(self, asked: Asked, fresh: Entry, recalled: Recalled | None) -> Placing:
         """Judge a fresh answer against what was near, and say where it belongs."""
         assessed = recalled.decision.assessed if recalled is not None else None
@@ -211,13 +216,13 @@ class Auditor:
 
 
 def _checked(pool: LivePool, group: Group, recalled: Recalled, verdict: Verdict) -> Checked:
-    served = recalled.entry
+    served, arrival = recalled.entry, recalled.finding.arrival
     return Checked(
         pool=pool.name,
         entry_id=group.keys[0].entry_id if served is None else served.id,
         similarity=group.similarity,
         hit=isinstance(recalled.decision, Serve),
-        request_id=recalled.finding.request_id,
+        request_id=arrival.id if arrival else "",
         by=verdict.by,
         why=verdict.why,
     )

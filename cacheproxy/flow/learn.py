@@ -69,6 +69,11 @@ class Learner:
         self._written: list[asyncio.Future[None]] = []
         self._writing = False
 
+    @property
+    def waiting(self) -> int:
+        """Answers that the store has not seen yet."""
+        return len(self._entries)
+
     def learn(
         self,
         asked: Asked,

@@ -37,8 +37,11 @@ class Prompts:
         self._l1 = l1
         self._known: OrderedDict[str, Prompt] = OrderedDict()
 
-    async def of(self, ids: Sequence[str]) -> Mapping[str, Prompt] | None:
-        """The prompts of these entries, leaving out what is gone; None when the store did not answer."""
+    async def of(self, ids: Sequence[str], loaded: dict[str, Entry] | None = None) -> Mapping[str, Prompt] | None:
+        """The prompts of these entries, leaving out what is gone; None when the store did not answer.
+
+        Entries that had to be loaded are added to ``loaded``.
+        """
         found: dict[str, Prompt] = {}
         missing: list[str] = []
         for entry_id in ids:
@@ -51,10 +54,12 @@ class Prompts:
             else:
                 missing.append(entry_id)
         if missing:
-            loaded = await self._loading.call("load", partial(self._store.load, missing))
-            if loaded is None:
+            entries = await self._loading.call("load", partial(self._store.load, missing))
+            if entries is None:
                 return None
-            found.update((entry.id, self.learn(entry)) for entry in loaded)
+            found.update((entry.id, self.learn(entry)) for entry in entries)
+            if loaded is not None:
+                loaded.update((entry.id, entry) for entry in entries)
         return found
 
     def learn(self, entry: Entry) -> Prompt:

@@ -20,9 +20,10 @@ from cacheproxy.errors import Overloaded, ProxyError, TurnTooLong
 from cacheproxy.model import IndexRow, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cacheproxy.core.policy import Decision, Found, Policy
+    from cacheproxy.flow.arrival import Arrival
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.feedback import Withdrawn
     from cacheproxy.flow.l1 import L1
@@ -46,8 +47,8 @@ class Finding:
     """What a fresh answer said of the candidate; None while nobody has asked, or could."""
 
     verdict: CheckVerdict | None = None
-    request_id: str = ""
-    """Under which the decision is explained."""
+    arrival: Arrival | None = None
+    """The request that was decided on; None where nobody remembers it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,20 +121,24 @@ class Recall:
         if not self._coming[scope] and await self._searching.call("is_empty", partial(self._index.is_empty, scope)):
             # Nothing to compare with: the upstream is asked at once, and the turn is embedded when its answer is here.
             return Recalled(Forward(Reason.NO_NEIGHBOR))
-        vector = await self._embed(self._embedder, asked.prompt)
+        vector = await self._embed(self._embedder, asked)
         if isinstance(vector, Reason):
             return Recalled(Forward(vector))
-        near = await self._searching.call("nearest", partial(self._index.nearest, scope, vector, NEIGHBORS))
+        with asked.arrival.trace.step("search"):
+            near = await self._searching.call("nearest", partial(self._index.nearest, scope, vector, NEIGHBORS))
         if near is None:
             return Recalled(Forward(Reason.INDEX_UNAVAILABLE), vector)
-        keys = await self._keys(near, asked)
+        loaded: dict[str, Entry] = {}
+        keys = await self._keys(near, asked, loaded)
         if keys is None:
             return Recalled(Forward(Reason.STORE_UNAVAILABLE), vector)
         if near and not keys:
             return Recalled(Forward(self._why_none(asked, near), near[0].similarity), vector)
-        return await self._decided(asked, keys, vector)
+        return await self._decided(asked, keys, vector, loaded)
 
-    async def _decided(self, asked: Asked, keys: Sequence[Key], vector: Vector) -> Recalled:
+    async def _decided(
+        self, asked: Asked, keys: Sequence[Key], vector: Vector, loaded: Mapping[str, Entry]
+    ) -> Recalled:
         pool = self._pools.of(asked)
         found = replace(pool.found(_known_profile(asked.prompt), keys), asked_budget=asked.controls.max_wrong)
         coin = self._draw()  # before deciding, so that what is audited is a fair sample of what is served
@@ -149,7 +154,7 @@ class Recall:
         if asked.eligibility.shadow:
             pool.shadowed += 1
             return Recalled(Forward(Reason.SHADOW, similarity, decision.assessed), vector, keys=keys, shadowed=True)
-        entry = await self._entry(decision.key.entry_id)
+        entry = loaded.get(decision.key.entry_id) or await self._entry(decision.key.entry_id)
         if isinstance(entry, Reason):
             return Recalled(Forward(entry, similarity), vector, keys=keys)
         rate = self._pools.audit_rate(pool, decision, affordable=self._affords(entry))
@@ -202,20 +207,23 @@ class Recall:
             return Reason.SUSPENDED
         return Reason.EXPIRED if asked.controls.max_age_s is None else Reason.TOO_OLD
 
-    async def _embed(self, embedder: Embedder, prompt: str) -> Vector | Reason:
+    async def _embed(self, embedder: Embedder, asked: Asked) -> Vector | Reason:
+        work = partial(embedder.embed, asked.prompt)
         try:
-            vector = await self._embedding.call(
-                "embed", partial(embedder.embed, prompt), passing=(TurnTooLong, Overloaded)
-            )
+            with asked.arrival.trace.step("embed"):
+                vector = await self._embedding.call("embed", work, passing=(TurnTooLong, Overloaded))
         except TurnTooLong:
             return Reason.TURN_TOO_LONG
         except Overloaded:
             vector = None
         return Reason.EMBEDDER_UNAVAILABLE if vector is None else vector
 
-    async def _keys(self, near: Sequence[Neighbor], asked: Asked) -> Sequence[Key] | None:
-        """The neighbours that may be considered; None when the store did not answer."""
-        prompts = await self._prompts.of([neighbor.entry_id for neighbor in near])
+    async def _keys(self, near: Sequence[Neighbor], asked: Asked, loaded: dict[str, Entry]) -> Sequence[Key] | None:
+        """The neighbours that may be considered; None when the store did not answer.
+
+        What had to be loaded for it is added to ``loaded``: one round trip to the store is enough.
+        """
+        prompts = await self._prompts.of([neighbor.entry_id for neighbor in near], loaded)
         if prompts is None:
             return None
         now, max_age_s = self._now(), asked.controls.max_age_s

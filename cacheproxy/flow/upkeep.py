@@ -16,7 +16,7 @@ from cacheproxy.errors import ProxyError
 from cacheproxy.model import MISSED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from cacheproxy.flow.elsewhere import Elsewhere
     from cacheproxy.flow.l1 import L1
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 FOLLOW_S: Final = 0.1
 FLUSH_S: Final = 0.5
 SWEEP_S: Final = 30.0
+_ROUNDS: Final = 100
+"""Of following what happened up to a moment."""
 
 
 class HitCounts:
@@ -139,7 +141,7 @@ class Upkeep:
         await self._written()
         removed = await self._store.remove(selection)
         # The store tells of what went only after it is gone, so that nobody can put it into memory again.
-        while await self.follow():
+        async for _ in self._caught_up():
             pass
         return removed
 
@@ -147,11 +149,19 @@ class Upkeep:
         """Give an entry another time to expire, everywhere, at once. False when it is gone. Raises as ``purge``."""
         await self._written()
         changed = await self._store.expire_at(entry_id, at)
-        while changes := await self.follow():
+        async for changes in self._caught_up():
             for row in [change.row for change in changes if change.entry_id == entry_id]:
                 if row is not None and self._index.shared:  # which drops entries by itself, at the time that it knows
                     await self._reindex(self._index.add(replace(row, expires_at=at)))
         return changed
+
+    async def _caught_up(self) -> AsyncIterator[Sequence[Change]]:
+        """Follow until what had happened by now is applied. Others may be so busy that something always has."""
+        for _ in range(_ROUNDS):
+            changes = await self.follow()
+            if not changes:
+                return
+            yield changes
 
     async def _reindex(self, change: Awaitable[None]) -> None:
         try:

@@ -59,22 +59,30 @@ class NewerEntry(ValueError):
     """An entry that a later release encoded."""
 
 
-def encode(entry: Entry) -> bytes:
-    """The entry as bytes. Compresses, so it belongs in a thread of its own when answers are large."""
+def encode(entry: Entry, *, version: int = VERSION) -> bytes:
+    """The entry as bytes. Compresses, so it belongs in a thread of its own when answers are large.
+
+    ``version`` may be the one before: what a release wrote that this one takes the place of.
+    """
     special = {
         "key": entry.key.hex(),
         "scope": entry.scope.hex(),
         "usage": _all_in_usage(entry.usage),
         "expires_at": None if math.isinf(entry.expires_at) else entry.expires_at,
     }
-    head = jsontext.dump([special.get(name, value) for name, value in zip(_IN_HEAD, _all_in_head(entry), strict=True)])
+    values = {name: special.get(name, value) for name, value in zip(_IN_HEAD, _all_in_head(entry), strict=True)}
+    if version == _NAMED:
+        usage = dict(zip(_USAGE, _all_in_usage(entry.usage), strict=True))
+        head = jsontext.dump({**values, "usage": usage})
+    else:
+        head = jsontext.dump(list(values.values()))
     body = b"".join((_HEAD_LENGTH.pack(len(head)), head, entry.answer))
     packing = _PLAIN
     if len(body) >= _WORTH_PACKING:
         packed = zlib.compress(body, _FASTEST)
         if len(packed) < len(body):
             packing, body = _ZLIB, packed
-    return _FRAME.pack(VERSION, packing, _checksum(VERSION, packing, body)) + body
+    return _FRAME.pack(version, packing, _checksum(version, packing, body)) + body
 
 
 def decode(text: bytes) -> Entry:

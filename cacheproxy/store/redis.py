@@ -212,6 +212,10 @@ class RedisStore:
             return (await self._room.look()).entries
         return sum([len(page) async for page in self._catalogue.selected(selection)])
 
+    def index_is_shared(self) -> None:
+        """All processes have one index: ``changes`` need not tell of vectors that came."""
+        self._follower.tells_of_new = False
+
     async def changes(self) -> Sequence[Change]:
         """See ``Store``. One round trip where nothing happened."""
         return await self._follower.changes(self._embedding, now=self._clock())

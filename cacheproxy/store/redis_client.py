@@ -62,7 +62,9 @@ async def open_client(url: RedisUrl, how: Dialled | None = None) -> AsyncIterato
                 )
             case "redis+sentinel":
                 sentinels = Sentinel(  # type: ignore[no-untyped-call]  # redis-py has no types here
-                    list(url.nodes), sentinel_kwargs={**timeouts, **security, **url.sentinel_login}, **common
+                    list(url.nodes),
+                    sentinel_kwargs={**timeouts, **security, **url.sentinel_login, "retry": retry},
+                    **common,
                 )
                 for each in sentinels.sentinels:
                     stack.push_async_callback(each.aclose)

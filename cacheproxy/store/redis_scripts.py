@@ -80,6 +80,7 @@ return found
 PUT: Final = _script(r"""
 local id, key, payload, meta, finds, size, expires, life, created, now, samples, writer, most = unpack(ARGV)
 local scope, tags = string.match(finds, '^(%x*) ?(.*)$')
+call('HINCRBY', base..':meta', 'bytes', 0)  -- refused where memory is full; once something was deleted nothing is
 local before, old_scope = unlist(id)
 if before and before ~= key then tell(writer, most, 'gone', id, before, old_scope) end
 life = tonumber(life)
@@ -177,8 +178,8 @@ if stored ~= embedding then return stored or '' end
 local entry = base..':e:'..id
 if call('EXISTS', entry) == 0 then return 0 end
 local before = call('HGET', entry, 'r')
-if before and before ~= id then call('SREM', base..':g:'..before, id) end
 call('HSET', entry, 'v', vector, 'r', root)
+if before and before ~= id then call('SREM', base..':g:'..before, id) end
 if root ~= id then put_into('SADD', base..':g:'..root, call('PTTL', entry) < 0 and 0 or call('PTTL', entry), id) end
 local _, _, key = row_of(id)
 tell(writer, most, 'vector', id, key or '', string.match(call('HGET', entry, 'f') or '', '^%x*'))

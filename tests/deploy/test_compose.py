@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from support.deployed import ROOT, Missing, compose, env_file, health_command, image_environment, status_of
 
 from cacheproxy.config import load
@@ -117,6 +118,16 @@ def test_the_store_is_reached_by_the_proxy_alone():
     assert "ports" not in SERVICES["redis"]
 
 
+def test_grafana_finds_its_dashboards_and_prometheus():
+    provisioning = ROOT / "deploy" / "grafana" / "provisioning"
+    (provider,) = yaml.safe_load((provisioning / "dashboards/cacheproxy.yml").read_text(encoding="utf-8"))["providers"]
+    assert f"./deploy/grafana/dashboards:{provider['options']['path']}:ro" in SERVICES["grafana"]["volumes"]
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text(encoding="utf-8"))["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    assert set(SERVICES["grafana"]["networks"]) & set(SERVICES["prometheus"]["networks"])
+    assert set(SERVICES["prometheus"]["networks"]) & set(SERVICES["cacheproxy"]["networks"])
+
+
 def test_the_profiles_add_to_what_is_always_there():
     profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
     assert profiles == {"backend": ["gpu"], "simulator": ["demo"], "traffic": ["demo"]}
@@ -152,6 +163,10 @@ def test_prometheus_finds_the_admin_token_in_memory_and_nowhere_else(tmp_path):
     service = SERVICES["prometheus"]
     (command,) = service["command"]
     assert service["tmpfs"][0].startswith("/run/cacheproxy:")
+    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    (job,) = [job for job in config["scrape_configs"] if "authorization" in job]
+    assert job["authorization"]["credentials_file"] == "/run/cacheproxy/admin_token"
+    assert job["static_configs"] == [{"targets": ["cacheproxy:8091"]}]
     program = tmp_path / "prometheus"  # stands for the real one, and tells what it was given
     program.write_text(f'#!/bin/sh\necho "$@"; env; ls -l {tmp_path}/admin_token; cat {tmp_path}/admin_token\n')
     program.chmod(0o755)

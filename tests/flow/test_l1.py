@@ -27,6 +27,27 @@ def an_entry(name, key=b"k", size=0):
     )
 
 
+def test_entries_are_served_for_as_long_as_somebody_vouched_for_them():
+    now = [0.0]
+    l1 = L1(10_000, clock=lambda: now[0], trust_s=5.0)
+    l1.keep([an_entry("1")])
+    now[0] = 5.0
+    assert l1.find(b"k")
+    now[0] = 5.1
+    assert (l1.find(b"k"), l1.get("1")) == ((), None)
+    l1.vouch(asked=0.2)
+    assert (l1.find(b"k"), l1.get("1")) == ((an_entry("1"),), an_entry("1"))
+    l1.vouch(asked=0.0)
+    assert l1.find(b"k"), "an answer that comes late takes nothing back"
+
+
+def test_everything_can_be_forgotten():
+    l1 = L1(10_000)
+    l1.keep([an_entry("1")])
+    l1.clear()
+    assert (l1.find(b"k"), len(l1), l1.held_bytes) == ((), 0, 0)
+
+
 def test_entries_are_found_by_key_and_by_id():
     l1, entries = L1(10_000), [an_entry("1"), an_entry("2")]
     l1.keep(entries)

@@ -54,6 +54,13 @@ async def test_an_entry_in_memory_need_not_be_loaded(prompts_over, make_entry):
     assert store.loads == []
 
 
+async def test_what_had_to_be_loaded_is_handed_on(prompts_over, make_entry):
+    known, loaded = prompts_over(Shelf(make_entry("a"), make_entry("b"))), {}
+    known.learn(make_entry("a"))
+    await known.of(["id-a", "id-b"], loaded)
+    assert loaded == {"id-b": make_entry("b")}
+
+
 async def test_a_store_that_does_not_answer_is_told_apart_from_an_entry_that_is_gone(prompts_over, make_entry):
     store = Shelf(make_entry("a"))
     known = prompts_over(store)

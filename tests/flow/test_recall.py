@@ -1,6 +1,7 @@
 """The semantic layer: what is found, what is refused, and what is done without when a part of it fails."""
 
 import asyncio
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -278,3 +279,29 @@ async def test_a_store_that_cannot_write_still_answers(open_world):
     assert (await world.ask(ASKED)).status == 200
     assert (await world.ask(ASKED)).cache == ("Hit", "exact")  # from memory
     assert await world.entries() == 0
+
+
+class Counted:
+    """An adapter whose calls are counted."""
+
+    def __init__(self, adapter):
+        self.adapter = adapter
+        self.calls = Counter()
+
+    def __getattr__(self, name):
+        self.calls[name] += 1
+        return getattr(self.adapter, name)
+
+
+async def test_a_hit_on_a_similar_question_is_loaded_once_with_all_that_is_near(open_world):
+    before = await open_world(threshold=0.8)
+    await before.ask(ASKED)
+    counted = []
+
+    def counting(store):
+        counted.append(Counted(store))
+        return counted[0]
+
+    world = await open_world(threshold=0.8, around_store=counting)
+    assert (await world.send(world.chat(SIMILAR))).cache == ("Hit", "semantic")
+    assert {name: counted[0].calls[name] for name in ("find", "load")} == {"find": 0, "load": 1}

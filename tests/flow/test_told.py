@@ -7,6 +7,7 @@ from multidict import CIMultiDict
 
 from cacheproxy.core.eligibility import CacheRules
 from cacheproxy.core.scope import KeyRules
+from cacheproxy.flow.arrival import Arrival
 from cacheproxy.flow.asked import Reader, Rules, TenantRules
 from cacheproxy.flow.coalesce import Outcome
 from cacheproxy.flow.routing import Route, Target
@@ -55,7 +56,9 @@ async def asked(api, clock):
     body = json.dumps({"model": "asked-for", "messages": [{"role": "user", "content": "Hi"}]}).encode()
     route = Route(Target("groq", "https://llm.example/v1"), PATH, "https://llm.example/v1/chat/completions", "")
     reader = Reader(Rules(CacheRules(), KeyRules(b"s" * 32), TenantRules(), 5000))
-    return await reader.read(api.Asking("POST", PATH, CIMultiDict(), body), route, DIALECTS[PATH], started=clock.now)
+    return await reader.read(
+        api.Asking("POST", PATH, CIMultiDict(), body), route, DIALECTS[PATH], arrival=Arrival("req_1", clock.now)
+    )
 
 
 @pytest.fixture

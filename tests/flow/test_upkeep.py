@@ -3,10 +3,13 @@
 import asyncio
 import math
 
+from support.switch import Holder
+
 from cacheproxy.errors import PortUnavailable
 from cacheproxy.flow import upkeep
+from cacheproxy.flow.l1 import TRUST_S
 from cacheproxy.flow.upkeep import HitCounts
-from cacheproxy.model import Audited, CacheStatus, CheckKind, Selection, Served
+from cacheproxy.model import MISSED, Audited, CacheStatus, CheckKind, Selection, Served
 from cacheproxy.tasks import TaskSet
 
 ASKED = "Please tell me what a reverse proxy does"
@@ -181,3 +184,53 @@ async def test_an_answer_on_its_way_to_the_store_is_evicted_too(open_world, monk
     slow.set()
     await evicting
     assert (await world.ask(ASKED)).cache[0] == "Miss"
+
+
+# --- memory is trusted only while the store is followed
+
+
+async def test_what_was_purged_while_this_process_was_cut_off_is_not_served_from_memory(open_world):
+    one, holder = await open_world(exact_only=True), Holder()
+    cut_off = await open_world(exact_only=True, around_store=holder.around)
+    await one.ask(ASKED)
+    await cut_off.upkeep.follow()
+    assert (await cut_off.ask(ASKED)).cache == ("Hit", "exact")
+    holder.adapter.failing = {"changes": PortUnavailable("cut off")}
+    await one.store.remove(Selection())
+    cut_off.clock.now += TRUST_S + 1
+    await cut_off.upkeep.follow()
+    assert (await cut_off.send(cut_off.chat(ASKED))).cache[0] == "Miss"
+
+
+async def test_memory_serves_again_once_the_store_is_followed(open_world):
+    holder = Holder()
+    world = await open_world(exact_only=True, around_store=holder.around)
+    await world.ask(ASKED)
+    await world.upkeep.follow()
+    holder.adapter.failing = dict.fromkeys(("changes", "find"), PortUnavailable("cut off"))
+    world.clock.now += TRUST_S - 1
+    assert (await world.send(world.chat(ASKED))).cache == ("Hit", "exact")
+    world.clock.now += 2
+    assert (await world.send(world.chat(ASKED))).cache == ("Miss", "store-unavailable")
+    holder.adapter.failing = {"find": PortUnavailable("cut off")}
+    await world.upkeep.follow()
+    assert (await world.send(world.chat(ASKED))).cache == ("Hit", "exact")
+
+
+async def test_memory_is_emptied_when_changes_were_missed(open_world):
+    class Lost:
+        def __init__(self, store):
+            self._store = store
+
+        def __getattr__(self, name):
+            return getattr(self._store, name)
+
+        async def changes(self):
+            return [MISSED]
+
+    world = await open_world(exact_only=True, around_store=Lost)
+    await world.ask(ASKED)
+    assert (await world.ask(ASKED)).cache == ("Hit", "exact")
+    await world.store.remove(Selection())
+    await world.upkeep.follow()
+    assert (await world.send(world.chat(ASKED))).cache[0] == "Miss"

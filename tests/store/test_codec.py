@@ -106,6 +106,11 @@ def test_an_entry_of_the_release_before_is_read():
     assert codec.decode(stored) == replace(ENTRY, answer=b'{"text":"Hello."}', tags=("faq",))
 
 
+@given(entries)
+def test_what_the_release_before_wrote_decodes_to_the_same(entry):
+    assert codec.decode(codec.encode(entry, version=codec.VERSION - 1)) == entry
+
+
 def test_an_entry_that_never_expires_comes_back_as_it_was():
     for entry in (replace(ENTRY, expires_at=math.inf), replace(ENTRY, expires_at=math.inf, prompt="\ud800")):
         assert codec.decode(codec.encode(entry)) == entry

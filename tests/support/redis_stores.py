@@ -5,6 +5,7 @@ from support.redis_server import new_prefix
 from support.stores import EMBEDDING, NOW
 
 from cacheproxy.store.redis_client import open_client
+from cacheproxy.store.redis_layout import Layout
 from cacheproxy.store.redis_opening import kept_in
 from cacheproxy.store.redis_url import read_url
 
@@ -19,6 +20,10 @@ class RedisWorld:
         self._url = url
         self._shards = shards
         self._server = FakeServer()
+
+    def shards_of(self, key):
+        """The number of the shard that an exact key belongs to."""
+        return Layout(self.prefix, self._shards).shard_of(key)
 
     async def client(self):
         if self._url is None:

@@ -1,0 +1,90 @@
+"""Following the logs: nothing is missed unnoticed, whatever became of the log."""
+
+from __future__ import annotations
+
+import pytest
+from support.stores import NOW, direction, make_entry
+
+from cacheproxy.model import MISSED, Selection
+
+
+def ours(name):
+    entry = make_entry(name)
+    return make_entry(name, id=f"id-{name}z{entry.key[:2].hex()}")
+
+
+async def placed(store, *names):
+    for name in names:
+        await store.put(ours(name))
+        await store.set_vector(ours(name).id, direction(1, 0, 0, 0), ours(name).id)
+
+
+async def told(store):
+    """All that there is to tell: ids that went, and ids that are there."""
+    gone, there, missed = set(), set(), False
+    while changes := await store.changes():
+        for change in changes:
+            missed = missed or change is MISSED
+            (gone if change.row is None else there).add(change.entry_id)
+            (there if change.row is None else gone).discard(change.entry_id)
+    return gone - {""}, there, missed
+
+
+@pytest.fixture
+async def follower(redis_world):
+    """A process that has two entries in its index."""
+    store = await redis_world.open()
+    other = await redis_world.open()
+    await placed(other, "kept", "purged")
+    assert await told(store) == (set(), {ours("kept").id, ours("purged").id}, False)
+    return store
+
+
+async def test_a_follower_whose_place_was_trimmed_away_is_told_what_is_there_and_what_is_not(redis_world, follower):
+    other = await redis_world.open()
+    await other.remove(Selection(ids=[ours("purged").id]))
+    await placed(other, "new")
+    client = await redis_world.client()
+    async for log in client.scan_iter(f"{{{redis_world.prefix}:*}}:log"):
+        await client.xtrim(log, maxlen=0, approximate=False)
+        await client.xadd(log, {"w": "", "k": "put", "i": "", "K": "", "S": ""})
+    gone, there, missed = await told(follower)
+    assert (gone, missed) == ({ours("purged").id}, True)
+    assert there == {ours("kept").id, ours("new").id}
+    assert await told(follower) == (set(), set(), False)
+
+
+async def test_a_follower_of_a_server_that_lost_everything_forgets_everything(redis_world, follower):
+    client = await redis_world.client()
+    async for key in client.scan_iter(f"{{{redis_world.prefix}:*}}:*"):
+        await client.delete(key)
+    gone, there, missed = await told(follower)
+    assert (gone, there, missed) == ({ours("kept").id, ours("purged").id}, set(), True)
+
+
+async def test_a_follower_notices_that_a_replica_took_over_without_the_latest_records(redis_world, follower):
+    """The log goes on, and the record that this process saw last is not in it."""
+    client = await redis_world.client()
+    shard = redis_world.shards_of(ours("purged").key)
+    log = f"{{{redis_world.prefix}:{shard}}}:log"
+    newest = (await client.xrevrange(log, count=1))[0][0]
+    await client.xdel(log, newest)
+    other = await redis_world.open()
+    await other.remove(Selection(ids=[ours("purged").id]))
+    gone, _there, missed = await told(follower)
+    assert (ours("purged").id in gone, missed) == (True, True)
+
+
+async def test_the_log_is_kept_to_about_its_length(redis_world):
+    store = await redis_world.open(log_entries=100)
+    for start in range(0, 3000, 500):
+        await store.put(*(ours(str(number)) for number in range(start, start + 500)))
+    client = await redis_world.client()
+    logs = [await client.xlen(log) async for log in client.scan_iter(f"{{{redis_world.prefix}:*}}:log")]
+    assert all(0 < length <= 250 for length in logs)
+
+
+async def test_expiry_reaches_who_only_follows(redis_world, follower):
+    other = await redis_world.open()
+    await other.sweep(NOW + 10_000)
+    assert await told(follower) == ({ours("kept").id, ours("purged").id}, set(), False)
