@@ -80,5 +80,5 @@ $(VENV)/.run: pyproject.toml constraints.txt $(VENV)/.torch
 
 $(VENV)/.dev: $(VENV)/.run
 	@echo 'setting up: tests and checks'
-	@$(PIP) --editable '.[offline-model,backend,plots,dev]'
+	@$(PIP) --editable '.[offline-model,backend,plots,otel,dev]'
 	@touch $@

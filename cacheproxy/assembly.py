@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy import derive
 from cacheproxy.core.features import verifier_number
+from cacheproxy.flow.again import Again
+from cacheproxy.flow.answers import Answers
 from cacheproxy.flow.asked import Reader
 from cacheproxy.flow.audit import Auditor
+from cacheproxy.flow.calls import Calls
 from cacheproxy.flow.churn import ScopeChurn
 from cacheproxy.flow.coalesce import Flights
 from cacheproxy.flow.credentials import Proofs
@@ -23,6 +27,7 @@ from cacheproxy.flow.explain import Explanations
 from cacheproxy.flow.feedback import Feedback, FeedbackDoor, Withdrawn
 from cacheproxy.flow.forward import Forwarder
 from cacheproxy.flow.l1 import L1, TRUST_S
+from cacheproxy.flow.lately import Lately
 from cacheproxy.flow.learn import KeepRules, Learner
 from cacheproxy.flow.local import LocalFirst
 from cacheproxy.flow.passthrough import PassThrough
@@ -33,6 +38,7 @@ from cacheproxy.flow.recall import Recall
 from cacheproxy.flow.relay import Relay
 from cacheproxy.flow.render import RenderRules
 from cacheproxy.flow.shelter import Shelter
+from cacheproxy.flow.spending import AuditLimit
 from cacheproxy.flow.told import Teller
 from cacheproxy.flow.upkeep import HitCounts, Upkeep
 from cacheproxy.model import Selection
@@ -61,6 +67,7 @@ if TYPE_CHECKING:
     from cacheproxy.server.metrics import Metrics
     from cacheproxy.settings import Settings
     from cacheproxy.tasks import TaskSet
+    from cacheproxy.tracing import Tracer
 
 WRITE_DEADLINE_S: Final = 10.0
 """For what happens off the request's path: storing, counting, sweeping."""
@@ -125,6 +132,7 @@ def assemble(
     secret: bytes,
     world: World,
     observers: Sequence[Observer] = (),
+    tracer: Tracer | None = None,
 ) -> Flow:
     """The flow, over any adapters. ``observers`` are told beside those that are part of it."""
     cache, deadlines, now, clock = settings.cache, settings.deadlines, world.now, world.clock
@@ -142,9 +150,8 @@ def assemble(
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
     hits = HitCounts()
-    teller = Teller([ledger, metrics, hits, spending, *observers], price_version=prices.version, now=now, clock=clock)
     l1 = L1(cache.l1_bytes, clock=clock, trust_s=TRUST_S)
-    churn, withdrawn, explanations = ScopeChurn(), Withdrawn(), Explanations()
+    churn, withdrawn, explanations, lately = ScopeChurn(), Withdrawn(), Explanations(), Lately()
     prompts = Prompts(store=store, loading=reads, l1=l1)
     pools = Pools(
         labels=labels,
@@ -158,16 +165,6 @@ def assemble(
         tasks=tasks,
         now=now,
     )
-    feedback = Feedback(
-        store=store,
-        l1=l1,
-        labels=labels,
-        reads=reads,
-        writes=writes,
-        withdrawn=withdrawn,
-        explanations=explanations,
-        now=now,
-    )
     proofs = Proofs(store=store, reads=reads, writes=writes, tasks=tasks, life_s=cache.credential_proof_s, now=now)
     exact = Exact(
         store=store,
@@ -178,6 +175,34 @@ def assemble(
         now=now,
         draw=world.dice.random,
     )
+    flights = Flights(
+        tasks,
+        abandon_s=deadlines.abandon_s,
+        finish_abandoned=settings.finish_abandoned,
+        limit_bytes=cache.max_answer_bytes,
+    )
+    local_rules = derive.local_rules(settings)
+    calls = Calls(metrics)
+    forwarder = Forwarder(
+        upstream=upstream,
+        calls=calls,
+        proofs=proofs,
+        clock=clock,
+        limit_bytes=cache.max_answer_bytes,
+        local=LocalFirst(local_rules, upstream=local, proofs=proofs, watch=metrics, clock=clock)
+        if local_rules
+        else None,
+    )
+    answers = Answers(prices, now, world.new_id)
+    limit = AuditLimit(settings.decision.audit_share, settings.decision.audit_allowance_usd)
+    teller = Teller(
+        [ledger, metrics, hits, spending, limit, *observers],
+        price_version=prices.version,
+        now=now,
+        clock=clock,
+        prompts=settings.log.prompts,
+    )
+    again = Again(flights=flights, forwarder=forwarder, answers=answers, teller=teller, limit=limit)
     recall = Recall(
         embedder=embedder,
         verifier=verifier,
@@ -188,6 +213,7 @@ def assemble(
         policy=policy,
         pools=pools,
         withdrawn=withdrawn,
+        affords=again.affords,
         embedding=embedding,
         verifying=verifying,
         searching=searching,
@@ -204,8 +230,24 @@ def assemble(
         l1=l1,
         loading=reads,
         judging=judging,
+        again=again,
         teller=teller,
         aliases=settings.decision.aliases,
+        now=now,
+        draw=world.dice.random,
+    )
+    feedback = Feedback(
+        store=store,
+        l1=l1,
+        labels=labels,
+        reads=reads,
+        writes=writes,
+        withdrawn=withdrawn,
+        explanations=explanations,
+        lately=lately,
+        auditor=auditor,
+        affords=again.affords,
+        tasks=tasks,
         now=now,
     )
     learner = Learner(
@@ -214,11 +256,9 @@ def assemble(
         l1=l1,
         recall=recall,
         auditor=auditor,
-        prices=prices,
+        answers=answers,
         rules=KeepRules(cache.max_answer_bytes, cache.samples),
         tasks=tasks,
-        now=now,
-        new_id=world.new_id,
     )
     elsewhere = Elsewhere(labels=labels, store=store, pools=pools, feedback=feedback, proofs=proofs, shelter=writes)
     upkeep = Upkeep(
@@ -235,20 +275,6 @@ def assemble(
         now=now,
         clock=clock,
     )
-    flights = Flights(
-        tasks,
-        abandon_s=deadlines.abandon_s,
-        finish_abandoned=settings.finish_abandoned,
-        limit_bytes=cache.max_answer_bytes,
-    )
-    local_rules = derive.local_rules(settings)
-    forwarder = Forwarder(
-        upstream=upstream,
-        proofs=proofs,
-        clock=clock,
-        limit_bytes=cache.max_answer_bytes,
-        local=LocalFirst(local_rules, upstream=local, proofs=proofs, clock=clock) if local_rules else None,
-    )
     embeddings = CachedEmbeddings(
         exact=exact,
         flights=flights,
@@ -259,10 +285,10 @@ def assemble(
         keys=rules.keys,
         render_rules=render_rules,
         now=now,
-        token=world.token,
     )
     passthrough = PassThrough(
         upstream=upstream,
+        calls=calls,
         proofs=proofs,
         secret=rules.keys.secret,
         evict=lambda tag: upkeep.evict(Selection(tag=tag)),
@@ -291,9 +317,13 @@ def assemble(
         forwarder=forwarder,
         relay=relay,
         learner=learner,
+        again=again,
+        lately=lately,
         passthrough=passthrough,
         proofs=proofs,
         teller=teller,
+        watch=metrics,
+        tracer=tracer,
         churn=churn,
         explanations=explanations,
         feedback=FeedbackDoor(feedback, rules),
@@ -304,8 +334,13 @@ def assemble(
     )
     optional = [each for each, on in ((leasing, relay is not None), (verifying, verifier is not None)) if on]
     shelters = (reads, writes, searching, embedding, judging, *optional)
-    metrics.watch_entries(lambda: upkeep.entries)
-    metrics.watch_churn(lambda: churn.share)
+    metrics.watch("entries", lambda: upkeep.entries)
+    metrics.watch("scope_churn", lambda: churn.share)
+    if isinstance(index, Sized):  # a shared one is elsewhere
+        metrics.watch("index_vectors", partial(len, index))
+    metrics.watch("memory_bytes", lambda: l1.held_bytes)
+    metrics.watch("unwritten_answers", lambda: learner.waiting)
+    metrics.watch("unjudged_answers", lambda: auditor.waiting)
     metrics.watch_breakers({shelter.port: partial(_state_of, shelter) for shelter in shelters})
     metrics.watch_pools(lambda: list(pools) if policy.keeps_budgets else ())
     return Flow(

@@ -2,10 +2,11 @@
 
 import logging
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from cacheproxy import jsontext
-from cacheproxy.settings import LogSettings
+from cacheproxy.flow.request_log import LOGGER
+from cacheproxy.log_settings import LogSettings
 
 _OURS: Final = "cacheproxy"
 
@@ -13,7 +14,8 @@ _OURS: Final = "cacheproxy"
 class JsonLines(logging.Formatter):
     """Each record as a JSON object: ``time``, ``level``, ``logger``, ``message``, and ``exception`` if there is one.
 
-    With several processes also which one it was: ``process``.
+    A record of a request has its members instead of a message. With several processes also which one it was:
+    ``process``.
     """
 
     def __init__(self, process: str = "") -> None:
@@ -22,11 +24,12 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line."""
+        members: dict[str, Any] = getattr(record, "members", None) or {"message": record.getMessage()}
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            **members,
         }
         if self._process:
             line["process"] = self._process
@@ -46,3 +49,6 @@ def set_up_log(settings: LogSettings, *, process: str = "") -> None:
     handler.setFormatter(JsonLines(process) if settings.format == "json" else lines)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger(_OURS).setLevel(settings.level.upper())
+    logging.getLogger(LOGGER).setLevel(logging.INFO if settings.requests else logging.CRITICAL)
+    if settings.requests and settings.prompts:
+        logging.getLogger(_OURS).warning("questions are logged (log.prompts): whoever reads this log reads them")

@@ -333,7 +333,30 @@ class Served(NamedTuple):
     upstream_ms: float | None = None
     price_version: str = ""
     request_id: str = ""
-    """Under which the decision is explained; empty where the semantic layer was not asked."""
+    """The same as in the answer's header."""
+    explained: bool = False
+    """Whether the decision on it is explained under that id: the semantic layer was asked."""
+    trace_id: str = ""
+    """32 hexadecimal digits; empty where nothing is traced."""
+    prompt: str = ""
+    """The question; empty unless prompts may be told."""
+
+
+class CallResult(StrEnum):
+    """How a call to an upstream went."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    """A status of 400 to 499 but 429: the request or its credential was not accepted."""
+    RATE_LIMITED = "rate-limited"
+    FAILED = "failed"
+    """A status of 500 or more."""
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "timeout"
+    OVERLOADED = "overloaded"
+    """As many calls as we allow were under way already."""
+    GIVEN_UP = "given-up"
+    """Nobody waited for it any more."""
 
 
 class CheckKind(StrEnum):

@@ -7,7 +7,7 @@ short deadline and a breaker, and goes on without: a broken cache is a slow cach
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cacheproxy.model import EVERYTHING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cacheproxy.core.pool import Label
     from cacheproxy.model import (
         Audited,
+        CallResult,
         Change,
         Entry,
         IndexRow,
@@ -287,6 +288,19 @@ class Upstream(Protocol):
         """
 
 
+class CallWatch(Protocol):
+    """Is told how calls to upstreams went. Must not block and must not raise."""
+
+    def called(self, upstream: str, result: CallResult) -> None:
+        """A call to the upstream of this name has ended."""
+
+    def fell_back(self, why: str) -> None:
+        """The local server was to answer and did not, so the upstream is asked. ``why``: a result, or ``resting``."""
+
+    def refused(self, code: str) -> None:
+        """A caller got an error of ours."""
+
+
 class Lease(Protocol):
     """The right to ask an upstream for all processes. It is renewed until it is released, and soon ends without."""
 
@@ -357,3 +371,9 @@ class Ledger(Observer, Protocol):
 
     async def tallies(self, by: Sequence[str], *, since: float = 0.0, until: float | None = None) -> Sequence[Tally]:
         """Sums by any of ``model.GROUPINGS``."""
+
+    async def rows(self) -> Sequence[Mapping[str, Any]]:
+        """Everything that was flushed, as sums under their names: by hour, or by day where the hours are gone."""
+
+    async def book(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add such sums, of another ledger. A name that is not known is left out, one that is missing is nothing."""

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, ByteSize, Field, PositiveFloat, PositiveInt
 from cacheproxy.address import Address
 from cacheproxy.economics_settings import EconomicsSettings
 from cacheproxy.local_settings import DistillSettings, EmbedderSettings, LocalSettings
+from cacheproxy.log_settings import LogSettings, TelemetrySettings
 from cacheproxy.model import Mode, Reason
 from cacheproxy.redis_settings import RedisSettings
 from cacheproxy.setting_types import (
@@ -118,6 +119,10 @@ class DecisionSettings(Frozen):
     """The least similarity before there are verdicts enough for a rule; belongs to the embedding model."""
     verifier: Annotated[str, Field(min_length=1)] = "none"
     """What compares two questions where a decision is close: none, late-interaction, or a cross-encoder's name."""
+    audit_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """What fresh answers to compare with may cost, as a share of what was saved; past it only audit_rate is kept."""
+    audit_allowance_usd: Annotated[float, Field(ge=0)] = 2.0
+    """What they may cost beyond that, in USD since the start: the first verdicts come before any saving."""
     judge_share: Annotated[float, Field(ge=0, le=1)] = 0.05
     """What the judge model may cost, as a share of what was saved."""
 
@@ -239,15 +244,6 @@ class PriceSettings(Frozen):
     """Input written to the provider's own prompt cache; the input price when absent."""
 
 
-class LogSettings(Frozen):
-    """The log, on standard error."""
-
-    level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = "info"
-    """The least serious messages that are shown."""
-    format: Annotated[Literal["text", "json"], AnyCase] = "text"
-    """For people or for programs."""
-
-
 class Settings(Frozen):
     """Every setting of the proxy. An instance is complete and consistent."""
 
@@ -318,6 +314,7 @@ class Settings(Frozen):
     """Prices of private models; they win over the price library."""
     economics: EconomicsSettings = EconomicsSettings()
     log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @property
     def asks_key(self) -> bool:

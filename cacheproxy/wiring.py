@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
-from cacheproxy import derive
+from cacheproxy import __version__, derive
 from cacheproxy.assembly import World, assemble
 from cacheproxy.config import in_force
 from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.core.prior import load_prior, shipped_prior
 from cacheproxy.embed.shared import open_shared
-from cacheproxy.errors import PortUnavailable
+from cacheproxy.errors import ConfigError, PortUnavailable
+from cacheproxy.flow.request_log import RequestLog
 from cacheproxy.flow.routing import DEFAULT, Routes
 from cacheproxy.flow.spending import Spending
 from cacheproxy.judge.chain import JudgeChain, automatic
@@ -34,7 +35,7 @@ from cacheproxy.judge.equality import EqualityJudge
 from cacheproxy.judge.llm import LlmJudge
 from cacheproxy.opening import now, open_embedder, open_index, open_kept, open_shared_flights, open_verifier
 from cacheproxy.server.admin import build_admin
-from cacheproxy.server.api.health import Facts
+from cacheproxy.server.api.health import Facts, Queued
 from cacheproxy.server.api.live import MOST_LISTENERS
 from cacheproxy.server.api.plane import Parts, handlers
 from cacheproxy.server.api.recent import Recent
@@ -44,6 +45,7 @@ from cacheproxy.server.listen import Slots, admin_listener, admin_socket, data_l
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.readiness import Readiness
 from cacheproxy.settings import JudgeName
+from cacheproxy.store.dbfile import size_on_disk
 from cacheproxy.tasks import TaskSet
 from cacheproxy.upstream.http import HttpUpstream
 
@@ -57,8 +59,10 @@ if TYPE_CHECKING:
     from cacheproxy.embed.remote import RemoteEmbedder
     from cacheproxy.embed.shared import SharedEmbedder
     from cacheproxy.flow.shelter import Shelter
-    from cacheproxy.ports import Embedder, Judge, Keys, Prices, Upstream
+    from cacheproxy.opening import Kept
+    from cacheproxy.ports import Embedder, Judge, Keys, Observer, Prices, Upstream
     from cacheproxy.settings import Settings
+    from cacheproxy.tracing import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +110,14 @@ class Seat:
     """Why there is none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What is sent to a collector; by default nothing."""
+
+    tracer: Tracer | None = None
+    observers: Sequence[Observer] = ()
+
+
 def run_proxy(settings: Settings, on_ready: Callable[[Running], None] = lambda _: None) -> None:
     """Serve until SIGINT or SIGTERM, then let requests under way finish. Raises ``ConfigError``."""
     uvloop.run(_serve(settings, on_ready))
@@ -118,7 +130,8 @@ async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncItera
     A worker has a ``seat``, and accepts nothing before it takes up ``slots``.
     """
     async with AsyncExitStack() as stack:
-        metrics, recent = Metrics(), Recent()
+        telemetry = await stack.enter_async_context(_telemetry(settings))
+        metrics, recent = Metrics(exemplars=settings.telemetry.exemplars), Recent()
         kept = await stack.enter_async_context(open_kept(settings))  # before the model, which takes its time
         store, ledger, labels = kept.store, kept.ledger, kept.labels
         embedder, no_model = await _embedder(settings, stack, metrics, seat)
@@ -149,12 +162,13 @@ async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncItera
             local=local,
             shared_flights=await stack.enter_async_context(open_shared_flights(settings, kept)),
             metrics=metrics,
+            tracer=telemetry.tracer,
+            observers=[recent, *telemetry.observers, *([RequestLog()] if settings.log.requests else [])],
             tasks=tasks,
             routes=routes,
             prior=_prior(settings, embedder) if embedder else None,
             secret=kept.secret(),
             world=World(now, _clock, _dice()),
-            observers=(recent,),
         )
         await flow.pools.load()
         await flow.withdrawn.load(labels)
@@ -169,8 +183,8 @@ async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncItera
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         flow.upkeep.start(rounds)
-        metrics.watch_calls(lambda: upstream.calls)
-        metrics.serves()
+        calls = partial(_calls, upstream, local)
+        _watch(metrics, settings, kept, embedder, calls)
         readiness = Readiness(partial(_state, embedder, no_model, flow.shelters))
         door = await _door(settings, kept.keys, rounds)
         plane = DataPlane(flow.proxy, readiness, now=now, body_s=settings.deadlines.body_s, door=door)
@@ -199,7 +213,7 @@ async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncItera
             tiers=derive.tiers(settings),
             samples=settings.cache.samples,
             ready=readiness,
-            calls=lambda: upstream.calls,
+            calls=calls,
             tasks=events,
             now=now,
         )
@@ -244,6 +258,25 @@ async def _serve(settings: Settings, on_ready: Callable[[Running], None]) -> Non
         running.leave()
 
 
+@asynccontextmanager
+async def _telemetry(settings: Settings) -> AsyncIterator[Telemetry]:
+    """What is sent to a collector. Raises ``ConfigError`` where it should be and the extra is not installed."""
+    wanted = settings.telemetry
+    if not (wanted.traces or wanted.metrics):
+        yield Telemetry()
+        return
+    try:
+        from cacheproxy.telemetry.otel import open_telemetry  # noqa: PLC0415 - an extra that most do not have
+    except ImportError as error:
+        raise ConfigError(
+            f"telemetry needs packages that are not installed ({error.name}): pip install 'cacheproxy[otel]'"
+        ) from error
+    async with open_telemetry(
+        traces=wanted.traces, metrics=wanted.metrics, endpoint=wanted.endpoint, version=__version__
+    ) as (tracer, metrics):
+        yield Telemetry(tracer, [] if metrics is None else [metrics])
+
+
 async def _embedder(
     settings: Settings, stack: AsyncExitStack, metrics: Metrics, seat: Seat | None
 ) -> tuple[LocalEmbedder | RemoteEmbedder | SharedEmbedder | None, str]:
@@ -260,6 +293,23 @@ async def _embedder(
     except PortUnavailable as error:
         log.warning("no embedding model, so only identical requests are answered from the cache: %s", error)
         return None, error.message
+
+
+def _calls(*upstreams: HttpUpstream) -> int:
+    return sum(upstream.calls for upstream in upstreams)
+
+
+def _watch(
+    metrics: Metrics, settings: Settings, kept: Kept, embedder: Embedder | None, calls: Callable[[], int]
+) -> None:
+    """Have the metrics ask what only this place knows."""
+    metrics.watch("workers", lambda: 1.0)
+    metrics.watch("upstream_calls", calls)
+    metrics.watch("upstream_calls_limit", lambda: settings.limits.upstream_calls)
+    if kept.redis is None:
+        metrics.watch("store_bytes", partial(size_on_disk, settings.database))
+    if isinstance(embedder, Queued):  # a shared model's queue is in its own process
+        metrics.watch("embedding_queue", lambda: embedder.waiting)
 
 
 async def _door(settings: Settings, keys: Keys, rounds: TaskSet) -> Door | None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 import typer
 import yaml
+from support.metrics import every_metric
 
 from cacheproxy.cli.app import app
 from cacheproxy.cli.reference import settings_table
@@ -23,7 +24,6 @@ from cacheproxy.errors import ProxyError
 from cacheproxy.flow import render
 from cacheproxy.flow.told import Hit, Miss
 from cacheproxy.model import CacheStatus, Entry, Layer, Reason, Usage
-from cacheproxy.server.metrics import Metrics, PoolCollector
 from cacheproxy.settings import PriceSettings, Settings
 from cacheproxy.upstream.providers import PROVIDERS
 from cacheproxy.wire.dialects import DIALECTS
@@ -197,22 +197,13 @@ def test_every_error_that_a_caller_sees_is_documented():
 
 def test_every_metric_and_its_labels_are_documented():
     text = text_of("docs/operations.md")
-    collectors = _collectors(Metrics())
-    assert set(re.findall(r"^\| `(cacheproxy_\w+)`", text, re.MULTILINE)) == {name for name, _ in collectors}
-    for name, collector in collectors:
-        row = re.search(rf"^\| `{name}` \|([^|]*)\|", text, re.MULTILINE)
-        assert row is not None, name
-        assert re.findall(r"`(\w+)`", row[1]) == list(collector._labelnames), name
-
-
-def _collectors(metrics: Metrics) -> list[tuple[str, Any]]:
-    """Each metric as it is scraped, counters with their ending."""
-    collectors = list({id(c): c for c in metrics._registry._names_to_collectors.values()}.values())
-    promises = list(PoolCollector(list).collect())
-    return [
-        *((c._name + ("_total" if c._type == "counter" else ""), c) for c in collectors),
-        *((family.name + ("_total" if family.type == "counter" else ""), family) for family in promises),
-    ]
+    section = text[text.index("\n## Metrics") : text.index("\n**Prices**")]
+    documented = {
+        name: re.findall(r"`(\w+)`", labels)
+        for names, labels in re.findall(r"^\|([^|]+)\|([^|]*)\|", section, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    assert documented == every_metric()
 
 
 def test_every_guard_is_documented_with_an_example_that_it_refuses():

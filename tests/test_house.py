@@ -33,6 +33,7 @@ TESTED_ELSEWHERE: Final = {
     "store/redis_keys": "tests/contracts/test_keys.py, over every Redis",
     "store/redis_labels": "tests/contracts/test_labels.py, over every Redis",
     "store/redis_scripts": "scripts; each is run by tests/store/test_redis.py and the contracts",
+    "tracing": "protocols; tests/flow/test_trace.py has what the flow tells, tests/telemetry who hears it",
     "wire/dialect": "a protocol; each dialect's tests",
     "workers/embedding": "tests/e2e/test_workers.py starts it, kills it and has it started again",
     "workers/supervisor": "tests/e2e/test_workers.py kills it and what it watches, and has it drain and reload",

@@ -97,7 +97,7 @@ class Batcher(Generic[T, R]):
 
     @property
     def waiting(self) -> int:
-        """How many items wait for a batch."""
+        """How many items wait for a batch; those being computed are not among them."""
         return len(self._waiting)
 
     async def submit(self, item: T, *, patient: bool = False) -> R:

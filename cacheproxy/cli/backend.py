@@ -6,8 +6,8 @@ import typer
 
 from cacheproxy.cli.common import Misuse, address_from, one_of, print_json, say, wall_clock
 from cacheproxy.config import calm_threads
+from cacheproxy.log_settings import LogSettings
 from cacheproxy.logs import set_up_log
-from cacheproxy.settings import LogSettings
 
 if TYPE_CHECKING:
     from cacheproxy.backend.loading import ModelOptions

@@ -22,6 +22,7 @@ from cacheproxy.cli.common import (
     settings_from,
     wall_clock,
 )
+from cacheproxy.cli.economics import told_economics
 from cacheproxy.core.certificate import proven
 from cacheproxy.core.pool import LABELS_KEPT, Label, Source
 from cacheproxy.model import GROUPINGS, Layer, Tally
@@ -109,6 +110,7 @@ def stats(
     *,
     by: Annotated[str, typer.Option(help=f"Group by any of {', '.join(OFFERED)}.", metavar="A,B")] = "model",
     since: Annotated[str | None, typer.Option(help="Only this far back: 24h, 7d.", metavar="AGE")] = None,
+    economics: Annotated[bool, typer.Option("--economics", help="What it costs, a forecast, and what-ifs.")] = False,
     json: JsonOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
@@ -120,6 +122,9 @@ def stats(
         raise Misuse(f"cannot group by {unknown[0]!r}; there are {', '.join(OFFERED)}")
     start = 0.0 if since is None else wall_clock() - seconds(since)
     settings = existing(settings_from({"config": config, "data_dir": data_dir, "store": store}).settings)
+    if economics:
+        told_economics(settings, since=start, until=wall_clock(), json=json)
+        return
     tallies, promises = asyncio.run(_read(settings, [*groups, "layer"], start))
     rows, total = report(tallies)
     if json:

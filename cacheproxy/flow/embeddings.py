@@ -54,7 +54,6 @@ class CachedEmbeddings:
         keys: KeyRules,
         render_rules: RenderRules,
         now: Callable[[], float],
-        token: Callable[[], str],
     ) -> None:
         self._exact = exact
         self._flights = flights
@@ -65,7 +64,6 @@ class CachedEmbeddings:
         self._keys = keys
         self._render_rules = render_rules
         self._now = now
-        self._token = token
 
     async def answer(self, asked: Asked) -> Reply:
         """Answer from the cache what is there, and forward the rest as one request."""
@@ -111,7 +109,7 @@ class CachedEmbeddings:
         hit = Hit(whole, Layer.EXACT)
         self._teller.hit(asked, hit)
         now = self._now()
-        fresh = Fresh(self._token(), int(now), asked.body)
+        fresh = Fresh(asked.arrival.token, int(now), asked.body)
         return render.replay(asked, hit, fresh=fresh, now=now, rules=self._render_rules)
 
     async def _fetch(
@@ -145,7 +143,7 @@ class CachedEmbeddings:
             flight.when_ended(lambda outcome: self._teller.missed(asked, miss, outcome, saved))
         else:
             flight.when_ended(lambda outcome: self._teller.joined(asked, outcome))
-        reply = await self._reply(flight, found, values, miss, joined=joined)
+        reply = await self._reply(asked, flight, found, values, miss, joined=joined)
         if reply is None:
             everything = [miss.reason] * len(found)
             return await self._fetch(asked, cut, singles, everything, range(len(found)), miss)
@@ -174,7 +172,14 @@ class CachedEmbeddings:
         return Outcome(200, outcomes[0].entry, usage, cost_usd, upstream_ms)
 
     async def _reply(
-        self, flight: Flight, found: Sequence[Entry | Reason], values: Sequence[wire.Input], miss: Miss, *, joined: bool
+        self,
+        asked: Asked,
+        flight: Flight,
+        found: Sequence[Entry | Reason],
+        values: Sequence[wire.Input],
+        miss: Miss,
+        *,
+        joined: bool,
     ) -> Reply | None:
         """What the flight brought with what was found; None when it brought a part that cannot be put to the rest."""
         partial_answer = len(values) < len(found)
@@ -185,8 +190,8 @@ class CachedEmbeddings:
 
         try:
             head = await listener.head()
-            if joined:
-                head = replace(head, headers=shared(head.headers))
+            received = shared(head.headers) if joined else head.headers
+            head = replace(head, headers=asked.arrival.sign(received, asked.dialect.request_id_header))
             if head.whole is None and partial_answer:
                 listener.leave()
                 return None

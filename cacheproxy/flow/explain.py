@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from cacheproxy.core.features import Key
     from cacheproxy.core.policy import Assessed, Decision
+    from cacheproxy.flow.arrival import Arrival
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.recall import Finding, Recalled
     from cacheproxy.jsontext import JsonObject
@@ -27,7 +28,7 @@ LONGEST: Final = 4_000
 class Explanation:
     """One request that the semantic layer decided on. Holds no answer and no vector: there are thousands of these."""
 
-    request_id: str
+    arrival: Arrival
     at: float
     tenant: str
     pool: str
@@ -42,11 +43,18 @@ class Explanation:
     shadowed: bool
     finding: Finding
 
+    @property
+    def request_id(self) -> str:
+        """The request's id, as its answer's header had it."""
+        return self.arrival.id
+
     def told(self) -> JsonObject:
         """As JSON, for the admin API."""
         decision = self.decision
         told: JsonObject = {
             "request_id": self.request_id,
+            "caller_request_id": self.arrival.given,
+            "trace_id": self.arrival.trace.id,
             "at": self.at,
             "tenant": self.tenant,
             "pool": self.pool,
@@ -79,12 +87,12 @@ class Explanations:
     """The latest decisions, the oldest forgotten first."""
 
     def __init__(self) -> None:
-        self._by_request: OrderedDict[str, Explanation] = OrderedDict()
+        self._latest: deque[Explanation] = deque(maxlen=KEPT)
 
-    def keep(self, request_id: str, at: float, asked: Asked, recalled: Recalled) -> Explanation:
+    def keep(self, at: float, asked: Asked, recalled: Recalled) -> None:
         """Remember a decision."""
         explanation = Explanation(
-            request_id,
+            asked.arrival,
             at,
             asked.tenant,
             asked.controls.namespace or "default",
@@ -98,37 +106,30 @@ class Explanations:
             recalled.shadowed,
             recalled.finding,
         )
-        self._by_request[request_id] = explanation
-        recalled.finding.request_id = request_id
-        if len(self._by_request) > KEPT:
-            self._by_request.popitem(last=False)
-        return explanation
-
-    def rename(self, explanation: Explanation, request_id: str) -> None:
-        """The caller knows the request by another id: the one that the upstream gave it."""
-        if self._by_request.pop(explanation.request_id, None) is not None:
-            explanation.request_id = explanation.finding.request_id = request_id
-            self._by_request[request_id] = explanation
+        self._latest.append(explanation)
+        recalled.finding.arrival = asked.arrival
+        asked.arrival.explained = True
 
     def request(self, request_id: str) -> Explanation | None:
-        """The decision on one request."""
-        return self._by_request.get(request_id)
+        """The latest decision on a request, by the id that its answer had or by the one that its caller gave it."""
+        names = ((each, each.arrival) for each in reversed(self._latest))
+        return next((each for each, arrival in names if request_id in (arrival.id, arrival.given)), None)
 
     def entry(self, entry_id: str) -> Sequence[Explanation]:
         """Decisions that served an entry, or had it before them, the latest first."""
         return [
             explanation
-            for explanation in reversed(self._by_request.values())
+            for explanation in reversed(self._latest)
             if explanation.entry_id == entry_id or any(key.entry_id == entry_id for key in explanation.keys)
         ]
 
     def latest(self, limit: int) -> Sequence[Explanation]:
         """The latest decisions, the newest first."""
-        return [explanation for explanation, _ in zip(reversed(self._by_request.values()), range(limit), strict=False)]
+        return [explanation for explanation, _ in zip(reversed(self._latest), range(limit), strict=False)]
 
     def pairs(self, entry_id: str, tenant: str | None) -> Iterator[tuple[bytes, str]]:
         """Requests (by exact key) that similarity answered with an entry, and the group that it belonged to."""
-        for explanation in self._by_request.values():
+        for explanation in self._latest:
             decision = explanation.decision
             if (
                 explanation.entry_id == entry_id

@@ -9,6 +9,7 @@ from cacheproxy import jsontext
 from cacheproxy.core.scope import CREDENTIAL_HEADERS
 from cacheproxy.errors import ProxyError, UpstreamUnreachable
 from cacheproxy.flow.asked import plain_body
+from cacheproxy.flow.calls import result_of, result_of_error
 from cacheproxy.flow.coalesce import Head, Outcome, Piece
 from cacheproxy.flow.tee import Decoder, Recorder, can_decode
 from cacheproxy.ports import UpstreamRequest
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from cacheproxy.flow.asked import Asked
+    from cacheproxy.flow.calls import Calls
     from cacheproxy.flow.coalesce import Flight
     from cacheproxy.flow.credentials import Proofs
     from cacheproxy.flow.local import LocalFirst
@@ -47,12 +49,14 @@ class Forwarder:
         self,
         *,
         upstream: Upstream,
+        calls: Calls,
         proofs: Proofs,
         clock: Callable[[], float],
         limit_bytes: int,
         local: LocalFirst | None = None,
     ) -> None:
         self._upstream = upstream
+        self._calls = calls
         self._local = local
         self._proofs = proofs
         self._clock = clock
@@ -94,10 +98,11 @@ class Forwarder:
             return None
         try:
             return await self._attempt(flight, asked_here, learn, ask_usage=not asked.view.asks_usage, local=local)
-        except ProxyError:
+        except ProxyError as error:
             local.note(None)
             if flight.head is not None:
                 raise
+            self._calls.watch.fell_back(result_of_error(error))
             return None
 
     async def _attempt(
@@ -109,12 +114,16 @@ class Forwarder:
         """
         started = self._clock()
         upstream = self._upstream if local is None else local.upstream
-        async with upstream.send(_request(asked, ask_usage=ask_usage)) as response:
+        target, arrival = asked.route.target.name, asked.arrival
+        request = _request(asked, ask_usage=ask_usage)
+        async with self._calls.make(upstream, request, name=target, trace=arrival.trace) as response:
+            arrival.take_name(response.headers, asked.dialect.request_id_header)
             if local is None:
                 self._note_credential(asked, response.status)
             else:
                 local.note(response.status)
                 if response.status not in _OK:
+                    self._calls.watch.fell_back(result_of(response.status))
                     return None
             coding = _header(response, "content-encoding")
             if response.status in _OK and _header(response, "content-type").startswith("text/event-stream"):
@@ -138,7 +147,7 @@ class Forwarder:
             upstream_ms = (self._clock() - started) * 1000
             if answer is None:
                 return Outcome(response.status, upstream_ms=upstream_ms)
-            return learn(answer, text, upstream_ms=upstream_ms, upstream=asked.route.target.name)
+            return learn(answer, text, upstream_ms=upstream_ms, upstream=target)
 
     def _plain(self, whole: bytes, coding: str) -> bytes | None:
         """A body without its coding; None where it is too large or cannot be read."""

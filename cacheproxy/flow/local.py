@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.credentials import Proofs
-    from cacheproxy.ports import Upstream
+    from cacheproxy.ports import CallWatch, Upstream
 
 LOCAL: Final = "local"
 """The upstream's name in the ledger, in entries and in prices."""
+RESTING: Final = "resting"
+"""Why it is not even asked: it failed a moment ago."""
 _SPOKEN: Final = frozenset({"openai-chat", "openai-completions", "anthropic-messages"})
 _SERVER_ERRORS: Final = 500
 _TOO_MANY: Final = 429
@@ -48,8 +50,11 @@ class LocalRules:
 class LocalFirst:
     """Chooses what is tried locally. ``clock`` is monotonic, in seconds."""
 
-    def __init__(self, rules: LocalRules, *, upstream: Upstream, proofs: Proofs, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, rules: LocalRules, *, upstream: Upstream, proofs: Proofs, watch: CallWatch, clock: Callable[[], float]
+    ) -> None:
         self.upstream = upstream
+        self._watch = watch
         self._rules = rules
         self._proofs = proofs
         self._clock = clock
@@ -66,6 +71,7 @@ class LocalFirst:
         if not rules.anyone and not await self._proofs.proven(asked.credential):
             return None
         if not self._breaker.allows(self._clock()):
+            self._watch.fell_back(RESTING)
             return None
         path = asked.route.path
         route = Route(self._target, path, self._target.base_url + path.removeprefix("/v1"), "")

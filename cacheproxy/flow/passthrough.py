@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
+from cacheproxy.flow.answers import response_tag
 from cacheproxy.flow.credentials import name_of
 from cacheproxy.flow.forward import outgoing
-from cacheproxy.flow.learn import response_tag
 from cacheproxy.flow.messages import Streamed
 from cacheproxy.ports import UpstreamRequest
 from cacheproxy.upstream.headers import returned
@@ -16,6 +16,8 @@ from cacheproxy.wire.dialects import plain_path
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from cacheproxy.flow.arrival import Arrival
+    from cacheproxy.flow.calls import Calls
     from cacheproxy.flow.credentials import Proofs
     from cacheproxy.flow.messages import Incoming
     from cacheproxy.flow.routing import Route
@@ -30,14 +32,21 @@ class PassThrough:
     """Sends requests on as they are. ``evict`` removes the entries with a tag."""
 
     def __init__(
-        self, *, upstream: Upstream, proofs: Proofs, secret: bytes, evict: Callable[[str], Awaitable[None]]
+        self,
+        *,
+        upstream: Upstream,
+        calls: Calls,
+        proofs: Proofs,
+        secret: bytes,
+        evict: Callable[[str], Awaitable[None]],
     ) -> None:
         self._upstream = upstream
+        self._calls = calls
         self._proofs = proofs
         self._secret = secret
         self._evict = evict
 
-    async def send(self, incoming: Incoming, route: Route) -> Streamed:
+    async def send(self, incoming: Incoming, route: Route, arrival: Arrival) -> Streamed:
         """Forward a request; the reply's body comes as the upstream sends it."""
         request = UpstreamRequest(
             incoming.method,
@@ -46,7 +55,11 @@ class PassThrough:
             incoming.chunks() if incoming.has_body else None,
         )
         async with AsyncExitStack() as stack:
-            response = await stack.enter_async_context(self._upstream.send(request))
+            status = 0
+            stack.callback(lambda: arrival.trace.passed(status))
+            call = self._calls.make(self._upstream, request, name=route.target.name, trace=arrival.trace)
+            response = await stack.enter_async_context(call)
+            status = response.status
             if response.status in _REFUSED:
                 self._proofs.refuse(name_of(incoming, route, secret=self._secret))
             path = plain_path(route.path)

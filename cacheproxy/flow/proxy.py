@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from cacheproxy.core.policy import Forward, Serve
 from cacheproxy.errors import NotCached, ProxyError
 from cacheproxy.flow import render
+from cacheproxy.flow.arrival import UNTRACED, Arrival, name_given
 from cacheproxy.flow.feedback import PATH as FEEDBACK_PATH
 from cacheproxy.flow.messages import Streamed, Whole
 from cacheproxy.flow.told import Hit, Miss
@@ -28,15 +29,17 @@ from cacheproxy.wire.dialects import EMBEDDINGS, dialect_for_errors, dialect_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable
 
+    from cacheproxy.flow.again import Again
     from cacheproxy.flow.asked import Asked, Reader
     from cacheproxy.flow.churn import ScopeChurn
     from cacheproxy.flow.coalesce import Flights, Head, Listener, Outcome
     from cacheproxy.flow.credentials import Proofs
     from cacheproxy.flow.embeddings import CachedEmbeddings
     from cacheproxy.flow.exact import Exact
-    from cacheproxy.flow.explain import Explanation, Explanations
+    from cacheproxy.flow.explain import Explanations
     from cacheproxy.flow.feedback import FeedbackDoor
     from cacheproxy.flow.forward import Forwarder
+    from cacheproxy.flow.lately import Lately
     from cacheproxy.flow.learn import Learner
     from cacheproxy.flow.messages import Headers, Incoming, Reply
     from cacheproxy.flow.passthrough import PassThrough
@@ -45,7 +48,9 @@ if TYPE_CHECKING:
     from cacheproxy.flow.render import RenderRules
     from cacheproxy.flow.routing import Routes
     from cacheproxy.flow.told import Teller
+    from cacheproxy.ports import CallWatch
     from cacheproxy.tasks import TaskSet
+    from cacheproxy.tracing import Tracer
 
 _SUCCESS: Final = range(200, 300)
 log = logging.getLogger(__name__)
@@ -67,9 +72,13 @@ class Proxy:
         forwarder: Forwarder,
         relay: Relay | None,
         learner: Learner,
+        again: Again,
+        lately: Lately,
         passthrough: PassThrough,
         proofs: Proofs,
         teller: Teller,
+        watch: CallWatch,
+        tracer: Tracer | None,
         churn: ScopeChurn,
         explanations: Explanations,
         feedback: FeedbackDoor,
@@ -88,9 +97,13 @@ class Proxy:
         self._forwarder = forwarder
         self._relay = relay
         self._learner = learner
+        self._again = again
+        self._lately = lately
         self._passthrough = passthrough
         self._proofs = proofs
         self._teller = teller
+        self._watch = watch
+        self._tracer = tracer
         self._churn = churn
         self._explanations = explanations
         self._feedback = feedback
@@ -101,21 +114,36 @@ class Proxy:
 
     async def handle(self, incoming: Incoming) -> Reply:
         """Answer a request; errors of ours come back in the caller's dialect."""
-        started = self._clock()
+        path = incoming.target.partition("?")[0]
+        arrival = self._arrive(incoming, path)
         dialect = dialect_for_errors(incoming.headers)
         try:
-            if incoming.target.partition("?")[0] == FEEDBACK_PATH:
+            if path == FEEDBACK_PATH:
                 return await self._feedback.answer(incoming)
             route = self._routes.resolve(incoming.target, anthropic="anthropic-version" in incoming.headers)
             cached = dialect_of(route.path) if incoming.method == "POST" else None
             if cached is None:
-                return await self._passthrough.send(incoming, route)
+                return await self._passthrough.send(incoming, route, arrival)
             dialect = cached
-            return await self._answer(await self._reader.read(incoming, route, dialect, started=started))
+            return await self._answer(await self._reader.read(incoming, route, dialect, arrival=arrival))
         except ProxyError as error:
-            return render.failure(dialect, error)
+            self._watch.refused(error.code)
+            arrival.trace.failed(error)
+            return render.failure(dialect, error, request_id=arrival.id)
+        except BaseException:
+            arrival.trace.failed(None)
+            raise
+
+    def _arrive(self, incoming: Incoming, path: str) -> Arrival:
+        given, token, tracer = name_given(incoming.headers), self._token(), self._tracer
+        trace = UNTRACED if tracer is None else tracer.begin(incoming.method, path, incoming.headers)
+        return Arrival(given or f"req_{token}", self._clock(), trace, given, token=token)
 
     async def _answer(self, asked: Asked) -> Reply:
+        view = asked.view
+        asked.arrival.trace.about(
+            dialect=asked.dialect.name, upstream=asked.route.target.name, model=view.model, stream=view.stream
+        )
         if asked.bypass is not None:
             return await self._forward(asked, Miss(CacheStatus.BYPASS, asked.bypass), key=None)
         if asked.dialect is EMBEDDINGS:
@@ -149,37 +177,26 @@ class Proxy:
 
     async def _look_near(self, asked: Asked, exact: Reason) -> Reply:
         recalled = await self._recall.decide(asked)
-        token = self._token()
-        explanation = self._explanations.keep(f"req_{token}", self._now(), asked, recalled)
+        self._explanations.keep(self._now(), asked, recalled)
         match recalled.decision:
             case Serve(key):
                 assert recalled.entry is not None  # noqa: S101 - what is served was loaded
+                self._lately.served(asked, recalled)
                 if recalled.audit is not None:
                     self._tasks.start(self._audit(asked, recalled), name="audit")
-                return self._hit(asked, Hit(recalled.entry, Layer.SEMANTIC, key.similarity), token)
+                return self._hit(asked, Hit(recalled.entry, Layer.SEMANTIC, key.similarity))
             case Forward(reason, similarity):
                 miss = Miss(CacheStatus.MISS, reason if exact is Reason.NO_ENTRY else exact, similarity)
-                return await self._forward(asked, miss, key=asked.keys.key, recalled=recalled, explanation=explanation)
+                return await self._forward(asked, miss, key=asked.keys.key, recalled=recalled)
 
     async def _audit(self, asked: Asked, recalled: Recalled) -> None:
         """Ask the upstream what it would have answered. The learner has it judged, and keeps it as any answer."""
-        learn = partial(self._learner.learn, asked, recalled=recalled)
-        flight = self._flights.start(
-            None, lambda flight: self._forwarder.fly(flight, asked, learn), streaming=asked.view.stream
-        )
-        flight.when_ended(lambda outcome: self._teller.asked_again(asked, outcome))
-        listener = flight.listen()
-        try:
-            await listener.end()
-        except ProxyError as error:
-            log.info("an audit got no answer, which says nothing of the hit: %s", error)
-        finally:
-            listener.leave()
+        await self._again.ask(asked, partial(self._learner.learn, asked, recalled=recalled))
 
-    def _hit(self, asked: Asked, hit: Hit, token: str = "") -> Whole:
-        self._teller.hit(asked, hit, f"req_{token}" if token else "")
+    def _hit(self, asked: Asked, hit: Hit) -> Whole:
+        self._teller.hit(asked, hit)
         now = self._now()
-        fresh = Fresh(token or self._token(), int(now), asked.body)
+        fresh = Fresh(asked.arrival.token, int(now), asked.body)
         return render.replay(asked, hit, fresh=fresh, now=now, rules=self._render_rules)
 
     async def _forward(
@@ -189,7 +206,6 @@ class Proxy:
         *,
         key: Hashable | None,
         recalled: Recalled | None = None,
-        explanation: Explanation | None = None,
     ) -> Reply:
         """Ask the upstream; equal requests find the flight under ``key``."""
         if asked.controls.only_if_cached:
@@ -203,8 +219,7 @@ class Proxy:
 
         def told(outcome: Outcome) -> None:
             if not flight.followed:  # else as who joined it
-                request_id = explanation.request_id if explanation else ""
-                self._teller.missed(asked, miss, outcome, request_id=request_id)
+                self._teller.missed(asked, miss, outcome)
 
         flight.when_ended(told)
         listener = flight.listen()
@@ -212,8 +227,7 @@ class Proxy:
             head = await listener.head()
             if flight.followed:
                 return await self._join(asked, listener)
-            if explanation is not None and (named := _named(head.headers, asked.dialect.request_id_header)):
-                self._explanations.rename(explanation, named)
+            head = _signed(asked, head)
             if head.whole is None:
                 return self._stream(asked, head, listener, self._notes(render.miss_headers(miss)))
             outcome = await listener.end()
@@ -232,8 +246,8 @@ class Proxy:
                 head = await listener.head()
                 # Another process's flight, which this one may have turned out to follow, has a mode of its own.
                 if head.whole is None and flight.streaming == asked.view.stream:
+                    head = _signed(asked, replace(head, headers=shared(head.headers)))
                     flight.when_ended(lambda outcome: self._teller.joined(asked, outcome))
-                    head = replace(head, headers=shared(head.headers))
                     return self._stream(asked, head, listener, self._notes(render.coalesced_headers()))
             outcome = await listener.end()
             head = await listener.head()
@@ -246,9 +260,10 @@ class Proxy:
         if outcome.entry is not None:
             return self._hit(asked, Hit(outcome.entry, Layer.COALESCED))
         if head.whole is not None:
+            headers = asked.arrival.sign(shared(head.headers), asked.dialect.request_id_header)
             self._teller.joined(asked, outcome)
             notes = render.miss_headers(Miss(CacheStatus.MISS, Reason.NO_ENTRY))
-            return Whole(head.status, [*shared(head.headers), *self._notes(notes)], head.whole)
+            return Whole(head.status, [*headers, *self._notes(notes)], head.whole)
         return await self._forward(asked, Miss(CacheStatus.MISS, Reason.NO_ENTRY), key=None)
 
     def _stream(self, asked: Asked, head: Head, listener: Listener, notes: Headers) -> Streamed:
@@ -270,6 +285,6 @@ class Proxy:
         return headers if self._render_rules.expose_headers else ()
 
 
-def _named(headers: Headers, name: str) -> str:
-    """The request's id as the upstream gave it."""
-    return next((value for header, value in headers if header.lower() == name.lower()), "")
+def _signed(asked: Asked, head: Head) -> Head:
+    """The head with the request's id: the upstream's own, or ours where it gave none."""
+    return replace(head, headers=asked.arrival.sign(head.headers, asked.dialect.request_id_header))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from cacheproxy.core.policy import Decision, Found, Policy
+    from cacheproxy.flow.arrival import Arrival
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.feedback import Withdrawn
     from cacheproxy.flow.l1 import L1
@@ -46,8 +47,8 @@ class Finding:
     """What a fresh answer said of the candidate; None while nobody has asked, or could."""
 
     verdict: CheckVerdict | None = None
-    request_id: str = ""
-    """Under which the decision is explained."""
+    arrival: Arrival | None = None
+    """The request that was decided on; None where nobody remembers it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,10 @@ class Recalled:
 
 
 class Recall:
-    """Finds and decides; also puts new entries where they can be found. Without an embedder it always forwards."""
+    """Finds and decides; also puts new entries where they can be found. Without an embedder it always forwards.
+
+    ``affords`` says whether asking the upstream for an entry's answer again is within the limit for audits.
+    """
 
     def __init__(
         self,
@@ -83,6 +87,7 @@ class Recall:
         policy: Policy,
         pools: Pools,
         withdrawn: Withdrawn,
+        affords: Callable[[Entry], bool],
         embedding: Shelter,
         verifying: Shelter,
         searching: Shelter,
@@ -99,6 +104,7 @@ class Recall:
         self._policy = policy
         self._pools = pools
         self._withdrawn = withdrawn
+        self._affords = affords
         self._embedding = embedding
         self._verifying = verifying
         self._searching = searching
@@ -115,10 +121,11 @@ class Recall:
         if not self._coming[scope] and await self._searching.call("is_empty", partial(self._index.is_empty, scope)):
             # Nothing to compare with: the upstream is asked at once, and the turn is embedded when its answer is here.
             return Recalled(Forward(Reason.NO_NEIGHBOR))
-        vector = await self._embed(self._embedder, asked.prompt)
+        vector = await self._embed(self._embedder, asked)
         if isinstance(vector, Reason):
             return Recalled(Forward(vector))
-        near = await self._searching.call("nearest", partial(self._index.nearest, scope, vector, NEIGHBORS))
+        with asked.arrival.trace.step("search"):
+            near = await self._searching.call("nearest", partial(self._index.nearest, scope, vector, NEIGHBORS))
         if near is None:
             return Recalled(Forward(Reason.INDEX_UNAVAILABLE), vector)
         loaded: dict[str, Entry] = {}
@@ -150,7 +157,7 @@ class Recall:
         entry = loaded.get(decision.key.entry_id) or await self._entry(decision.key.entry_id)
         if isinstance(entry, Reason):
             return Recalled(Forward(entry, similarity), vector, keys=keys)
-        rate = self._pools.audit_rate(pool, decision)
+        rate = self._pools.audit_rate(pool, decision, affordable=self._affords(entry))
         pool.hits += 1
         return Recalled(decision, vector, entry, audit=rate if coin < rate else None, keys=keys)
 
@@ -200,11 +207,11 @@ class Recall:
             return Reason.SUSPENDED
         return Reason.EXPIRED if asked.controls.max_age_s is None else Reason.TOO_OLD
 
-    async def _embed(self, embedder: Embedder, prompt: str) -> Vector | Reason:
+    async def _embed(self, embedder: Embedder, asked: Asked) -> Vector | Reason:
+        work = partial(embedder.embed, asked.prompt)
         try:
-            vector = await self._embedding.call(
-                "embed", partial(embedder.embed, prompt), passing=(TurnTooLong, Overloaded)
-            )
+            with asked.arrival.trace.step("embed"):
+                vector = await self._embedding.call("embed", work, passing=(TurnTooLong, Overloaded))
         except TurnTooLong:
             return Reason.TURN_TOO_LONG
         except Overloaded:

@@ -46,7 +46,7 @@ def replay(asked: Asked, hit: Hit, *, fresh: Fresh, now: float, rules: RenderRul
     answer = _parsed(hit.entry.answer)
     if not view.retained_upstream:
         answer = dialect.refresh(answer, fresh, zero_usage=rules.zero_usage)
-    headers = [(dialect.request_id_header, f"req_{fresh.token}")]
+    headers = [(dialect.request_id_header, asked.arrival.id)]
     if rules.expose_headers:
         headers += hit_headers(hit, now=now)
     if not view.stream:
@@ -107,9 +107,11 @@ def coalesced_headers() -> list[tuple[str, str]]:
     ]
 
 
-def failure(dialect: Dialect, error: ProxyError) -> Whole:
+def failure(dialect: Dialect, error: ProxyError, *, request_id: str = "") -> Whole:
     """An error of ours, in the caller's dialect."""
     headers = [JSON]
+    if request_id:
+        headers.append((dialect.request_id_header, request_id))
     if error.retry_after_s is not None:
         headers.append(("Retry-After", str(max(1, round(error.retry_after_s)))))
     if error.status == _UNAUTHORIZED:

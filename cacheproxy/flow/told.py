@@ -50,7 +50,10 @@ NOTHING_SAVED = Saved()
 
 
 class Teller:
-    """Turns what happened into ``Served`` events. ``now`` tells the time, ``clock`` measures it; both in seconds."""
+    """Turns what happened into ``Served`` events. ``now`` tells the time, ``clock`` measures it; both in seconds.
+
+    ``prompts``: whether observers are told the questions.
+    """
 
     def __init__(
         self,
@@ -59,13 +62,15 @@ class Teller:
         price_version: str,
         now: Callable[[], float],
         clock: Callable[[], float],
+        prompts: bool = False,
     ) -> None:
         self._observers = tuple(observers)
+        self._prompts = prompts
         self._price_version = price_version
         self._now = now
         self._clock = clock
 
-    def hit(self, asked: Asked, hit: Hit, request_id: str = "") -> None:
+    def hit(self, asked: Asked, hit: Hit) -> None:
         """An entry was served."""
         entry = hit.entry
         self._tell(
@@ -80,7 +85,6 @@ class Teller:
             saved_usd=entry.cost_usd or 0.0,
             unpriced=entry.cost_usd is None,
             saved_ms=entry.latency_ms,
-            request_id=request_id,
         )
 
     def joined(self, asked: Asked, outcome: Outcome) -> None:
@@ -98,9 +102,7 @@ class Teller:
             unpriced=outcome.cost_usd is None,
         )
 
-    def missed(
-        self, asked: Asked, miss: Miss, outcome: Outcome, saved: Saved = NOTHING_SAVED, *, request_id: str = ""
-    ) -> None:
+    def missed(self, asked: Asked, miss: Miss, outcome: Outcome, saved: Saved = NOTHING_SAVED) -> None:
         """The upstream was asked. A part of the answer may have come from the cache all the same."""
         self._tell(
             asked,
@@ -116,7 +118,6 @@ class Teller:
             unpriced=outcome.cost_usd is None or saved.usd is None,
             upstream_ms=outcome.upstream_ms,
             upstream=_answerer(asked, outcome),
-            request_id=request_id,
         )
 
     def asked_again(self, asked: Asked, outcome: Outcome) -> None:
@@ -132,14 +133,14 @@ class Teller:
             unpriced=outcome.entry is not None and outcome.cost_usd is None,
         )
 
-    def judged(self, asked: Asked, verdict: Verdict, checked: Checked) -> None:
-        """A judge compared a cached answer with a fresh one."""
+    def judged(self, asked: Asked, verdict: Verdict, checked: Checked | None) -> None:
+        """A judge compared a cached answer with a fresh one; without ``checked`` only what that cost counts."""
         self._tell_check(
             asked,
             model=asked.view.model,
             upstream=asked.route.target.name,
             kind=CheckKind.JUDGE,
-            verdict=verdict.check,
+            verdict=verdict.check if checked else None,
             cost_usd=verdict.cost_usd,
             checked=checked,
         )
@@ -155,15 +156,21 @@ class Teller:
 
     def _tell(self, asked: Asked, **what: Any) -> None:
         what.setdefault("upstream", asked.route.target.name)
+        arrival = asked.arrival
         event = Served(
             at=self._now(),
             dialect=asked.dialect.name,
             tenant=asked.tenant,
-            duration_ms=(self._clock() - asked.started) * 1000,
+            duration_ms=(self._clock() - arrival.started) * 1000,
             price_version=self._price_version,
+            request_id=arrival.id,
+            explained=arrival.explained,
+            trace_id=arrival.trace.id,
+            prompt=asked.prompt if self._prompts else "",
             **what,
         )
         self._tell_each(lambda observer: observer.served(event))
+        arrival.trace.served(event)
 
     def _tell_each(self, tell: Callable[[Observer], None]) -> None:
         for observer in self._observers:

@@ -5,7 +5,7 @@ The dashboard's own files are served without it: a browser that opens a page can
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -15,34 +15,34 @@ from cacheproxy.server.dashboard.serving import Dashboard
 from cacheproxy.server.refusal import one_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from cacheproxy.server.api.calls import Handler
     from cacheproxy.server.metrics import Metrics
-
-METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def build_admin(
     *, metrics: Metrics, handlers: Mapping[str, Handler], token: str | None, hosts: Collection[str] = ()
 ) -> web.Application:
     """The admin plane's application. ``handlers`` answer the API's operations; ``hosts`` as in ``gate``."""
-
-    async def scraped(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.render(), headers={"Content-Type": METRICS_TYPE})
-
     dashboard = Dashboard()
     app = web.Application(middlewares=[one_shape, gate(token=token, hosts=hosts, open_paths=dashboard.paths)])
-    app.add_routes([web.get("/metrics", scraped), *routes(handlers), *dashboard.routes()])
+    app.add_routes([web.get("/metrics", _telling(metrics)), *routes(handlers), *dashboard.routes()])
     return app
 
 
 def metrics_alone(metrics: Metrics) -> web.Application:
     """The application of a process that has metrics and nothing else."""
-
-    async def scraped(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.render(), headers={"Content-Type": METRICS_TYPE})
-
     app = web.Application()
-    app.add_routes([web.get("/metrics", scraped)])
+    app.add_routes([web.get("/metrics", _telling(metrics))])
     return app
+
+
+def _telling(metrics: Metrics) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """What a scraper gets, in the format that it asks for."""
+
+    async def scraped(request: web.Request) -> web.Response:
+        text, content_type = metrics.exposition(request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={"Content-Type": content_type})
+
+    return scraped

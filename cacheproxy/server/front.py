@@ -1,7 +1,7 @@
 """The admin plane of several workers: one door, behind which each has its own, on a unix socket.
 
 What is asked of one process (a page, an entry, a setting) is asked of any worker. What each knows a part of is asked of
-all, and put together: metrics, for now. Who may ask is decided by the workers, which all have the operator's token.
+all, and put together (``sums``, ``joining``). Who may ask is decided by the workers: all have the operator's token.
 """
 
 from __future__ import annotations
@@ -9,24 +9,37 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
+from itertools import count
 from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
 from aiohttp import web
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from cacheproxy.server.admin import METRICS_TYPE
+from cacheproxy.jsontext import dump, parse
+from cacheproxy.server.api.live import EVENT_HEADERS
+from cacheproxy.server.joining import JOINS, Events
 from cacheproxy.server.refusal import refused
 from cacheproxy.server.sums import Past, together
+from cacheproxy.tasks import TaskSet
+from cacheproxy.wire.sse import SseParser
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from multidict import CIMultiDictProxy
 
+    from cacheproxy.jsontext import JsonObject
+    from cacheproxy.server.joining import Join
+
 _ASKED_S: Final = 5.0
+_BATCH_S: Final = 0.25
+_TICKS_IN: Final = 4
+"""A tick comes with every fourth round of events."""
 _CONNECT_S: Final = 2.0
 _HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
 _ANY: Final = "http://worker"
@@ -52,9 +65,10 @@ class _Known:
 
 
 class Front:
-    """The door. Use as an async context manager."""
+    """The door. Use as an async context manager. ``now`` tells the time, in seconds since the epoch."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, now: Callable[[], float]) -> None:
+        self._now = now
         self._known: dict[int, _Known] = {}
         self._past = Past()
 
@@ -86,6 +100,9 @@ class Front:
         """The admin plane's application."""
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/api/v1/events", self._events)
+        for path, join in JOINS.items():
+            app.router.add_get(path, partial(self._joined, join))
         app.router.add_route("*", "/{path:.*}", self._forward)
         return app
 
@@ -99,11 +116,12 @@ class Front:
             if isinstance(response, web.Response):
                 return response
         texts = [each.metrics for each in known if each.metrics]
-        return web.Response(body=together(texts, [self._past.text]), headers={"Content-Type": METRICS_TYPE})
+        return web.Response(body=together(texts, [self._past.text]), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def _scrape(self, known: _Known, request: web.Request) -> web.Response | None:
         """Ask a process for its metrics; its refusal, if it has one. One that does not answer counts as it last did."""
-        headers = _passed(request, but="accept-encoding")
+        # Text, whatever the scraper would rather have: it is read here, and exemplars do not add up.
+        headers = _passed(request, but=("accept-encoding", "accept"))
         try:
             async with asyncio.timeout(_ASKED_S), known.session.get(f"{_ANY}/metrics", headers=headers) as told:
                 if told.status != HTTPStatus.OK:
@@ -114,6 +132,84 @@ class Front:
                 "process %d does not tell its metrics: %s", known.member.pid, str(error) or type(error).__name__
             )
         return None
+
+    async def _joined(self, join: Join, request: web.Request) -> web.StreamResponse:
+        """Ask every worker, and tell what they know as one; the first refusal, if none knows anything."""
+        asked = await asyncio.gather(*(self._ask(known, request) for known in self._workers()))
+        told = [body for status, body in asked if status == HTTPStatus.OK]
+        if not told:
+            return await self._forward(request)
+        return web.json_response(join(told, request.query), dumps=lambda value: dump(value).decode())
+
+    async def _ask(self, known: _Known, request: web.Request) -> tuple[int, JsonObject]:
+        """A worker's JSON; nothing of one that does not answer."""
+        try:
+            async with (
+                asyncio.timeout(_ASKED_S),
+                known.session.get(
+                    f"{_ANY}{request.raw_path}", headers=_passed(request, but=("accept-encoding",))
+                ) as told,
+            ):
+                return told.status, parse(await told.read())
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            log.warning("process %d does not answer: %s", known.member.pid, str(error) or type(error).__name__)
+            return HTTPStatus.SERVICE_UNAVAILABLE, {}
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        """The workers' events as one stream, until the listener leaves. Workers that come later join in."""
+        events, heard = Events(), set[int]()
+        answered: asyncio.Future[web.Response | None] = asyncio.get_running_loop().create_future()
+        async with TaskSet("front") as tasks:
+
+            def listen() -> None:
+                for known in self._workers():
+                    if known.member.pid not in heard:
+                        heard.add(known.member.pid)
+                        tasks.start(self._listen(known, request, events, answered), name="listen")
+
+            listen()
+            try:
+                async with asyncio.timeout(_ASKED_S):
+                    refusal = await answered
+            except TimeoutError:
+                refusal = _nobody()
+            if refusal is not None:
+                return refusal
+            response = web.StreamResponse(headers=EVENT_HEADERS)
+            await response.prepare(request)
+            for number in count():
+                await asyncio.sleep(_BATCH_S)
+                listen()
+                now = self._now()
+                told = {"requests": events.due(now), "tick": events.tick(now) if number % _TICKS_IN == 0 else None}
+                for name, data in told.items():
+                    if data is not None:
+                        await response.write(b"event: %b\ndata: %b\n\n" % (name.encode(), dump(data)))
+            return response  # never: whoever leaves ends it
+
+    async def _listen(
+        self, known: _Known, request: web.Request, events: Events, answered: asyncio.Future[web.Response | None]
+    ) -> None:
+        """Hear a worker out. ``answered`` learns whether it tells anything, or its refusal."""
+        parser = SseParser()
+        try:
+            async with known.session.get(
+                f"{_ANY}{request.raw_path}", headers=_passed(request, but=("accept-encoding",))
+            ) as told:
+                if told.status != HTTPStatus.OK:
+                    refusal = web.Response(status=told.status, body=await told.read(), headers=_answered(told.headers))
+                    if not answered.done():
+                        answered.set_result(refusal)
+                    return
+                if not answered.done():
+                    answered.set_result(None)
+                async for chunk in told.content.iter_any():
+                    for event in parser.feed(chunk):
+                        if event.data:
+                            events.heard(known.member.pid, event.event, parse(event.data.encode()))
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            log.debug("the events of process %d ended: %s", known.member.pid, error)
+        events.left(known.member.pid)
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         """Let some worker answer."""
@@ -135,11 +231,15 @@ class Front:
                     return response
             except aiohttp.ClientConnectorError:
                 continue  # it is ending: another one may serve
-        return refused(503, "unavailable", "no worker serves at the moment; the log says why")
+        return _nobody()
 
 
-def _passed(request: web.Request, *, but: str = "") -> dict[str, str]:
-    return {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP | {but}}
+def _nobody() -> web.Response:
+    return refused(503, "unavailable", "no worker serves at the moment; the log says why")
+
+
+def _passed(request: web.Request, *, but: Sequence[str] = ()) -> dict[str, str]:
+    return {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP.union(but)}
 
 
 def _answered(headers: CIMultiDictProxy[str]) -> dict[str, str]:

@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
+import platform
 from collections import defaultdict
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client.exposition import choose_encoder
 
-from cacheproxy.core.pool import Stage
+from cacheproxy import __version__
+from cacheproxy.core.few import Few
 from cacheproxy.model import NO_USAGE, Layer
+from cacheproxy.server.collectors import GAUGES, GaugeCollector, PoolCollector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from prometheus_client.core import Metric
+    from collections.abc import Callable, Iterable, Mapping
 
     from cacheproxy.flow.pools import LivePool
-    from cacheproxy.model import Audited, Served
+    from cacheproxy.model import Audited, CallResult, Served
 
 M = TypeVar("M", Counter, Histogram)
 
-MAX_MODELS: Final = 100
-"""Model names come from callers: past this many they share the label ``other``."""
-MAX_POOLS: Final = 100
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _SIMILARITIES: Final = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 1.0)
 _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
+_LONGEST_EXEMPLAR: Final = 100
+"""OpenMetrics allows an exemplar 128 characters, names included."""
 _AT_ONCE: Final = 64
 """Finished requests are counted so many at a time, for less than half of what each costs alone: most have their labels
 in common, and in a row they find the code where other work has not yet driven it out of the processor's caches."""
 
 
 class Metrics:
-    """An observer of requests and a watch over the ports; ``render`` gives the text that Prometheus scrapes."""
+    """An observer of requests and a watch over the ports; ``render`` gives the text that Prometheus scrapes.
 
-    def __init__(self) -> None:
+    ``exemplars`` puts a request's id, or its trace's, beside the durations that it fell into.
+    """
+
+    def __init__(self, *, exemplars: bool = False) -> None:
+        self._exemplars = exemplars
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "cacheproxy_requests_total",
@@ -103,32 +106,44 @@ class Metrics:
             ["op"],
             registry=registry,
         )
-        self._entries = Gauge("cacheproxy_entries", "Entries in the store", registry=registry)
-        self._churn = Gauge(
-            "cacheproxy_scope_churn", "Share of the latest misses whose scope was never seen before", registry=registry
+        self._tokens = Counter(
+            "cacheproxy_tokens_total", "Tokens that upstreams were paid for", ["model", "kind"], registry=registry
         )
-        self._calls = Gauge("cacheproxy_upstream_calls", "Calls to upstreams that are under way", registry=registry)
-        self._workers = Gauge("cacheproxy_workers", "Processes that serve", registry=registry)
+        self._unpriced = Counter(
+            "cacheproxy_unpriced_total",
+            "Requests and checks for whose model no price is known",
+            ["model"],
+            registry=registry,
+        )
+        self._results = Counter(
+            "cacheproxy_upstream_results_total",
+            "Calls to upstreams by how they went, audits and passed through ones included, those of judges not",
+            ["upstream", "result"],
+            registry=registry,
+        )
+        self._fallbacks = Counter(
+            "cacheproxy_local_fallbacks_total",
+            "Requests that the local server should have answered and the upstream was asked for",
+            ["reason"],
+            registry=registry,
+        )
+        self._errors = Counter(
+            "cacheproxy_errors_total", "Errors of ours that callers got", ["code"], registry=registry
+        )
         self._breaker = Gauge("cacheproxy_breaker_state", "0 closed, 1 half open, 2 open", ["port"], registry=registry)
-        self._models: set[str] = set()
+        build = Info("cacheproxy_build", "What runs", registry=registry)
+        build.info({"version": __version__, "python": platform.python_version()})
+        ProcessCollector(registry=registry)
+        self._keepers: dict[str, Callable[[], float]] = {}
+        registry.register(GaugeCollector(self._keepers))
+        self._bounded = Few()
         self._children: dict[tuple[object, ...], object] = {}
         self._uncounted: list[Served] = []
 
-    def serves(self) -> None:
-        """This process answers requests."""
-        self._workers.set(1)
-
-    def watch_entries(self, count: Callable[[], float]) -> None:
-        """Ask this for the number of entries at each scrape."""
-        self._entries.set_function(count)
-
-    def watch_churn(self, share: Callable[[], float]) -> None:
-        """Ask this for the scope churn at each scrape."""
-        self._churn.set_function(share)
-
-    def watch_calls(self, count: Callable[[], float]) -> None:
-        """Ask this for the number of upstream calls under way at each scrape."""
-        self._calls.set_function(count)
+    def watch(self, name: str, keeper: Callable[[], float]) -> None:
+        """Ask for one of ``collectors.GAUGES`` at each scrape."""
+        assert name in GAUGES, name  # noqa: S101 - a slip of ours
+        self._keepers[name] = keeper
 
     def watch_pools(self, pools: Callable[[], Iterable[LivePool]]) -> None:
         """Read what these pools promise, and how they fare, at each scrape."""
@@ -157,17 +172,23 @@ class Metrics:
         """Observe what is observed, and add to ``amounts`` (by counter and labels) what is summed."""
         layer = event.layer or "none"
         amounts[self._requests, event.dialect, event.status, layer] += 1
-        self._child(self._request_seconds, layer).observe(event.duration_ms / 1000)
+        self._child(self._request_seconds, layer).observe(event.duration_ms / 1000, self._exemplar(event))
         if event.reason is not None:
             amounts[self._reasons, event.reason] += 1
         if event.similarity is not None:
             self._similarity.observe(event.similarity)
         if event.upstream_ms is not None:
-            self._child(self._upstream_seconds, event.upstream).observe(event.upstream_ms / 1000)
+            self._child(self._upstream_seconds, event.upstream).observe(event.upstream_ms / 1000, self._exemplar(event))
         if event.layer is Layer.COALESCED:
             self._coalesced.inc()
         if event.cost_usd:
             amounts[self._cost, self._bounded(event.model), "upstream"] += event.cost_usd
+        if event.unpriced:
+            amounts[self._unpriced, self._bounded(event.model)] += 1
+        if event.usage is not NO_USAGE:
+            model, usage = self._bounded(event.model), event.usage
+            amounts[self._tokens, model, "input"] += usage.input_tokens
+            amounts[self._tokens, model, "output"] += usage.output_tokens
         if event.saved_usd:
             amounts[self._saved, self._bounded(event.model), layer] += event.saved_usd
         if event.saved_usage is not NO_USAGE:
@@ -175,12 +196,19 @@ class Metrics:
             amounts[self._saved_tokens, model, "input"] += saved.input_tokens
             amounts[self._saved_tokens, model, "output"] += saved.output_tokens
 
+    def _exemplar(self, event: Served) -> dict[str, str] | None:
+        if not self._exemplars:
+            return None
+        return {"trace_id": event.trace_id} if event.trace_id else {"request_id": event.request_id[:_LONGEST_EXEMPLAR]}
+
     def audited(self, event: Audited) -> None:
         """Count a check and what it cost."""
         if event.verdict is not None:
             self._child(self._audits, event.verdict.value).inc()
         if event.cost_usd:
             self._child(self._cost, self._bounded(event.model), event.kind.value).inc(event.cost_usd)
+        if event.unpriced:
+            self._child(self._unpriced, self._bounded(event.model)).inc()
 
     def _child(self, metric: M, *labels: str) -> M:
         """The metric with these labels. Looked up here, since the library checks and locks each time."""
@@ -200,54 +228,28 @@ class Metrics:
         """A port's call failed."""
         self._port_errors.labels(f"{port}.{operation}").inc()
 
+    def called(self, upstream: str, result: CallResult) -> None:
+        """A call to an upstream has ended."""
+        self._child(self._results, upstream, result.value).inc()
+
+    def fell_back(self, why: str) -> None:
+        """The local server did not answer what it should have."""
+        self._child(self._fallbacks, why).inc()
+
+    def refused(self, code: str) -> None:
+        """A caller got an error of ours."""
+        self._child(self._errors, code).inc()
+
     def batched(self, size: int, seconds: float) -> None:  # noqa: ARG002 - the whole wait is measured per prompt
         """A batch of texts was embedded."""
         self._batch_size.observe(size)
 
     def render(self) -> bytes:
         """The exposition text."""
+        return self.exposition("")[0]
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The same and its content type, as a scraper's Accept header asks: OpenMetrics, or text."""
         self._catch_up()
-        return generate_latest(self._registry)
-
-    def _bounded(self, model: str) -> str:
-        if model in self._models:
-            return model
-        if len(self._models) < MAX_MODELS:
-            self._models.add(model)
-            return model
-        return "other"
-
-
-class PoolCollector:
-    """The promise of each pool, read when Prometheus asks. Past so many pools the rest is left out."""
-
-    def __init__(self, pools: Callable[[], Iterable[LivePool]]) -> None:
-        self._pools = pools
-
-    def collect(self) -> Iterator[Metric]:
-        """What Prometheus is told."""
-        wrong = GaugeMetricFamily(
-            "cacheproxy_wrong_per_hit",
-            "Wrong hits per hit on a similar question: the budget, what audits measured, and their anytime-valid bound",
-            labels=["scope", "bound"],
-        )
-        stages = GaugeMetricFamily(
-            "cacheproxy_promise", "1 at the stage that a pool's promise has reached", labels=["scope", "stage"]
-        )
-        drift = GaugeMetricFamily(
-            "cacheproxy_drift", "1 while many more decisions are close than when the rule was made", labels=["scope"]
-        )
-        trips = CounterMetricFamily(
-            "cacheproxy_promise_trips", "How often a pool went back to shadow", labels=["scope"]
-        )
-        for pool in islice(self._pools(), MAX_POOLS):
-            monitor = pool.monitor
-            wrong.add_metric([pool.name, "budget"], pool.budget)
-            wrong.add_metric([pool.name, "in_service"], monitor.bound())
-            if monitor.audits:
-                wrong.add_metric([pool.name, "measured"], monitor.wrong / monitor.audits)
-            for stage in Stage:
-                stages.add_metric([pool.name, stage.value], float(stage is pool.stage))
-            drift.add_metric([pool.name], float(pool.drifted))
-            trips.add_metric([pool.name], monitor.trips)
-        yield from (wrong, stages, drift, trips)
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type

@@ -32,9 +32,23 @@ RULES: Final[Mapping[str, Rule]] = {
     "cacheproxy_promise": max,
     "cacheproxy_drift": max,
     "cacheproxy_promise_trips": max,
+    "cacheproxy_index_vectors": max,
+    "cacheproxy_store_bytes": max,
+    "cacheproxy_build_info": max,
+    # The fullest process is the one to look at, and the oldest began it all.
+    "process_open_fds": max,
+    "process_max_fds": max,
+    "process_start_time_seconds": min,
     # What each sees of its own.
     "cacheproxy_workers": sum,
     "cacheproxy_upstream_calls": sum,
+    "cacheproxy_upstream_calls_limit": sum,
+    "cacheproxy_memory_bytes": sum,
+    "cacheproxy_unwritten_answers": sum,
+    "cacheproxy_unjudged_answers": sum,
+    "cacheproxy_embedding_queue": sum,
+    "process_resident_memory_bytes": sum,
+    "process_virtual_memory_bytes": sum,
     "cacheproxy_breaker_state": max,
     "cacheproxy_scope_churn": mean,
 }

@@ -11,13 +11,11 @@ import logging
 import os
 import sqlite3
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from cacheproxy.errors import ConfigError
 from cacheproxy.store import schema
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +40,11 @@ class Connections(NamedTuple):
 def is_corruption(error: sqlite3.Error) -> bool:
     """Whether an error means that the file is damaged (and not merely full, locked or read-only)."""
     return getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE in _CORRUPT_CODES
+
+
+def size_on_disk(path: Path) -> int:
+    """Bytes of the file and of its log together."""
+    return sum(part.stat().st_size for part in map(Path, [f"{path}{side}" for side in _SIDES]) if part.is_file())
 
 
 def suspect(path: Path) -> None:

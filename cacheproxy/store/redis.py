@@ -212,6 +212,10 @@ class RedisStore:
             return (await self._room.look()).entries
         return sum([len(page) async for page in self._catalogue.selected(selection)])
 
+    def index_is_shared(self) -> None:
+        """All processes have one index: ``changes`` need not tell of vectors that came."""
+        self._follower.tells_of_new = False
+
     async def changes(self) -> Sequence[Change]:
         """See ``Store``. One round trip where nothing happened."""
         return await self._follower.changes(self._embedding, now=self._clock())
@@ -236,6 +240,11 @@ class RedisStore:
         metas = [self._layout.key(shard, "meta") for shard in range(self._layout.shards)]
         await self._link.ask_all([("HSET", meta, "embedding", name_of(claimed)) for meta in metas])
         self._embedding = claimed
+
+    async def stored_embedding(self) -> EmbeddingName | None:
+        """Which embeddings the store holds, whoever stored them."""
+        told = await self._link.ask("HGET", self._layout.key(0, "meta"), "embedding")
+        return None if told is None else named(told)
 
     async def drop_vectors(self) -> None:
         """Delete every vector and forget which embeddings they were; claim the new ones next. Roots are kept."""

@@ -49,6 +49,8 @@ class Follower:
         self._placed: list[set[str]] = [set() for _ in range(layout.shards)]
         """The entries of each shard whose vectors this process was told, and so may have in its index."""
         self._reading: list[set[str | None]] = []
+        self.tells_of_new = True
+        """Whether it tells of vectors that came: not where all processes have one index, to which they went already."""
 
     async def begin(self) -> None:
         """Take a place in every log. Raises ``PortUnavailable``."""
@@ -109,7 +111,8 @@ class Follower:
         found: dict[_Record, bool] = {}
         for _, told in records:
             anybodys = told[b"k"] not in _OURS_ARE_KNOWN
-            if told[b"i"] and (anybodys or told[b"w"] != self.writer.encode()):
+            others = self.tells_of_new and told[b"w"] != self.writer.encode()
+            if told[b"i"] and (anybodys or others):
                 record = _Record(
                     text_of(told[b"i"]), bytes.fromhex(told[b"K"].decode()), bytes.fromhex(told[b"S"].decode())
                 )

@@ -43,6 +43,7 @@ async def _live(descriptor: int) -> int:
     metrics = Metrics()
     try:
         async with open_embedder(settings, metrics.batched) as embedder, open_verifier(settings, embedder) as verifier:
+            metrics.watch("embedding_queue", lambda: embedder.waiting)
             shared = sharing(
                 embedder,
                 Path(str(first["model"])),

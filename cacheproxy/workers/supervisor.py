@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from cacheproxy import derive
 from cacheproxy.errors import ConfigError
+from cacheproxy.opening import now
 from cacheproxy.server.front import Front, Member
 from cacheproxy.server.listen import admin_listener
 from cacheproxy.tasks import TaskSet
@@ -87,7 +88,7 @@ async def _supervise(
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cacheproxy-")))
         tasks = await stack.enter_async_context(TaskSet("supervisor"))
-        front = await stack.enter_async_context(Front())
+        front = await stack.enter_async_context(Front(now=now))
         listen, bound = sockets.bind(settings.listen, settings.workers)
         supervisor = Supervisor(settings, listen=listen, bound=bound, folder=folder, front=front, tasks=tasks)
         stack.callback(supervisor.close)

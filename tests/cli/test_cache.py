@@ -3,60 +3,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from cacheproxy import opening
 from cacheproxy.cli import run
-from cacheproxy.model import Entry, Usage
 from cacheproxy.settings import Settings
 from cacheproxy.store.sqlite import open_sqlite
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-NOW = time.time()
-AGES_S = {"e1": 10, "e2": 3 * 86_400, "e3": 10 * 86_400}
-
-
-def entry(name: str) -> Entry:
-    return Entry(
-        id=name,
-        key=name.encode().ljust(16, b"k"),
-        scope=(b"\xab" if name == "e1" else b"\xcd") * 16,
-        tenant="t",
-        dialect="openai-chat",
-        upstream="default",
-        model="m",
-        prompt="How do I [bold]reset[/bold] my card?\n" * 9,
-        answer=b'{"choices": []}',
-        usage=Usage(3, 4),
-        cost_usd=0.25,
-        latency_ms=12.5,
-        created_at=NOW - AGES_S[name],
-        expires_at=NOW + 86_400,
-        semantic=name != "e3",
-        namespace="docs" if name == "e2" else "",
-        tags=("v7",) if name == "e2" else (),
-    )
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    async def fill() -> None:
-        async with open_sqlite(Settings(data_dir=tmp_path).database, clock=time.time) as store:
-            for name in AGES_S:
-                await store.put(entry(name))
-
-    asyncio.run(fill())
-    return tmp_path
-
-
-def ids(data_dir: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> list[str]:
-    capsys.readouterr()
-    assert run(["cache", "ls", "--json", "--data-dir", str(data_dir), *flags]) == 0
-    return [described["id"] for described in json.loads(capsys.readouterr().out)]
 
 
 def test_entries_are_listed_for_people(data_dir, capsys):
@@ -75,70 +31,55 @@ def test_entries_are_listed_for_people(data_dir, capsys):
         pytest.param(["--tag", "v7"], ["e2"], id="tag"),
         pytest.param(["--namespace", "docs"], ["e2"], id="namespace"),
         pytest.param(["--older-than", "7d"], ["e3"], id="age"),
+        pytest.param(["--text", "RESET"], ["e1", "e2", "e3"], id="text"),
+        pytest.param(["--text", "refund"], [], id="other text"),
+        pytest.param(["--model", "m2"], ["e3"], id="model"),
+        pytest.param(["--tenant", "t2"], ["e2"], id="tenant"),
     ],
 )
-def test_a_list_can_be_narrowed(data_dir, capsys, flags, expected):
-    assert ids(data_dir, capsys, *flags) == expected
+def test_a_list_can_be_narrowed(data_dir, capsys, flags, expected, ids):
+    assert ids(*flags) == expected
 
 
-def test_an_entry_is_shown_with_its_answer(data_dir, capsys):
-    assert run(["cache", "show", "e1", "--json", "--data-dir", str(data_dir)]) == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert shown["answer"] == {"choices": []}
-    assert shown["scope"] == "ab" * 16
-
-    assert run(["cache", "show", "e1", "--data-dir", str(data_dir)]) == 0
-    assert json.loads(capsys.readouterr().out) == shown
-
-
-def test_an_entry_is_shown_with_its_root(data_dir, capsys):
-    async def place() -> None:
-        async with open_sqlite(Settings(data_dir=data_dir).database, clock=time.time) as store:
-            await store.claim_embedding("m", 2)
-            await store.set_vector("e1", np.array([1, 0], dtype=np.float32), "e2")
-
-    assert run(["cache", "show", "e1", "--json", "--data-dir", str(data_dir)]) == 0
-    assert json.loads(capsys.readouterr().out)["root"] is None
-    asyncio.run(place())
-    assert run(["cache", "show", "e1", "--json", "--data-dir", str(data_dir)]) == 0
-    assert json.loads(capsys.readouterr().out)["root"] == "e2"
-
-
-@pytest.mark.parametrize("command", ["show", "rm"])
-def test_an_unknown_entry_is_an_error(data_dir, capsys, command):
-    assert run(["cache", command, "e9", "--data-dir", str(data_dir)]) == 1
-    assert "no entry e9; `cacheproxy cache ls` lists them" in capsys.readouterr().err
-
-
-def test_an_entry_is_removed(data_dir, capsys):
-    assert run(["cache", "rm", "e2", "--data-dir", str(data_dir)]) == 0
-    assert ids(data_dir, capsys) == ["e1", "e3"]
-
-
-def test_purging_removes_what_meets_every_condition(data_dir, capsys):
+def test_purging_removes_what_meets_every_condition(data_dir, capsys, ids):
     assert run(["cache", "purge", "--older-than", "2d", "--tag", "v7", "--yes", "--data-dir", str(data_dir)]) == 0
     assert capsys.readouterr().out == "removed 1 entries\n"
-    assert ids(data_dir, capsys) == ["e1", "e3"]
+    assert ids() == ["e1", "e3"]
 
 
-def test_purging_unasked_needs_a_yes(data_dir, capsys):
+def test_a_dry_run_tells_what_would_go_and_removes_nothing(data_dir, capsys, ids):
+    assert run(["cache", "purge", "--model", "m2", "--dry-run", "--data-dir", str(data_dir)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("e3  How do I [bold]reset[/bold] my card?")
+    assert told.endswith("1 entries would be removed\n")
+    assert run(["cache", "purge", "--dry-run", "--json", "--data-dir", str(data_dir)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["selected"], [entry["id"] for entry in told["sample"]]) == (3, ["e1", "e2", "e3"])
+    assert len(ids()) == 3
+
+
+def test_entries_are_found_by_meaning(data_dir, monkeypatch, ids):
+    async def place() -> None:
+        async with open_sqlite(Settings(data_dir=data_dir).database, clock=time.time) as store:
+            await store.claim_embedding("test-model", 2)
+            for name, vector in (("e1", [1, 0]), ("e2", [0.6, 0.8]), ("e3", [0, 1])):
+                await store.set_vector(name, np.array(vector, dtype=np.float32), name)
+
+    @asynccontextmanager
+    async def open_embedder(_settings):
+        yield SimpleNamespace(model="test-model", dimension=2, embed=embed)
+
+    async def embed(_text):
+        return np.array([0.0, 1.0], dtype=np.float32)
+
+    asyncio.run(place())
+    monkeypatch.setattr(opening, "open_embedder", open_embedder)
+    found = ids("--meaning", "anything", "--limit", "2")
+    narrowed = ids("--meaning", "anything", "--tag", "v7")
+    assert (found, narrowed) == (["e3", "e2"], ["e2"])
+
+
+def test_purging_unasked_needs_a_yes(data_dir, capsys, ids):
     assert run(["cache", "purge", "--data-dir", str(data_dir)]) == 2
     assert "3 entries would be removed: add --yes" in capsys.readouterr().err
-    assert len(ids(data_dir, capsys)) == 3
-
-
-def test_entries_move_to_another_store(data_dir, capsys, tmp_path_factory):
-    other, file = tmp_path_factory.mktemp("other"), data_dir / "entries.jsonl"
-
-    assert run(["cache", "export", str(file), "--data-dir", str(data_dir)]) == 0
-    assert "exported 3 entries" in capsys.readouterr().err
-    assert run(["cache", "import", str(file), "--data-dir", str(other)]) == 0
-
-    assert "2 answer identical questions only until you run `cacheproxy cache re-embed`" in capsys.readouterr().out
-    assert ids(other, capsys) == ["e1", "e2", "e3"]
-
-
-def test_a_file_that_is_no_export_is_named(data_dir, capsys):
-    (data_dir / "x.jsonl").write_text("{}\n")
-    assert run(["cache", "import", str(data_dir / "x.jsonl"), "--data-dir", str(data_dir)]) == 1
-    assert "x.jsonl: line 1: this is no file" in capsys.readouterr().err
+    assert len(ids()) == 3

@@ -7,12 +7,12 @@ are not run. Redis is run where redis-server is installed.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from support.deployed import ROOT, Missing, compose, env_file, health_command, image_environment, status_of
 
 from cacheproxy.config import load
@@ -23,7 +23,6 @@ SERVICES = FILE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"].startswith("cacheproxy")}
 ENDING = {name for name, service in SERVICES.items() if service["restart"] == "no"}
 """Jobs, which end by themselves: nothing asks for their health."""
-STORED = {"CACHEPROXY_STORE": "sqlite:////data/cacheproxy.sqlite3"}
 NEEDED = ("CACHEPROXY_ADMIN_TOKEN", "CACHEPROXY_PROXY_KEYS", "GRAFANA_ADMIN_PASSWORD")
 
 every_service = pytest.mark.parametrize("name", SERVICES)
@@ -117,6 +116,16 @@ def test_the_store_is_reached_by_the_proxy_alone():
     assert "ports" not in SERVICES["redis"]
 
 
+def test_grafana_finds_its_dashboards_and_prometheus():
+    provisioning = ROOT / "deploy" / "grafana" / "provisioning"
+    (provider,) = yaml.safe_load((provisioning / "dashboards/cacheproxy.yml").read_text(encoding="utf-8"))["providers"]
+    assert f"./deploy/grafana/dashboards:{provider['options']['path']}:ro" in SERVICES["grafana"]["volumes"]
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text(encoding="utf-8"))["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    assert set(SERVICES["grafana"]["networks"]) & set(SERVICES["prometheus"]["networks"])
+    assert set(SERVICES["prometheus"]["networks"]) & set(SERVICES["cacheproxy"]["networks"])
+
+
 def test_the_profiles_add_to_what_is_always_there():
     profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
     assert profiles == {"backend": ["gpu"], "simulator": ["demo"], "traffic": ["demo"]}
@@ -130,7 +139,7 @@ def test_services_of_ours_are_built_from_the_targets_that_there_are():
 
 def test_there_is_time_to_drain():
     proxy = SERVICES["cacheproxy"]
-    settings = load(flags={}, environ=environment("cacheproxy", DEMO | STORED)).settings
+    settings = load(flags={}, environ=environment("cacheproxy")).settings
     grace_s = float(proxy["stop_grace_period"].removesuffix("s"))
     assert grace_s > settings.deadlines.drain_s + settings.deadlines.unready_s
 
@@ -138,7 +147,7 @@ def test_there_is_time_to_drain():
 @pytest.mark.parametrize("key", ["OPENAI_API_KEY", "ANTHROPIC_API_KEY"])
 def test_a_provider_key_goes_out_only_where_it_is_asked_for_and_then_behind_keys(key):
     name = "DEFAULT" if key.startswith("OPENAI") else "ANTHROPIC"
-    given = DEMO | STORED | {key: "sk-ours", "CACHEPROXY_UPSTREAM_URL": ""}
+    given = DEMO | {key: "sk-ours", "CACHEPROXY_UPSTREAM_URL": ""}
     quiet = load(flags={}, environ=environment("cacheproxy", given)).settings
     assert not any(upstream.injects_key for upstream in quiet.upstreams.values())
 
@@ -152,6 +161,10 @@ def test_prometheus_finds_the_admin_token_in_memory_and_nowhere_else(tmp_path):
     service = SERVICES["prometheus"]
     (command,) = service["command"]
     assert service["tmpfs"][0].startswith("/run/cacheproxy:")
+    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    (job,) = [job for job in config["scrape_configs"] if "authorization" in job]
+    assert job["authorization"]["credentials_file"] == "/run/cacheproxy/admin_token"
+    assert job["static_configs"] == [{"targets": ["cacheproxy:8091"]}]
     program = tmp_path / "prometheus"  # stands for the real one, and tells what it was given
     program.write_text(f'#!/bin/sh\necho "$@"; env; ls -l {tmp_path}/admin_token; cat {tmp_path}/admin_token\n')
     program.chmod(0o755)
@@ -194,24 +207,9 @@ def composed(place, start):
     return run
 
 
-@pytest.fixture
-def redis(place, start, tmp_path):
-    """The store, by its command and with its health check."""
-    if shutil.which("redis-server") is None or shutil.which("redis-cli") is None:
-        pytest.skip("redis-server is not installed")
-    (tmp_path / "redis").mkdir()
-    service = SERVICES["redis"]
-    port = str(place.ports["6379"])
-    program, *arguments = service["command"]
-    where = ["--port", port, "--bind", "127.0.0.1", "--dir", str(tmp_path / "redis")]  # the container's own, here
-    running = start([*arguments, *where], {}, program=[program])
-    program, *arguments = service["healthcheck"]["test"][1:]
-    return running.until_healthy([program, "-p", port, *arguments])
-
-
-def test_the_demo_runs_and_is_closed_to_whoever_has_no_key(composed, place):
+def test_the_demo_runs_and_is_closed_to_whoever_has_no_key(composed, place, redis):
     composed("simulator")
-    composed("cacheproxy", **STORED)
+    composed("cacheproxy")
     chat = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "What is a cache?"}]}
 
     refused, body = status_of(place.url(8090, "/v1/chat/completions"), **chat)

@@ -45,6 +45,7 @@ def test_every_page_loads_without_a_complaint_and_fits(browser, replayed, width)
         for path in every_page(desk):
             page = desk.open(path)
             expect(page.locator("h1")).to_have_count(1)
+            expect(page.get_by_text("This page could not be read")).to_have_count(0)
             overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert overflow == 0, f"{path} is {overflow} pixels too wide for {width}"
         desk.without_complaint()

@@ -24,16 +24,11 @@ def browser():
         yield running
 
 
-@pytest.fixture(scope="module")
-def shared(browser, replayed):
+@pytest.fixture
+def desk(browser, replayed):
     with tab(browser, replayed.admin) as opened:
         yield opened
-
-
-@pytest.fixture
-def desk(shared):
-    yield shared
-    shared.without_complaint()
+        opened.without_complaint()
 
 
 @pytest.fixture
@@ -143,8 +138,8 @@ def test_deleting_asks_first_and_leads_back_to_the_list(desk, asked, tag):
 
 
 def test_a_purge_shows_what_goes_before_it_goes(desk, asked, tag):
-    for bird in ("wren", "rook"):
-        asked(f"Where does the {bird} of {tag} sing?", tag)
+    asked(f"Where does the wren of {tag} sing?", tag)
+    asked(f"Please translate a recipe with mushrooms into Danish: {tag}", tag)
     before = desk.api("entries")["stored"]
     page = desk.open("entries")
     page.get_by_label("Tag").fill(tag)
@@ -230,8 +225,8 @@ def test_hostile_text_is_only_text(desk, asked, tag):
     assert page.locator("main img, main script").count() == 0
 
 
-def test_an_entry_that_is_gone_is_told_so(shared):
-    page = shared.open("entries/00000000000")
+def test_an_entry_that_is_gone_is_told_so(desk):
+    page = desk.open("entries/00000000000")
     expect(page.locator(".empty")).to_contain_text("There is no such entry")
-    assert [line for line in shared.complaints if "404" not in line] == []
-    shared.complaints.clear()
+    assert [line for line in desk.complaints if "404" not in line] == []
+    desk.complaints.clear()

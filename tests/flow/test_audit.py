@@ -290,7 +290,7 @@ async def test_vcache_explores_until_it_has_observed_enough(open_world):
     world = await open_world(judge=judge, policy="vcache", max_wrong_per_hit=0.3)
     for mark in ("", "!", "!!", "!!!", " exactly"):
         await world.ask(ASKED + mark)
-    assert len(judge.asked) == 4
+    assert {cached for _, cached, _ in judge.asked} >= {f"Answer to {ASKED}"}
     (observed,) = world.pool.observed.values()
     assert [right for _, right in observed] == [True] * 4
     assert world.pool.rule is None

@@ -136,3 +136,42 @@ async def test_a_stream_that_breaks_here_is_not_begun_again(open_near, api):
     reply = await world.ask("Hi", stream=True)
     assert "cacheproxy_upstream_unreachable" in reply.body.decode()
     assert hosts(world) == ["local"]
+
+
+def fallbacks(world):
+    return {
+        line.rpartition('"')[0].rpartition('"')[2]: float(line.rpartition(" ")[2])
+        for line in world.metrics.render().decode().splitlines()
+        if line.startswith("cacheproxy_local_fallbacks_total{")
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (Answer(status=503, chunks=[b"{}"]), "failed"),
+        (Answer(status=429, chunks=[b"{}"]), "rate-limited"),
+        (Answer(status=404, chunks=[b"{}"]), "refused"),
+        (Fails(UpstreamUnreachable("down")), "unreachable"),
+        (Fails(UpstreamTimeout("slow")), "timeout"),
+    ],
+)
+async def test_what_the_upstream_is_asked_in_its_place_is_counted(open_near, said, why):
+    world = await open_near(lambda _: said)
+    await world.ask("Hi")
+    assert hosts(world) == ["local", "upstream"]
+    assert fallbacks(world) == {why: 1.0}
+
+
+async def test_a_server_that_rests_after_a_failure_is_counted_apart(open_near):
+    world = await open_near(lambda _: Fails(UpstreamUnreachable("down")))
+    await world.ask("One")
+    await world.ask("Two")
+    assert hosts(world) == ["local", "upstream", "upstream"]
+    assert fallbacks(world) == {"unreachable": 1.0, "resting": 1.0}
+
+
+async def test_an_answer_from_here_is_no_fallback(open_near):
+    world = await open_near()
+    await world.ask("Hi")
+    assert fallbacks(world) == {}

@@ -7,6 +7,7 @@ from multidict import CIMultiDict
 
 from cacheproxy.core.eligibility import CacheRules
 from cacheproxy.core.scope import KeyRules
+from cacheproxy.flow.arrival import Arrival
 from cacheproxy.flow.asked import Reader, Rules, TenantRules
 from cacheproxy.flow.coalesce import Outcome
 from cacheproxy.flow.routing import Route, Target
@@ -55,7 +56,9 @@ async def asked(api, clock):
     body = json.dumps({"model": "asked-for", "messages": [{"role": "user", "content": "Hi"}]}).encode()
     route = Route(Target("groq", "https://llm.example/v1"), PATH, "https://llm.example/v1/chat/completions", "")
     reader = Reader(Rules(CacheRules(), KeyRules(b"s" * 32), TenantRules(), 5000))
-    return await reader.read(api.Asking("POST", PATH, CIMultiDict(), body), route, DIALECTS[PATH], started=clock.now)
+    return await reader.read(
+        api.Asking("POST", PATH, CIMultiDict(), body), route, DIALECTS[PATH], arrival=Arrival("req_1", clock.now)
+    )
 
 
 @pytest.fixture
@@ -123,8 +126,15 @@ async def test_a_check_is_told_to_every_observer_even_where_one_fails(teller, no
             verdict=CheckVerdict.WRONG,
             cost_usd=0.5,
             price_version="v1",
+            checked=CHECKED,
         )
     ]
+
+
+async def test_a_comparison_that_is_on_no_hit_only_costs(teller, notes, asked):
+    teller.judged(asked, Verdict(same=False, cost_usd=0.5), None)
+    (event,) = notes.events
+    assert (event.kind, event.verdict, event.cost_usd, event.checked) == (CheckKind.JUDGE, None, 0.5, None)
 
 
 async def test_asking_again_costs_what_an_answer_costs_and_has_no_verdict_yet(teller, notes, asked, make_entry):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from contextlib import AsyncExitStack
 
 import aiohttp
@@ -9,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from cacheproxy.address import Address
+from cacheproxy.jsontext import dump
 from cacheproxy.server.front import Front, Member
 from cacheproxy.server.listen import admin_listener, admin_socket
 
@@ -20,16 +23,40 @@ class Worker:
         self.name = name
         self.token = token
         self.counted = 1
+        self.gate = asyncio.Event()
 
     def app(self):
         app = web.Application()
-        app.add_routes([web.get("/metrics", self.metrics), web.route("*", "/{path:.*}", self.other)])
+        app.add_routes(
+            [
+                web.get("/metrics", self.metrics),
+                web.get("/api/v1/requests", self.requests),
+                web.get("/api/v1/events", self.events),
+                web.route("*", "/{path:.*}", self.other),
+            ]
+        )
         return app
 
     async def metrics(self, request):
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             return web.json_response({"error": "who are you?"}, status=401)
         return web.Response(text=f"# HELP a_total A\n# TYPE a_total counter\na_total {self.counted}\n")
+
+    async def requests(self, request):
+        if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
+            return web.json_response({"error": "who are you?"}, status=401)
+        return web.json_response({"requests": [{"at": 1.0, "number": 1, "model": self.name}], "kept": 1})
+
+    async def events(self, request):
+        if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
+            return web.json_response({"error": "who are you?"}, status=401)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        data = {"requests": [{"at": 1.0, "number": 1, "model": self.name}], "left_out": 0}
+        await response.write(b"event: requests\ndata: %b\n\n" % dump(data))
+        await response.write(b"event: tick\ndata: %b\n\n" % dump({"at": 1.0, "requests": self.counted}))
+        await self.gate.wait()
+        return response
 
     async def other(self, request):
         told = {
@@ -51,7 +78,7 @@ async def stack():
 
 @pytest.fixture
 async def front(stack):
-    return await stack.enter_async_context(Front())
+    return await stack.enter_async_context(Front(now=lambda: 100.0))
 
 
 @pytest.fixture
@@ -141,4 +168,52 @@ async def test_another_worker_answers_for_one_that_is_ending(session, url, join)
 async def test_the_process_with_the_model_is_asked_for_metrics_alone(session, url, join):
     await join(1, Worker("model"), serves=False)
     async with session.get(f"{url}/anything") as response:
+        assert response.status == 503
+
+
+async def test_what_each_worker_knows_a_part_of_is_put_together(session, url, join):
+    await join(1, Worker("one"))
+    await join(2, Worker("two"))
+    async with session.get(f"{url}/api/v1/requests") as response:
+        told = await response.json()
+    assert told["kept"] == 2
+    assert {each["model"] for each in told["requests"]} == {"one", "two"}
+
+
+async def test_one_that_does_not_answer_is_left_out(session, url, join):
+    ending = await join(1, Worker("one"))
+    await join(2, Worker("two"))
+    await ending.aclose()
+    async with session.get(f"{url}/api/v1/requests") as response:
+        assert (await response.json())["kept"] == 1
+
+
+@pytest.mark.parametrize("page", ["requests", "events"])
+async def test_a_refusal_is_the_workers_own(session, url, join, page):
+    await join(1, Worker("one", token="s3cret"))
+    async with session.get(f"{url}/api/v1/{page}") as response:
+        assert (response.status, await response.json()) == (401, {"error": "who are you?"})
+
+
+async def test_events_of_all_workers_are_one_stream(session, url, join):
+    workers = [Worker("one"), Worker("two")]
+    for pid, worker in enumerate(workers):
+        await join(pid, worker)
+    models, counted = set(), 0
+    async with session.get(f"{url}/api/v1/events") as response, asyncio.timeout(30):
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        while models != {"one", "two"} or counted < 2:
+            line = await response.content.readline()
+            if line.startswith(b"data: "):
+                data = json.loads(line[6:])
+                if "left_out" in data:
+                    models |= {each["model"] for each in data["requests"]}
+                else:
+                    counted = data["requests"]
+    for worker in workers:
+        worker.gate.set()
+
+
+async def test_without_a_worker_nobody_answers(session, url):
+    async with session.get(f"{url}/api/v1/requests") as response:
         assert response.status == 503

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from cacheproxy.model import Audited, CacheStatus, CheckKind, CheckVerdict, Layer, Reason, Served, Usage
-from cacheproxy.server.metrics import MAX_MODELS, Metrics
+from cacheproxy import __version__
+from cacheproxy.core.few import MOST
+from cacheproxy.model import Audited, CacheStatus, CallResult, CheckKind, CheckVerdict, Layer, Reason, Served, Usage
+from cacheproxy.server.metrics import Metrics
 
 MISS = Served(
     at=1_800_000_000.0,
@@ -142,11 +144,11 @@ def test_a_miss_saves_nothing_and_a_hit_costs_nothing():
 
 
 def test_names_of_models_that_callers_make_up_are_bounded():
-    found = after(*(served(model=f"model-{number}") for number in range(3 * MAX_MODELS)))
+    found = after(*(served(model=f"model-{number}") for number in range(3 * MOST)))
     models = [name for name in found if name.startswith("cacheproxy_cost_usd_total{")]
 
-    assert len(models) == MAX_MODELS + 1
-    assert sum(found[name] for name in models) == pytest.approx(3 * MAX_MODELS * 0.25)
+    assert len(models) == MOST + 1
+    assert sum(found[name] for name in models) == pytest.approx(3 * MOST * 0.25)
     assert any('model="other"' in name for name in models)
 
 
@@ -178,7 +180,7 @@ def test_embedding_and_searching_are_timed():
 def test_entries_and_breakers_are_asked_at_each_scrape():
     metrics = Metrics()
     state = {"entries": 3.0, "store": 0.0}
-    metrics.watch_entries(lambda: state["entries"])
+    metrics.watch("entries", lambda: state["entries"])
     metrics.watch_breakers({"store": lambda: state["store"]})
     assert samples(metrics)["cacheproxy_entries"] == 3
 
@@ -204,4 +206,63 @@ def test_each_request_is_counted_once_however_many_there_are(number):
 def test_looking_twice_counts_nothing_twice():
     metrics = Metrics()
     metrics.served(MISS)
-    assert samples(metrics) == samples(metrics)
+    first, second = (
+        {name: value for name, value in samples(metrics).items() if name.startswith("cacheproxy_")} for _ in range(2)
+    )
+    assert first == second
+
+
+def test_what_was_bought_is_counted_in_tokens():
+    found = after(MISS, HIT)
+    assert found['cacheproxy_tokens_total{kind="input",model="gpt-4o"}'] == 100
+    assert found['cacheproxy_tokens_total{kind="output",model="gpt-4o"}'] == 50
+
+
+def test_requests_and_checks_without_a_price_are_counted():
+    metrics = Metrics()
+    metrics.served(served(unpriced=True, cost_usd=0.0))
+    metrics.audited(Audited(at=0.0, model="gpt-4o", tenant="t", upstream="u", kind=CheckKind.AUDIT, unpriced=True))
+    assert samples(metrics)['cacheproxy_unpriced_total{model="gpt-4o"}'] == 2
+
+
+def test_calls_fallbacks_and_errors_are_counted_by_what_they_were():
+    metrics = Metrics()
+    metrics.called("local", CallResult.RATE_LIMITED)
+    metrics.fell_back("rate-limited")
+    metrics.refused("cacheproxy_overloaded")
+    found = samples(metrics)
+    assert found['cacheproxy_upstream_results_total{result="rate-limited",upstream="local"}'] == 1
+    assert found['cacheproxy_local_fallbacks_total{reason="rate-limited"}'] == 1
+    assert found['cacheproxy_errors_total{code="cacheproxy_overloaded"}'] == 1
+
+
+def test_the_process_and_the_build_are_told():
+    found = samples(Metrics())
+    assert found["process_resident_memory_bytes"] > 0
+    assert any(name.startswith("cacheproxy_build_info{") and __version__ in name for name in found)
+
+
+OPEN_METRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+
+
+@pytest.mark.parametrize(("accept", "kind"), [("", "text/plain"), (OPEN_METRICS, "application/openmetrics-text")])
+def test_a_scraper_gets_the_format_that_it_asks_for(accept, kind):
+    text, content_type = Metrics().exposition(accept)
+    assert content_type.startswith(kind)
+    assert text.endswith(b"# EOF\n") == (kind != "text/plain")
+
+
+@pytest.mark.parametrize(
+    ("accept", "exemplars", "shown"),
+    [(OPEN_METRICS, True, True), (OPEN_METRICS, False, False), ("", True, False)],
+)
+def test_exemplars_need_the_setting_and_the_format(accept, exemplars, shown):
+    metrics = Metrics(exemplars=exemplars)
+    metrics.served(served(request_id="req_1"))
+    assert (b'{request_id="req_1"} 0.8' in metrics.exposition(accept)[0]) == shown
+
+
+def test_an_exemplar_names_the_trace_where_there_is_one():
+    metrics = Metrics(exemplars=True)
+    metrics.served(served(request_id="req_1", trace_id="0af7651916cd43dd8448eb211c80319c"))
+    assert b'{trace_id="0af7651916cd43dd8448eb211c80319c"}' in metrics.exposition(OPEN_METRICS)[0]

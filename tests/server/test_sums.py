@@ -5,6 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cacheproxy.flow.pools import LivePool
 from cacheproxy.model import CacheStatus, Layer, Served
+from cacheproxy.server.collectors import GAUGES
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.sums import RULES, Past, rule_of, together
 
@@ -25,9 +26,9 @@ HITS = 'cacheproxy_requests_total{dialect="openai-chat",layer="exact",status="Hi
 def told(requests=0, entries=0.0):
     """What a process says that has answered so many requests."""
     metrics = Metrics()
-    metrics.watch_entries(lambda: entries)
-    metrics.watch_churn(lambda: entries / 10)
-    metrics.watch_calls(lambda: entries)
+    for name in GAUGES:
+        metrics.watch(name, lambda: entries)
+    metrics.watch("scope_churn", lambda: entries / 10)
     metrics.watch_pools(lambda: [LivePool("default", budget=0.01, prior=None)])
     for _ in range(requests):
         metrics.served(SERVED)

@@ -143,7 +143,7 @@ class Service:
         while not well():
             assert self.process.poll() is None, self.process.stdout.read()
             assert time.monotonic() < deadline, "it did not get well in time"
-            time.sleep(0.1)
+            time.sleep(0.5)  # each health check is a process of its own, and a start needs the cores too
         return self
 
     def output(self):

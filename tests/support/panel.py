@@ -148,6 +148,7 @@ async def open_panel(folder, *, script=echo, embedder=None, judge=None, prior=No
             spending=Spending(chosen.decision.judge_share),
             upstream=upstream,
             local=upstream,
+            shared_flights=None,
             metrics=metrics,
             tasks=tasks,
             routes=Routes(derive.targets(chosen)),

@@ -209,9 +209,9 @@ class Process:
         for line in self.process.stderr:
             self.log.append(line.rstrip("\n"))
 
-    def line(self, pattern):
+    def line(self, pattern, patience_s=PATIENCE_S):
         """The first group of the next line on standard output that matches."""
-        watchdog = threading.Timer(PATIENCE_S, self.process.kill)
+        watchdog = threading.Timer(patience_s, self.process.kill)
         watchdog.start()
         try:
             for line in self.process.stdout:
@@ -221,10 +221,10 @@ class Process:
             watchdog.cancel()
         raise AssertionError("\n".join(["it ended before it said so:", *self.log]))
 
-    def served(self):
+    def served(self, patience_s=PATIENCE_S):
         """Wait until it serves."""
         return Served(
-            self.line(r"data plane +(http://\S+)/v1"),
+            self.line(r"data plane +(http://\S+)/v1", patience_s),
             self.line(r"admin plane +(http://\S+)"),
         )
 

@@ -35,7 +35,7 @@ MOST_LISTENERS: Final = 16
 MOST_WAITING: Final = 40
 """Events that a listener may be behind: some eight seconds."""
 _RETRY: Final = b"retry: 2000\n\n"
-_HEADERS: Final = {
+EVENT_HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache",
     "X-Accel-Buffering": "no",
@@ -80,7 +80,7 @@ class LivePage:
         if len(self._listeners) >= MOST_LISTENERS:
             raise Overloaded(f"{MOST_LISTENERS} are listening already: close a page, or ask /api/v1/requests")
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(MOST_WAITING)
-        response = web.StreamResponse(headers=_HEADERS)
+        response = web.StreamResponse(headers=EVENT_HEADERS)
         self._listeners.add(queue)
         try:
             await response.prepare(call.request)
@@ -159,7 +159,7 @@ def told(number: int, event: Served) -> RequestTold:
     usage = event.saved_usage if event.layer is not None else event.usage
     return RequestTold.model_construct(
         number=number,
-        request_id=event.request_id,
+        request_id=event.request_id if event.explained else "",
         at=event.at,
         dialect=event.dialect,
         upstream=event.upstream,

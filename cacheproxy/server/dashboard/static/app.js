@@ -1,6 +1,6 @@
 // The frame: which page is shown, the theme, the stream of events, and the token.
 
-import { forgetToken, onTokenNeeded } from "./lib/api.js";
+import { ApiError, askAgain, onTokenNeeded } from "./lib/api.js";
 import { ask } from "./lib/dialog.js";
 import { announce, el, fill } from "./lib/dom.js";
 import { Live } from "./lib/live.js";
@@ -41,7 +41,9 @@ function address() {
 
 async function show() {
   leaving?.abort();
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close(); // it was about the page before
   leaving = new AbortController();
+  askAgain();
   const { signal } = leaving;
   const { name, rest, query } = address();
   const title = rest ? "Entry" : TITLES.get(name);
@@ -61,7 +63,7 @@ async function show() {
     fill(main, root);
   } catch (error) {
     if (signal.aborted) return;
-    console.warn(error);
+    if (!(error instanceof ApiError)) console.error(error); // a fault of ours, not of the proxy
     const again = el("button", { type: "button", on: { click: show } }, "Try again");
     fill(
       main,
@@ -109,7 +111,6 @@ function setTheme(name) {
 }
 
 onTokenNeeded(async (wrong) => {
-  forgetToken();
   const input = el("input", {
     id: "token",
     type: "password",

@@ -14,15 +14,16 @@ export class ApiError extends Error {
 
 let askForToken = async () => false;
 let asking = null;
+let declined = false;
 
 /** Who asks the operator for a token: `ask(wrong)` resolves to one, or to null. */
 export function onTokenNeeded(ask) {
   askForToken = ask;
 }
 
-/** Forget the token. */
-export function forgetToken() {
-  sessionStorage.removeItem(TOKEN);
+/** Forget that nobody gave one: the operator goes on, and may be asked again. */
+export function askAgain() {
+  declined = false;
 }
 
 /** A path with its query; empty values are left out. */
@@ -96,10 +97,13 @@ function parsed(block) {
 // Several calls may be refused at once: they wait for one answer.
 async function renewed(refused) {
   if (sessionStorage.getItem(TOKEN) !== refused) return true;
+  if (declined) return false;
   asking ??= askForToken(refused !== null).finally(() => (asking = null));
   const token = await asking;
+  declined = !token;
   if (!token) return false;
   sessionStorage.setItem(TOKEN, token);
+  window.dispatchEvent(new Event("tokengiven"));
   return true;
 }
 

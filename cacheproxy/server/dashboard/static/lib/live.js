@@ -14,6 +14,7 @@ export class Live {
   constructor(show) {
     this.#show = show;
     document.addEventListener("visibilitychange", () => this.#follow());
+    window.addEventListener("tokengiven", () => this.#follow());
     this.#follow();
   }
 
@@ -48,6 +49,7 @@ export class Live {
         if (signal.aborted) return;
         if (error instanceof ApiError && error.status < 500) {
           this.#show("refused");
+          this.#stop = null; // until a token is given, or the page is looked at again
           return;
         }
       }

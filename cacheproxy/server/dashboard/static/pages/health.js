@@ -123,8 +123,5 @@ function settingTable(settings) {
     el("code", {}, name),
     el("span", { class: "mono break" }, typeof value === "string" ? value : JSON.stringify(value)),
   ]);
-  return scrolled(
-    "Settings",
-    table(["Setting", "Value"], rows, { caption: "Settings in force", id: "settings" }),
-  );
+  return scrolled("Settings", table(["Setting", "Value"], rows, { caption: "Settings in force", id: "settings" }));
 }

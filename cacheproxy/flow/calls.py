@@ -1,0 +1,63 @@
+"""Calls to upstreams, each counted by how it went and traced where somebody traces. All of the flow's go this way."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from cacheproxy.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
+from cacheproxy.model import CallResult
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from cacheproxy.ports import CallWatch, Upstream, UpstreamRequest, UpstreamResponse
+    from cacheproxy.tracing import Trace
+
+_RESULTS: Final[dict[type[Exception], CallResult]] = {
+    UpstreamUnreachable: CallResult.UNREACHABLE,
+    UpstreamTimeout: CallResult.TIMEOUT,
+    Overloaded: CallResult.OVERLOADED,
+}
+_TOO_MANY: Final = 429
+_REFUSED: Final = 400
+_FAILED: Final = 500
+
+
+class Calls:
+    """Makes calls, and tells ``watch`` of each."""
+
+    def __init__(self, watch: CallWatch) -> None:
+        self.watch = watch
+
+    @asynccontextmanager
+    async def make(
+        self, upstream: Upstream, request: UpstreamRequest, *, name: str, trace: Trace
+    ) -> AsyncIterator[UpstreamResponse]:
+        """As ``Upstream.send``. ``name`` is the upstream's."""
+        result = CallResult.GIVEN_UP
+        try:
+            with trace.call(name, request) as call:
+                async with upstream.send(call.request) as response:
+                    call.answered(response.status)
+                    yield response
+                    result = result_of(response.status)
+        except Exception as error:
+            result = result_of_error(error)
+            raise
+        finally:
+            self.watch.called(name, result)
+
+
+def result_of(status: int) -> CallResult:
+    """What an HTTP status says of a call."""
+    if status == _TOO_MANY:
+        return CallResult.RATE_LIMITED
+    if status >= _FAILED:
+        return CallResult.FAILED
+    return CallResult.REFUSED if status >= _REFUSED else CallResult.OK
+
+
+def result_of_error(error: Exception) -> CallResult:
+    """What an exception says of it; another than an upstream's own is its caller's."""
+    return _RESULTS.get(type(error), CallResult.GIVEN_UP)
