@@ -128,6 +128,12 @@ class Notebook:
     async def tallies(self, by, *, since=0.0, until=None):
         return ()
 
+    async def rows(self):
+        return ()
+
+    async def book(self, rows):
+        pass
+
 
 class World:
     """A proxy to ask, and all that stands behind it."""
