@@ -27,7 +27,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from cacheproxy.cli.logs import JsonLines
 from multidict import CIMultiDict
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -44,6 +43,7 @@ from cacheproxy.flow.routing import Routes
 from cacheproxy.flow.spending import Spending
 from cacheproxy.index.flat import FlatIndex
 from cacheproxy.judge.equality import EqualityJudge
+from cacheproxy.logs import JsonLines
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.settings import Settings
 from cacheproxy.store.sqlite import open_sqlite

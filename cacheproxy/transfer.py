@@ -63,7 +63,7 @@ class Embedded:
     too_long: int = 0
 
 
-async def pages(store: Store, selection: Selection) -> AsyncIterator[Sequence[Entry]]:
+async def pages(store: Store, selection: Selection = EVERYTHING) -> AsyncIterator[Sequence[Entry]]:
     """Every selected entry, page by page, in the order of the ids."""
     after = ""
     while page := await store.browse(selection, limit=_PAGE, after=after):
@@ -94,7 +94,7 @@ async def import_entries(
     Raises ``BadRequest``, naming the line, for a file that is no export; the entries above that line are stored.
     """
     number = count = expired = to_embed = 0
-    async for line in _each(lines):
+    async for line in each_line(lines):
         number += 1
         if number == 1:
             if _object(line, 1) != _HEAD:
@@ -116,7 +116,8 @@ async def import_entries(
     return Imported(count, expired, to_embed)
 
 
-async def _each(lines: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+async def each_line(lines: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """The lines of a file that is here, or comes."""
     if isinstance(lines, AsyncIterable):
         async for line in lines:
             yield line

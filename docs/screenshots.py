@@ -24,6 +24,7 @@ from PIL import Image
 from playwright.async_api import async_playwright
 
 from cacheproxy import opening, wiring
+from cacheproxy.config import calm_threads
 from cacheproxy.lab.questions import SAMPLE, classes_of, draw, read_questions
 from cacheproxy.lab.replay import ReplayOptions, replay
 from cacheproxy.lab.simulate import SimulateOptions, serving
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 IMAGES: Final = Path(__file__).parent / "images"
 HOURS: Final = 24
 HOUR_S: Final = 3600
-MODELS: Final = ("gpt-4o-mini", "gpt-4o-mini", "gpt-4o")
-"""By the hour."""
+MODELS: Final = {"gpt-4o-mini": 0.8, "gpt-4o": 0.2}
+"""And their shares of the questions."""
 COLOURS: Final = 192
 BROWSER: Final = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
 SHOTS: Final = [
@@ -88,7 +89,7 @@ async def proxy(folder: Path, clock: Clock) -> AsyncIterator[Running]:
                 "data_dir": folder,
                 "max_wrong_per_hit": 0.03,
                 "economics": {"revenue_per_request_usd": 0.0005},
-                "deadlines": {"embedder_ms": 5_000, "store_ms": 5_000},
+                "deadlines": {"embedder_ms": 60_000, "store_ms": 60_000},  # pictures may be taken on a busy machine
             }
         )
         async with wiring.open_proxy(settings) as running:
@@ -101,8 +102,11 @@ async def send(url: str, questions: Sequence[Question], clock: Clock) -> None:
     begin = 0
     for hour, weight in enumerate(weights):
         end = begin + round(len(questions) * weight / sum(weights))
-        options = ReplayOptions(proxy_url=url, model=MODELS[hour % len(MODELS)], concurrency=6)
-        await replay(questions[begin:end], options, progress=lambda _: None)
+        total = end - begin
+        for model, share in MODELS.items():
+            some = questions[begin : begin + round(total * share)]
+            await replay(some, ReplayOptions(proxy_url=url, model=model, concurrency=6), progress=lambda _: None)
+            begin += len(some)
         begin = end
         if hour < HOURS - 1:
             await asyncio.sleep(1)  # what was learnt is booked in its hour
@@ -137,7 +141,7 @@ async def shown(page: Page) -> None:
     await page.locator("main[data-shown]").wait_for()
     for plot in await page.locator(".plot:visible").all():
         await plot.locator(".main-svg").first.wait_for(state="attached")
-    await page.locator("#pulse[data-state=live]").wait_for()
+    await page.locator("#pulse[data-state=live]").wait_for(state="attached")
     await page.wait_for_timeout(1_500)  # a tick of the live figures
 
 
@@ -154,6 +158,7 @@ async def main() -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     questions = draw(read_questions(SAMPLE), arguments.requests, zipf=0.6, seed=1)
     clock = Clock()
+    calm_threads()
     with tempfile.TemporaryDirectory(prefix="cacheproxy-pictures-") as folder:
         async with proxy(Path(folder), clock) as running, async_playwright() as playwright:
             await send(f"http://{running.data}/v1", questions, clock)

@@ -4,9 +4,8 @@ Works on the store directly; a proxy that runs on the same store follows.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -44,7 +43,6 @@ from cacheproxy.cli.common import (
     say,
     wall_clock,
 )
-from cacheproxy.errors import BadRequest
 from cacheproxy.model import Entry, Selection
 from cacheproxy.settings import Settings
 
@@ -149,58 +147,6 @@ def purge(
         print_json({"removed": removed})
     else:
         say(f"removed {removed} entries")
-
-
-@app.command("export", epilog="Example: cacheproxy cache export entries.jsonl")
-def export_file(
-    file: Annotated[typer.FileBinaryWrite, typer.Argument(help="JSON lines; - for standard output.")],
-    *,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-    store: StoreOption = None,
-) -> None:
-    """Write every entry to a file. Its keys hold under the same data directory's secret only."""
-    settings = existing(store_settings(config, data_dir, store))
-
-    async def export() -> int:
-        written = -1  # the head is no entry
-        async with opened_store(settings) as opened:
-            async for line in transfer.export_entries(opened):
-                file.write(line)
-                written += 1
-        return written
-
-    exported = asyncio.run(export())
-    typer.echo(f"exported {exported} entries", err=True)
-
-
-@app.command("import", epilog="Example: cacheproxy cache import entries.jsonl")
-def import_file(
-    file: Annotated[Path, typer.Argument(help="What cache export wrote.", exists=True, dir_okay=False)],
-    *,
-    json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-    store: StoreOption = None,
-) -> None:
-    """Store the entries of a file. Entries that are there already are replaced."""
-    settings = store_settings(config, data_dir, store)
-
-    async def store_all(lines: Iterable[bytes]) -> transfer.Imported:
-        async with opened_store(settings) as opened:
-            return await transfer.import_entries(opened, lines, now=wall_clock(), samples=settings.cache.samples)
-
-    try:
-        with file.open("rb") as lines:
-            imported = asyncio.run(store_all(lines))
-    except BadRequest as error:
-        raise BadRequest(f"{file}: {error.message}") from None
-    if json:
-        print_json(imported)
-        return
-    say(f"imported {imported.entries} entries, left out {imported.expired} that had expired")
-    if imported.to_embed:
-        say(f"{imported.to_embed} answer identical questions only until you run `cacheproxy cache re-embed`")
 
 
 @app.command("re-embed", epilog="Example: cacheproxy cache re-embed --embedding-model BAAI/bge-small-en-v1.5")

@@ -243,7 +243,53 @@ _DAYS: Final = (
     """,
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _UNPRICED, _VERDICTS, _KEYS, _FOLLOWED, _SEARCHED, _DAYS)
+_OUTLINE: Final = (
+    # And once more without tenants, reasons and the like: a few thousand rows a year, which the overview is made of.
+    """
+    CREATE TABLE ledger_outline (
+        day                 INTEGER NOT NULL,
+        model               TEXT    NOT NULL,
+        status              TEXT    NOT NULL,
+        layer               TEXT    NOT NULL,
+        estimated           INTEGER NOT NULL,
+        requests            INTEGER NOT NULL,
+        cost_usd            REAL    NOT NULL,
+        saved_usd           REAL    NOT NULL,
+        input_tokens        INTEGER NOT NULL,
+        output_tokens       INTEGER NOT NULL,
+        cache_read_tokens   INTEGER NOT NULL,
+        cache_write_tokens  INTEGER NOT NULL,
+        saved_input_tokens  INTEGER NOT NULL,
+        saved_output_tokens INTEGER NOT NULL,
+        saved_ms            REAL    NOT NULL,
+        duration_ms         REAL    NOT NULL,
+        unpriced            INTEGER NOT NULL,
+        audit_usd           REAL    NOT NULL,
+        judge_usd           REAL    NOT NULL,
+        upstream_ms         REAL    NOT NULL,
+        PRIMARY KEY (day, model, status, layer, estimated)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    INSERT INTO ledger_outline
+    SELECT day, model, status, layer, estimated,
+        sum(requests), sum(cost_usd), sum(saved_usd), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens),
+        sum(cache_write_tokens), sum(saved_input_tokens), sum(saved_output_tokens), sum(saved_ms), sum(duration_ms),
+        sum(unpriced), sum(audit_usd), sum(judge_usd), sum(upstream_ms)
+    FROM ledger_days GROUP BY 1, 2, 3, 4, 5
+    """,
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    _FIRST,
+    _UNPRICED,
+    _VERDICTS,
+    _KEYS,
+    _FOLLOWED,
+    _SEARCHED,
+    _DAYS,
+    _OUTLINE,
+)
 """Statements that lead from each version to the next. Released ones never change; new ones are added at the end."""
 
 

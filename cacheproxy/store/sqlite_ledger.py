@@ -1,4 +1,4 @@
-"""The ledger in the embedded database: what requests and checks cost and what hits saved, as sums per hour and per day.
+"""The ledger in the embedded database: what requests and checks cost and what hits saved, as sums by hour and by day.
 
 ``served`` and ``audited`` only add in memory. ``flush`` adds the sums to the table in one transaction; when that fails
 they are kept and go with the next flush, so nothing is lost and nothing is booked twice.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cacheproxy.errors import BadRequest
 from cacheproxy.model import GROUPINGS, Tally
-from cacheproxy.store.books import GROUPED, HOUR_S, SUMMED, Books, row_of
+from cacheproxy.store.books import GROUPED, HOUR_S, SUMMED, Books, named, row_from, row_of
 from cacheproxy.store.database import Failed
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cacheproxy.store.books import Bucket, Sums
     from cacheproxy.store.database import Database, Outcome
 
+_DAY_S: Final = 24 * HOUR_S
 _TALLIED: Final[Mapping[str, str]] = {
     "requests": "sum(requests)",
     "cost_usd": "sum(cost_usd)",
@@ -41,24 +42,44 @@ _TALLIED: Final[Mapping[str, str]] = {
 }
 """``Tally``'s fields, and what they are of the table."""
 _DERIVED: Final[Mapping[str, tuple[str, int, str]]] = {
-    "day": ("hour / 24", 24 * HOUR_S, "%Y-%m-%d"),
+    "day": ("hour / 24", _DAY_S, "%Y-%m-%d"),
     "hour": ("hour", HOUR_S, "%Y-%m-%dT%H:00Z"),
 }
 """The groups that are not a column as it is: what they are of the table, in how many seconds, and how they are told."""
-_COLUMNS: Final = ", ".join((*GROUPED[1:], *SUMMED))
-_UPSERT: Final = (
-    f"INSERT INTO {{table}} ({{time}}, {_COLUMNS}) "  # noqa: S608 - names from the tables above
-    f"VALUES ({', '.join('?' * (len(GROUPED) + len(SUMMED)))}) "
-    f"ON CONFLICT DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in SUMMED)}"
-)
 _HOURS_ALONE: Final = "ledger WHERE hour >= ? AND hour < ?"
-_DAYS_AND_EDGES: Final = (
-    f"(SELECT day * 24 AS hour, {_COLUMNS} FROM ledger_days WHERE day >= ? AND day < ? "  # noqa: S608 - as above
-    f"UNION ALL SELECT hour, {_COLUMNS} FROM ledger WHERE hour >= ? AND hour < ? "
-    f"UNION ALL SELECT hour, {_COLUMNS} FROM ledger WHERE hour >= ? AND hour < ?)"
-)
 _NEVER: Final = 1 << 40
 """An hour past all that are booked."""
+
+
+class _Table:
+    """A table of sums: what it is grouped by beside its time, and the statement that adds to it."""
+
+    def __init__(self, name: str, time: str, grouped: Sequence[str]) -> None:
+        self.grouped = frozenset(grouped)
+        self.columns = columns = ", ".join((*grouped, *SUMMED))
+        marks = ", ".join("?" * (1 + len(grouped) + len(SUMMED)))
+        added = ", ".join(f"{column} = {column} + excluded.{column}" for column in SUMMED)
+        self.upsert = f"INSERT INTO {name} ({time}, {columns}) VALUES ({marks}) ON CONFLICT DO UPDATE SET {added}"  # noqa: S608 - names of columns
+        self.days_and_edges = (
+            f"(SELECT day * 24 AS hour, {columns} FROM {name} WHERE day >= ? AND day < ? "  # noqa: S608 - likewise
+            f"UNION ALL SELECT hour, {columns} FROM ledger WHERE hour >= ? AND hour < ? "
+            f"UNION ALL SELECT hour, {columns} FROM ledger WHERE hour >= ? AND hour < ?)"
+        )
+        self._places = [GROUPED.index(column) for column in grouped]
+
+    def row(self, row: Sequence[Any], seconds: int) -> tuple[Any, ...]:
+        """A row of the table by hours as this one takes it, whose times are so many seconds long."""
+        time = row[0] * HOUR_S // seconds
+        return (time, *(row[place] for place in self._places), *row[len(GROUPED) :])
+
+
+_HOURS: Final = _Table("ledger", "hour", GROUPED[1:])
+_DAYS: Final = _Table("ledger_days", "day", GROUPED[1:])
+_OUTLINE: Final = _Table("ledger_outline", "day", ("model", "status", "layer", "estimated"))
+_EVERYTHING: Final = (
+    f"SELECT hour, {_HOURS.columns} FROM ledger "  # noqa: S608 - names of columns
+    f"UNION ALL SELECT day * 24, {_HOURS.columns} FROM ledger_days WHERE day NOT IN (SELECT hour / 24 FROM ledger)"
+)
 
 
 class SqliteLedger:
@@ -87,16 +108,26 @@ class SqliteLedger:
             return
 
         def write(connection: sqlite3.Connection) -> None:
-            rows = [row_of(bucket, sums) for bucket, sums in flushed.items()]
-            connection.executemany(_UPSERT.format(table="ledger", time="hour"), rows)
-            of_days = [(row[0] // 24, *row[1:]) for row in rows]
-            connection.executemany(_UPSERT.format(table="ledger_days", time="day"), of_days)
+            _book(connection, [row_of(bucket, sums) for bucket, sums in flushed.items()])
 
         def settled(outcome: Outcome) -> None:
             if isinstance(outcome, Failed):
                 self._returned.append(flushed)
 
         await self._database.write(write, doing="write the ledger", settled=settled)
+
+    async def rows(self) -> Sequence[Mapping[str, Any]]:
+        """See ``Ledger``."""
+
+        def read(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            return connection.execute(_EVERYTHING).fetchall()
+
+        return [named(row) for row in await self._database.survey(read, doing="read the ledger")]
+
+    async def book(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """See ``Ledger``. All or none. Raises ``PortUnavailable`` or ``ValueError``."""
+        read = [row_from(row) for row in rows]
+        await self._database.write(lambda connection: _book(connection, read), doing="write the ledger")
 
     async def tallies(self, by: Sequence[str], *, since: float = 0.0, until: float | None = None) -> Sequence[Tally]:
         """See ``Ledger``. Days and hours are UTC; '' stands for none.
@@ -127,6 +158,11 @@ class SqliteLedger:
         ]
 
 
+def _book(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    for table, seconds in ((_HOURS, HOUR_S), (_DAYS, _DAY_S), (_OUTLINE, _DAY_S)):
+        connection.executemany(table.upsert, [table.row(row, seconds) for row in rows])
+
+
 def _source(by: Sequence[str], since: float, until: float | None) -> tuple[str, tuple[int, ...]]:
     """What to sum up, with its bounds: whole days from the sums by day, the hours before and after them one by one."""
     first = int(since // HOUR_S)
@@ -134,7 +170,8 @@ def _source(by: Sequence[str], since: float, until: float | None) -> tuple[str, 
     first_day, end_day = -(-first // 24), end // 24
     if "hour" in by or first_day >= end_day:
         return _HOURS_ALONE, (first, end)
-    return _DAYS_AND_EDGES, (first_day, end_day, first, first_day * 24, end_day * 24, end)
+    table = _OUTLINE if _OUTLINE.grouped.issuperset({*by} - {"day"}) else _DAYS
+    return table.days_and_edges, (first_day, end_day, first, first_day * 24, end_day * 24, end)
 
 
 def _told(name: str, value: Any) -> str:

@@ -259,3 +259,22 @@ async def test_whole_days_and_single_hours_come_to_the_same(ledger, since, until
     assert sum(tally.requests for tally in await ledger.tallies([], since=since, until=until)) == sum(
         tally.requests for tally in by_hour
     )
+
+
+@pytest.mark.parametrize("by", [[], ["day"], ["model"], ["tenant"], ["day", "status", "layer"], ["reason", "model"]])
+async def test_a_long_time_and_its_hours_come_to_the_same_by_whatever_group(ledger, by):
+    events = [
+        event._replace(at=NOON + day * 24 * HOUR, tenant=f"t{day % 2}", model=f"m{day % 3}")
+        for day in range(5)
+        for event in (MISS, HIT, MISS._replace(usage=Usage(1, 2, estimated=True)))
+    ]
+    await booked(ledger, *events)
+    told = {tuple(each.group.values()): replace(each, group={}) for each in await ledger.tallies(by)}
+    summed = {}
+    for each in await ledger.tallies([*by, "hour"]):
+        group = tuple(value for name, value in each.group.items() if name != "hour")
+        summed.setdefault(group, []).append(each)
+    assert told.keys() == summed.keys()
+    for group, parts in summed.items():
+        for name in ("requests", "cost_usd", "saved_usd", "input_tokens", "estimated", "upstream_ms"):
+            assert getattr(told[group], name) == pytest.approx(sum(getattr(part, name) for part in parts))

@@ -12,7 +12,9 @@ import pytest
 from cacheproxy.server.api.openapi import document
 from cacheproxy.server.api.operations import BASE, OPERATIONS
 
-FILE = Path(__file__).parents[3] / "docs" / "openapi.json"
+DOCS = Path(__file__).parents[3] / "docs"
+FILE = DOCS / "openapi.json"
+GUIDE = (DOCS / "api.md").read_text(encoding="utf-8")
 
 
 def test_the_file_in_the_docs_is_up_to_date():
@@ -29,6 +31,13 @@ def test_every_operation_is_described(operation):
     assert {"200", "400", "401", "403", "503"} <= described["responses"].keys()
     assert ("304" in described["responses"]) == operation.cached
     assert ("requestBody" in described) == (operation.method == "POST")
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_every_operation_is_shown_with_curl(operation):
+    place = re.escape(BASE + operation.path).replace(r"\{id\}", r"[0-9a-f]{23}")
+    shown = [block for block in re.findall(r"curl (?:\\\n|[^\n])+", GUIDE) if re.search(rf"{place}(?![\w/-])", block)]
+    assert shown or operation.name == "openapi"
 
 
 def test_whatever_is_referred_to_is_there():

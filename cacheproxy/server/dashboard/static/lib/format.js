@@ -17,7 +17,7 @@ export function usd(value) {
   let digits = 2;
   if (size >= 10000) digits = 0;
   else if (size > 0 && size < 0.00995) digits = Math.min(8, 1 - Math.floor(Math.log10(size)));
-  else if (size < 0.995) digits = 3;
+  else if (size > 0 && size < 0.995) digits = 3;
   const text = size.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
   return `${value < 0 ? "−" : ""}$${text}`;
 }

@@ -76,6 +76,7 @@ export function boundBar(pool) {
 
 /** Whether audits prove the budget, in words. */
 export function provenWords(pool) {
+  if (!pool.audits) return "";
   if (pool.proven_in_service) return "Proven in service: the bound is within the budget.";
   return "Not proven in service: the bound is above the budget. Few audits alone make it so; it falls as audits come in.";
 }
