@@ -1,7 +1,7 @@
-r"""What happens to an entry in Redis, each in one script: whole, on one slot, and the same when it is sent twice.
+"""What happens to an entry in Redis, each in one script: whole, on one slot, and the same when it is sent twice.
 
 ``KEYS[1]`` is a shard's hash tag; redis_layout.py tells what lies under it. A row of the catalogue is an id, its size
-and its exact key, with \1 between them.
+and its exact key, with a character 1 between them.
 """
 
 from __future__ import annotations
