@@ -21,13 +21,14 @@ from cacheproxy import jsontext, records
 from cacheproxy.core.keys import VirtualKey
 from cacheproxy.core.pool import LABELS_KEPT, Label
 from cacheproxy.errors import BadRequest, ConfigError
-from cacheproxy.transfer import RootKeeper, each_line, pages
+from cacheproxy.transfer import each_line, pages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 
     from cacheproxy.jsontext import JsonObject
     from cacheproxy.ports import Keys, Labels, Ledger
+    from cacheproxy.transfer import MovableStore
 
 FORMAT: Final = 1
 HEAD: Final = "cacheproxy_everything"
@@ -37,16 +38,6 @@ _EVERY_SAMPLE: Final = 1_000_000
 _VECTOR: Final = np.dtype("<f4")
 _LABEL: Final = TypeAdapter(Label)
 _KEY: Final = TypeAdapter(VirtualKey)
-
-
-class MovableStore(RootKeeper, Protocol):
-    """A store whose vectors can be named, and taken in under that name."""
-
-    async def stored_embedding(self) -> Any:
-        """The model and the dimension of what it holds, as a pair of attributes; None without any."""
-
-    async def claim_embedding(self, model: str, dimension: int) -> None:
-        """Say which vectors come next. Raises ``ConfigError`` where there are those of another model."""
 
 
 class Everything(Protocol):

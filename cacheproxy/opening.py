@@ -17,7 +17,7 @@ from cacheproxy import derive
 from cacheproxy.core.prior import NO_VERIFIER
 from cacheproxy.embed.shared import SharedEmbedder
 from cacheproxy.errors import ConfigError
-from cacheproxy.moving import MovableStore
+from cacheproxy.reembedding import Reembeddable
 from cacheproxy.settings import IndexName
 from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.redis_url import read_url
@@ -26,7 +26,6 @@ from cacheproxy.store.sqlite import open_sqlite
 from cacheproxy.store.sqlite_keys import SqliteKeys
 from cacheproxy.store.sqlite_labels import SqliteLabels
 from cacheproxy.store.sqlite_ledger import SqliteLedger
-from cacheproxy.transfer import Reembeddable
 from cacheproxy.verify.late_interaction import NAME as LATE_INTERACTION
 from cacheproxy.verify.late_interaction import LateInteraction
 
@@ -51,7 +50,7 @@ MOST_IN_A_REPLICA: Final = 1_000_000
 now: Final = time.time  # noqa: TID251 - the clock's one home
 
 
-class EntryStore(MovableStore, Reembeddable, Protocol):
+class EntryStore(Reembeddable, Protocol):
     """A store, with what moves entries into it and gives them other vectors."""
 
 

@@ -44,7 +44,6 @@ HOURS: Final = 24
 HOUR_S: Final = 3600
 MODELS: Final = {"gpt-4o-mini": 0.8, "gpt-4o": 0.2}
 """And their shares of the questions."""
-COLOURS: Final = 192
 BROWSER: Final = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
 SHOTS: Final = [
     ("overview", "overview", 1440, "light"),
@@ -60,6 +59,8 @@ SHOTS: Final = [
     ("health", "health", 1440, "light"),
 ]
 """Page, file, width, theme."""
+ADDRESSES: Final = {"ENTRY": "entries?text=virtual%20card", "EXPLAIN": "live"}
+"""Where what is no page of its own is found."""
 
 
 class Clock:
@@ -79,7 +80,7 @@ async def proxy(folder: Path, clock: Clock) -> AsyncIterator[Running]:
     for module in (wiring, opening):
         module.now = clock  # type: ignore[misc]  # a clock that can be put forward is for pictures only
     knowledge = knowledge_of(classes_of(read_questions(SAMPLE)))
-    simulate = SimulateOptions(port=0, delay_ms=150, tokens_per_s=400, answers=knowledge)
+    simulate = SimulateOptions(port=0, delay_ms=600, tokens_per_s=80, answers=knowledge)
     async with serving(simulate) as upstream:
         settings = Settings.model_validate(
             {
@@ -105,7 +106,7 @@ async def send(url: str, questions: Sequence[Question], clock: Clock) -> None:
         total = end - begin
         for model, share in MODELS.items():
             some = questions[begin : begin + round(total * share)]
-            await replay(some, ReplayOptions(proxy_url=url, model=model, concurrency=6), progress=lambda _: None)
+            await replay(some, ReplayOptions(proxy_url=url, model=model, concurrency=16), progress=lambda _: None)
             begin += len(some)
         begin = end
         if hour < HOURS - 1:
@@ -115,12 +116,12 @@ async def send(url: str, questions: Sequence[Question], clock: Clock) -> None:
 
 
 async def shoot(browser: Browser, admin: str, out: Path) -> None:
-    """Every picture, with as few colours as it needs."""
+    """Every picture, without an alpha channel and as small as it gets without loss."""
     for name, file, width, theme in SHOTS:
         size = {"width": width, "height": 900}
         context = await browser.new_context(viewport=size, color_scheme=theme, reduced_motion="reduce")
         page = await context.new_page()
-        await page.goto(f"{admin}/#/{'entries' if name == 'ENTRY' else 'live' if name == 'EXPLAIN' else name}")
+        await page.goto(f"{admin}/#/{ADDRESSES.get(name, name)}")
         await shown(page)
         if name == "ENTRY":
             await page.locator("#entry-list tbody a").first.click()
@@ -130,7 +131,7 @@ async def shoot(browser: Browser, admin: str, out: Path) -> None:
             await page.get_by_role("button", name="Explain").first.click()
             await page.get_by_role("dialog").wait_for()
         data = await page.screenshot(full_page=name in {"overview", "economics"}, animations="disabled")
-        picture = Image.open(io.BytesIO(data)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        picture = Image.open(io.BytesIO(data)).convert("RGB")
         picture.save(out / f"{file}.png", optimize=True)
         print(f"{out / file}.png: {(out / f'{file}.png').stat().st_size // 1024} KiB", flush=True)
         await context.close()

@@ -12,7 +12,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from cacheproxy import transfer
+from cacheproxy import reembedding
 from cacheproxy.cli.cache_common import (
     ModelOption,
     NamespaceOption,
@@ -158,14 +158,22 @@ def re_embed(
     data_dir: DataDirOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Embed every stored question with the configured model. Stop the proxy before, start it after."""
+    """Embed every stored question with the configured model, while proxies serve; then restart them with it.
+
+    An interrupted run goes on where it stopped. Run it once more after the restart, for what came in between.
+    """
     settings = existing(store_settings(config, data_dir, store, embedding_model=embedding_model))
     from cacheproxy import opening  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
+    from cacheproxy.store.shelf import open_shelf  # noqa: PLC0415 - likewise
 
-    async def embed_all(progress: Progress) -> transfer.Embedded:
-        async with opening.open_store(settings) as opened, opening.open_embedder(settings) as embedder:
-            task = progress.add_task("embedding", total=await opened.count())
-            return await transfer.embed_anew(opened, embedder, lambda entries: progress.advance(task, entries))
+    async def embed_all(progress: Progress) -> reembedding.Embedded:
+        async with opening.open_kept(settings) as kept, opening.open_embedder(settings) as embedder:
+            shelf = open_shelf(settings.data_dir, store=kept.name, model=embedder.model)
+            async with shelf as waiting:
+                task = progress.add_task("embedding", total=await kept.store.count())
+                return await reembedding.embed_anew(
+                    kept.store, embedder, waiting, lambda entries: progress.advance(task, entries)
+                )
 
     with Progress(console=console(stderr=True)) as progress:
         embedded = asyncio.run(embed_all(progress))
@@ -173,10 +181,12 @@ def re_embed(
         print_json(embedded)
     else:
         say(f"embedded {embedded.entries} questions, left out {embedded.too_long} that the model cannot read whole")
+        if embedded.resumed:
+            say(f"{embedded.resumed} more were embedded by an earlier run")
 
 
 async def _nearest(
-    settings: Settings, store: transfer.Reembeddable, meaning: str, selection: Selection, limit: int
+    settings: Settings, store: reembedding.Reembeddable, meaning: str, selection: Selection, limit: int
 ) -> tuple[Sequence[Entry], Mapping[str, float]]:
     """Entries by meaning, with their similarities: what the API's search does."""
     from cacheproxy.opening import open_embedder  # noqa: PLC0415 - loads the model

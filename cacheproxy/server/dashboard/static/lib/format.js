@@ -35,6 +35,7 @@ export function percent(value) {
 /** Milliseconds, as ms, s, min, h or days. */
 export function duration(ms) {
   if (!known(ms)) return UNKNOWN;
+  if (ms < 0) return `−${duration(-ms)}`;
   if (ms < 10) return `${ms.toFixed(1)} ms`;
   if (ms < 1000) return `${Math.round(ms)} ms`;
   const seconds = ms / 1000;
