@@ -12,6 +12,8 @@ Each arm is one process with one event loop (uvloop), answering 1 KiB chat reque
     semantic miss      the proxy, a question that is like no stored one
     raw encode         SentenceTransformer.encode alone on the same questions, in batches of 32, and one at a time
 
+and what a decision adds to a question's embedding is measured in this process (``deciding.py``).
+
 Rounds are interleaved and medians are reported. Ratios are of requests per second at concurrency 32, where both cores
 of a small machine are shared with the load generator (a bare asyncio protocol) and, for misses, with the stub.
 """
@@ -21,57 +23,26 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import hashlib
 import itertools
 import json
 import os
 import random
-import signal
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
-import orjson
+import deciding
 import uvloop
-from aiohttp import web
-
-from cacheproxy.core.volatile import is_volatile
+from load import Arm, Connection, body, questions, request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-MOST_STRAYS = 0.05
-MODEL = "gpt-4o-mini"
-SYSTEM = "You are the assistant of a bank's support desk. Answer briefly and politely. " * 11
-ANSWER = {
-    "id": "chatcmpl-stub",
-    "object": "chat.completion",
-    "created": 1_700_000_000,
-    "model": MODEL,
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Certainly. " * 60}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 230, "completion_tokens": 120, "total_tokens": 350},
-}
-
-
-def questions() -> list[str]:
-    """BANKING77 questions of the bundled sample, but for volatile ones, which the semantic layer leaves alone."""
-    lines = (resources.files("cacheproxy") / "data" / "banking77_sample.jsonl").read_text("utf-8").splitlines()
-    texts = [json.loads(line)["text"] for line in lines]
-    return [text for text in texts if not is_volatile(text)]
-
-
-def body(question: str) -> bytes:
-    """A chat request of about 1 KiB."""
-    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
-    return json.dumps({"model": MODEL, "messages": messages}).encode()
+YARDSTICKS = str(Path(__file__).with_name("yardsticks.py"))
 
 
 def respaced(question: str, number: int) -> str:
@@ -80,187 +51,6 @@ def respaced(question: str, number: int) -> str:
     bits = itertools.chain((number >> bit & 1 for bit in range(len(words) - 1)), [0])
     spaced = "".join(word + (" " * (1 + bit)) for word, bit in zip(words, bits, strict=True))
     return spaced + " " * (number >> (len(words) - 1))
-
-
-# --- the servers that are measured, each in its own process
-
-
-async def bare_handler(port: int) -> None:
-    """Parse, hash, look up, answer."""
-    answers: dict[str, bytes] = {}
-    canned = orjson.dumps(ANSWER)
-
-    async def answer(request: web.Request) -> web.Response:
-        parsed = orjson.loads(await request.read())
-        key = hashlib.sha256(orjson.dumps(parsed, option=orjson.OPT_SORT_KEYS)).hexdigest()
-        return web.Response(body=answers.setdefault(key, canned), content_type="application/json")
-
-    await _serve_app(answer, port)
-
-
-async def bare_pass_through(port: int, upstream: int) -> None:
-    """Parse and forward."""
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-
-        async def answer(request: web.Request) -> web.Response:
-            raw = await request.read()
-            orjson.loads(raw)
-            url = f"http://127.0.0.1:{upstream}{request.path}"
-            headers = {"Content-Type": "application/json", "Authorization": request.headers["Authorization"]}
-            async with session.post(url, data=raw, headers=headers) as response:
-                return web.Response(
-                    body=await response.read(), status=response.status, content_type=response.content_type
-                )
-
-        await _serve_app(answer, port)
-
-
-async def stub(port: int) -> None:
-    """The upstream: the same answer to everything."""
-    canned = orjson.dumps(ANSWER)
-
-    async def answer(request: web.Request) -> web.Response:
-        await request.read()
-        return web.Response(body=canned, content_type="application/json")
-
-    await _serve_app(answer, port)
-
-
-async def _serve_app(handler: Callable[[web.Request], Any], port: int) -> None:
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", handler)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await stop.wait()
-    await runner.cleanup()
-
-
-def raw_encode() -> None:
-    """Answer commands on standard input: ``batch SECONDS`` and ``single SECONDS``, with texts/s and the p50 in ms."""
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - only this process needs it
-
-    from cacheproxy.embed.local import DEFAULT_MODEL, _folder  # noqa: PLC0415 - the very same weights
-
-    model = SentenceTransformer(str(_folder(DEFAULT_MODEL)), device="cpu")
-    texts = itertools.cycle(questions())
-    model.encode(list(itertools.islice(texts, 64)))
-    print("ready", flush=True)
-    for line in sys.stdin:
-        kind, seconds = line.split()
-        size = 32 if kind == "batch" else 1
-        took: list[float] = []
-        start = time.perf_counter()
-        while time.perf_counter() - start < float(seconds):
-            chosen = list(itertools.islice(texts, size))
-            began = time.perf_counter()
-            model.encode(chosen, batch_size=size, normalize_embeddings=True, show_progress_bar=False)
-            took.append(time.perf_counter() - began)
-        rate = len(took) * size / (time.perf_counter() - start)
-        print(f"{rate} {statistics.median(took) * 1000}", flush=True)
-
-
-# --- the load generator
-
-
-class Connection(asyncio.Protocol):
-    """One keep-alive connection that sends whole requests and reads answers by their Content-Length."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._answered: asyncio.Future[bytes] | None = None
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
-        self._transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        """Collect until the answer is whole."""
-        self._buffer += data
-        end = self._buffer.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        head = bytes(self._buffer[:end])
-        at = head.lower().find(b"content-length:")
-        length = int(head[at + 15 :].split(b"\r\n", 1)[0])
-        if len(self._buffer) >= end + 4 + length and self._answered is not None:
-            self._buffer.clear()
-            self._answered.set_result(head)
-
-    async def ask(self, raw: bytes) -> bytes:
-        """Send a request; its answer's head."""
-        assert self._transport is not None
-        self._answered = asyncio.get_running_loop().create_future()
-        self._transport.write(raw)
-        return await self._answered
-
-    def close(self) -> None:
-        """Hang up."""
-        if self._transport is not None:
-            self._transport.close()
-
-
-def request(port: int, content: bytes) -> bytes:
-    """The bytes of one request."""
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer benchmark\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-    )
-    return head.encode() + content
-
-
-@dataclass
-class Arm:
-    """What is asked of which server, and what was measured: (requests/s, p50 in ms) a round, by concurrency."""
-
-    name: str
-    port: int
-    bodies: Iterator[bytes]
-    wanted: bytes = b""
-    """What each answer's head must say for the arm to measure what it claims."""
-    rounds: dict[int, list[tuple[float, float]]] = field(default_factory=dict)
-    strays: list[bytes] = field(default_factory=list)
-    """Other answers, which do not count: on a busy machine an embedding may miss its deadline."""
-
-    async def measure(self, concurrency: int, seconds: float) -> None:
-        """One round."""
-        loop = asyncio.get_running_loop()
-        pairs = [await loop.create_connection(Connection, "127.0.0.1", self.port) for _ in range(concurrency)]
-        took: list[float] = []
-        until = time.perf_counter() + seconds
-
-        async def client(connection: Connection) -> None:
-            while (began := time.perf_counter()) < until:
-                head = await connection.ask(request(self.port, next(self.bodies)))
-                if self.wanted in head and b" 200 " in head.split(b"\r\n", 1)[0]:
-                    took.append(time.perf_counter() - began)
-                else:
-                    self.strays.append(head)
-
-        started = time.perf_counter()
-        try:
-            await asyncio.gather(*(client(connection) for _, connection in pairs))
-        finally:
-            for _, connection in pairs:
-                connection.close()
-        if len(self.strays) > MOST_STRAYS * len(took):
-            raise AssertionError(f"{self.name}: too many unexpected answers, such as\n{self.strays[0].decode()}")
-        rate = len(took) / (time.perf_counter() - started)
-        self.rounds.setdefault(concurrency, []).append((rate, statistics.median(took) * 1000))
-
-    def rate(self, concurrency: int) -> float:
-        """Median requests/s."""
-        return statistics.median(rate for rate, _ in self.rounds[concurrency])
-
-    def p50(self, concurrency: int) -> float:
-        """Median of the rounds' median latencies, in ms."""
-        return statistics.median(p50 for _, p50 in self.rounds[concurrency])
-
-
-# --- the run
 
 
 def _free_port() -> int:
@@ -288,8 +78,8 @@ class Servers(contextlib.ExitStack):
             process.kill()
 
     def start_own(self, kind: str, *ports: int) -> None:
-        """Start one of this file's servers."""
-        self.start(sys.executable, __file__, "--serve", kind, *map(str, ports))
+        """Start one of the yardsticks."""
+        self.start(sys.executable, YARDSTICKS, kind, *map(str, ports))
 
     def start_proxy(self, port: int, upstream: int, data_dir: str, mode: str) -> None:
         """Start the proxy."""
@@ -321,9 +111,7 @@ async def run(rounds: int, seconds: float) -> dict[str, Any]:
         servers.start_own("pass", ports["pass"], ports["stub"])
         servers.start_proxy(ports["exact"], ports["stub"], str(Path(folder) / "exact"), "exact")
         servers.start_proxy(ports["semantic"], ports["stub"], str(Path(folder) / "semantic"), "semantic")
-        encoder = servers.start(
-            sys.executable, __file__, "--serve", "encode", stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        encoder = servers.start(sys.executable, YARDSTICKS, "encode", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert encoder.stdin is not None
         assert encoder.stdout is not None
         await asyncio.gather(*map(_until_open, ports.values()))
@@ -411,27 +199,13 @@ def _table(figures: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run the benchmark, or one of its servers."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each arm in each round")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    parser.add_argument("--serve", nargs="+", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.serve:
-        kind, *ports = asked.serve
-        numbers = [int(port) for port in ports]
-        match kind:
-            case "encode":
-                raw_encode()
-            case "bare":
-                uvloop.run(bare_handler(*numbers))
-            case "pass":
-                uvloop.run(bare_pass_through(*numbers))
-            case "stub":
-                uvloop.run(stub(*numbers))
-        return
-    figures = uvloop.run(run(asked.rounds, asked.seconds))
+    figures = uvloop.run(run(asked.rounds, asked.seconds)) | asyncio.run(deciding.measure())
     print(_table(figures))
     if asked.json:
         print(json.dumps(figures))

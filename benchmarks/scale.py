@@ -15,7 +15,7 @@ FAISS's own HNSW, since no Redis 8 is here).
 
 ``redis`` starts a redis-server of its own and measures the store in it: memory for an entry of about 1 KiB with its
 vector, round trips of each operation, how long a replica takes to be filled at start, and how far a second process
-lags behind: from before a ``put`` here until that process, which looks every quarter of a second, has the vector.
+lags behind: from before a ``put`` here until that process, which looks every tenth of a second, has the vector.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ QUERIES = 200
 ROUNDS = 200
 COUNTED = ("cmdstat_evalsha", "cmdstat_hmget", "cmdstat_xrange")
 LAGS = 200
+FOLLOWED = 5_120
 PER_CENTRE = 10
 NOISE = 0.36
 """How far a vector lies from its centre: cosine 0.94 to it, and about 0.88 between two of one centre."""
@@ -251,6 +252,25 @@ async def measure_lag(store: RedisStore, vectors: Matrix, port: int) -> dict[str
     return spread([float(arrived[name]) - at for name, at in started.items()])
 
 
+async def measure_following(port: int, vectors: Matrix) -> dict[str, float]:
+    """What a process spends on an entry that another stored, if it keeps a replica, and if all have one index."""
+    dimension, spent = vectors.shape[1], dict[str, float]()
+    async with kept(port, dimension) as writer, kept(port, dimension) as replica, kept(port, dimension) as shared:
+        shared.index_is_shared()
+        for start in range(0, FOLLOWED, 256):
+            some = [entry(1 << 41 | number) for number in range(start, start + 256)]
+            await writer.put(*some)
+            await asyncio.gather(*(writer.set_vector(each.id, vectors[0], each.id) for each in some))
+        for name, store in (("replica", replica), ("one index", shared)):
+            index, started = FaissIndex(dimension), time.process_time()
+            for _ in range(2 * FOLLOWED // 1000 + 2):
+                for change in await store.changes():
+                    if change.row is not None:
+                        await index.add(change.row)
+            spent[name] = round(1e6 * (time.process_time() - started) / FOLLOWED, 1)
+    return spent
+
+
 async def measure_redis(count: int, dimension: int) -> list[dict[str, object]]:
     """Fill a Redis, and count what it costs."""
     search_on_one_thread()
@@ -306,6 +326,7 @@ async def measure_redis(count: int, dimension: int) -> list[dict[str, object]]:
                     await index.add(row)
             told.append({"part": "start", "entries": len(index), "seconds": round(time.perf_counter() - started, 2)})
             told.append({"part": "lag", **await measure_lag(store, vectors, port)})
+        told.append({"part": "following, microseconds of CPU", **await measure_following(port, vectors)})
     finally:
         server.terminate()
         server.wait(30)

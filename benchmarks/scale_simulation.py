@@ -44,16 +44,22 @@ class Costs:
     """A worker, for a miss in mode exact: likewise."""
     similar: float = 400 * US
     """What a worker spends beyond that where similarity is asked and the model is elsewhere. Assumed."""
-    find: float = 28 * US
+    find: float = 29 * US
     """A shard, for an exact look-up: benchmarks/scale.py redis."""
-    load: float = 17 * US
+    load: float = 7 * US
     """A shard, for the prompts of eight neighbours: likewise."""
-    write: float = 224 * US
+    write: float = 107 * US
     """A shard, for an entry and its vector: likewise."""
     lease: float = 4 * US
     """A shard, for taking and releasing a lease on a miss. Assumed."""
     record: float = 3 * US
-    """A shard, for telling one worker of one change. Assumed."""
+    """A shard, for telling one worker of one entry with its vector. Assumed."""
+    note: float = 0.5 * US
+    """The same where the vector is not wanted. Assumed."""
+    follow: float = 82 * US
+    """A worker, for an entry that another one stored, of which it keeps a replica: benchmarks/scale.py redis."""
+    pass_over: float = 9 * US
+    """The same where all have one index: likewise."""
     search: float = 1_400 * US
     """A thread, for a search of a graph of 100,000 vectors: benchmarks/scale.py index --graph."""
 
@@ -127,7 +133,15 @@ def simulate(rate: float, size: Size, costs: Costs, requests: int, seed: int = 1
         )
     }
     # Changes of misses reach every worker that follows vectors, by way of the shards.
-    writing = costs.write + (size.workers * costs.record if size.followers_of_vectors else 0.0)
+    # To follow it takes a part of each worker, which is slower for it; one that is taken whole falls behind for good.
+    following = rate * SHARES["miss"] * (costs.follow if size.followers_of_vectors else costs.pass_over)
+    if following >= 1:
+        return {
+            "requests_per_s": round(rate),
+            "saturated": f"workers: {following:.1f} of each one to follow the others",
+        }
+    slower = 1 / (1 - following)
+    writing = costs.write + size.workers * (costs.record if size.followers_of_vectors else costs.note)
     events: list[tuple[float, int, float, str, Iterator[tuple[str, float, float]]]] = []
     order, now = count(), 0.0
     for _ in range(requests):
@@ -144,8 +158,9 @@ def simulate(rate: float, size: Size, costs: Costs, requests: int, seed: int = 1
                 stations["shards"].visit(at, writing, chance)
             continue
         name, mean, delay = step
-        done = stations[name].visit(at, mean, chance) + delay
+        done = stations[name].visit(at, mean * slower if name == "workers" else mean, chance) + delay
         heapq.heappush(events, (done, next(order), began, kind, walk))
+    stations["workers"].busy = following * horizon * size.workers + stations["workers"].busy / slower
     return {
         "requests_per_s": round(rate),
         "utilisation": {name: round(each.busy / horizon / each.servers, 3) for name, each in stations.items()},
@@ -175,6 +190,9 @@ def main() -> None:
         told = simulate(share * asked.requests_per_s, size, Costs(), asked.requests)
         if asked.json:
             print(json.dumps(told))
+            continue
+        if "saturated" in told:
+            print(f"{told['requests_per_s']:>7} requests/s   saturated: {told['saturated']}")
             continue
         use = "  ".join(f"{name} {used:.0%}" for name, used in told["utilisation"].items())  # type: ignore[attr-defined]
         times = "  ".join(

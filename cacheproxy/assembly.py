@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from cacheproxy import derive
 from cacheproxy.core.features import verifier_number
+from cacheproxy.flow.again import Again
+from cacheproxy.flow.answers import Answers
 from cacheproxy.flow.asked import Reader
 from cacheproxy.flow.audit import Auditor
 from cacheproxy.flow.calls import Calls
@@ -25,6 +27,7 @@ from cacheproxy.flow.explain import Explanations
 from cacheproxy.flow.feedback import Feedback, FeedbackDoor, Withdrawn
 from cacheproxy.flow.forward import Forwarder
 from cacheproxy.flow.l1 import L1, TRUST_S
+from cacheproxy.flow.lately import Lately
 from cacheproxy.flow.learn import KeepRules, Learner
 from cacheproxy.flow.local import LocalFirst
 from cacheproxy.flow.passthrough import PassThrough
@@ -35,6 +38,7 @@ from cacheproxy.flow.recall import Recall
 from cacheproxy.flow.relay import Relay
 from cacheproxy.flow.render import RenderRules
 from cacheproxy.flow.shelter import Shelter
+from cacheproxy.flow.spending import AuditLimit
 from cacheproxy.flow.told import Teller
 from cacheproxy.flow.upkeep import HitCounts, Upkeep
 from cacheproxy.model import Selection
@@ -146,15 +150,8 @@ def assemble(
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
     hits = HitCounts()
-    teller = Teller(
-        [ledger, metrics, hits, spending, *observers],
-        price_version=prices.version,
-        now=now,
-        clock=clock,
-        prompts=settings.log.prompts,
-    )
     l1 = L1(cache.l1_bytes, clock=clock, trust_s=TRUST_S)
-    churn, withdrawn, explanations = ScopeChurn(), Withdrawn(), Explanations()
+    churn, withdrawn, explanations, lately = ScopeChurn(), Withdrawn(), Explanations(), Lately()
     prompts = Prompts(store=store, loading=reads, l1=l1)
     pools = Pools(
         labels=labels,
@@ -168,16 +165,6 @@ def assemble(
         tasks=tasks,
         now=now,
     )
-    feedback = Feedback(
-        store=store,
-        l1=l1,
-        labels=labels,
-        reads=reads,
-        writes=writes,
-        withdrawn=withdrawn,
-        explanations=explanations,
-        now=now,
-    )
     proofs = Proofs(store=store, reads=reads, writes=writes, tasks=tasks, life_s=cache.credential_proof_s, now=now)
     exact = Exact(
         store=store,
@@ -187,63 +174,6 @@ def assemble(
         withdrawn=withdrawn,
         now=now,
         draw=world.dice.random,
-    )
-    recall = Recall(
-        embedder=embedder,
-        verifier=verifier,
-        index=index,
-        store=store,
-        l1=l1,
-        prompts=prompts,
-        policy=policy,
-        pools=pools,
-        withdrawn=withdrawn,
-        embedding=embedding,
-        verifying=verifying,
-        searching=searching,
-        loading=reads,
-        now=now,
-        draw=world.dice.random,
-    )
-    auditor = Auditor(
-        judge=judge,
-        pools=pools,
-        policy=policy,
-        index=index,
-        store=store,
-        l1=l1,
-        loading=reads,
-        judging=judging,
-        teller=teller,
-        aliases=settings.decision.aliases,
-        now=now,
-    )
-    learner = Learner(
-        store=store,
-        writes=writes,
-        l1=l1,
-        recall=recall,
-        auditor=auditor,
-        prices=prices,
-        rules=KeepRules(cache.max_answer_bytes, cache.samples),
-        tasks=tasks,
-        now=now,
-        new_id=world.new_id,
-    )
-    elsewhere = Elsewhere(labels=labels, store=store, pools=pools, feedback=feedback, proofs=proofs, shelter=writes)
-    upkeep = Upkeep(
-        store=store,
-        index=index,
-        l1=l1,
-        prompts=prompts,
-        ledger=ledger,
-        pools=pools,
-        elsewhere=elsewhere,
-        hits=hits,
-        shelter=writes,
-        written=learner.written,
-        now=now,
-        clock=clock,
     )
     flights = Flights(
         tasks,
@@ -262,6 +192,88 @@ def assemble(
         local=LocalFirst(local_rules, upstream=local, proofs=proofs, watch=metrics, clock=clock)
         if local_rules
         else None,
+    )
+    answers = Answers(prices, now, world.new_id)
+    limit = AuditLimit(settings.decision.audit_share, settings.decision.audit_allowance_usd)
+    teller = Teller(
+        [ledger, metrics, hits, spending, limit, *observers],
+        price_version=prices.version,
+        now=now,
+        clock=clock,
+        prompts=settings.log.prompts,
+    )
+    again = Again(flights=flights, forwarder=forwarder, answers=answers, teller=teller, limit=limit)
+    recall = Recall(
+        embedder=embedder,
+        verifier=verifier,
+        index=index,
+        store=store,
+        l1=l1,
+        prompts=prompts,
+        policy=policy,
+        pools=pools,
+        withdrawn=withdrawn,
+        affords=again.affords,
+        embedding=embedding,
+        verifying=verifying,
+        searching=searching,
+        loading=reads,
+        now=now,
+        draw=world.dice.random,
+    )
+    auditor = Auditor(
+        judge=judge,
+        pools=pools,
+        policy=policy,
+        index=index,
+        store=store,
+        l1=l1,
+        loading=reads,
+        judging=judging,
+        again=again,
+        teller=teller,
+        aliases=settings.decision.aliases,
+        now=now,
+        draw=world.dice.random,
+    )
+    feedback = Feedback(
+        store=store,
+        l1=l1,
+        labels=labels,
+        reads=reads,
+        writes=writes,
+        withdrawn=withdrawn,
+        explanations=explanations,
+        lately=lately,
+        auditor=auditor,
+        affords=again.affords,
+        tasks=tasks,
+        now=now,
+    )
+    learner = Learner(
+        store=store,
+        writes=writes,
+        l1=l1,
+        recall=recall,
+        auditor=auditor,
+        answers=answers,
+        rules=KeepRules(cache.max_answer_bytes, cache.samples),
+        tasks=tasks,
+    )
+    elsewhere = Elsewhere(labels=labels, store=store, pools=pools, feedback=feedback, proofs=proofs, shelter=writes)
+    upkeep = Upkeep(
+        store=store,
+        index=index,
+        l1=l1,
+        prompts=prompts,
+        ledger=ledger,
+        pools=pools,
+        elsewhere=elsewhere,
+        hits=hits,
+        shelter=writes,
+        written=learner.written,
+        now=now,
+        clock=clock,
     )
     embeddings = CachedEmbeddings(
         exact=exact,
@@ -305,6 +317,8 @@ def assemble(
         forwarder=forwarder,
         relay=relay,
         learner=learner,
+        again=again,
+        lately=lately,
         passthrough=passthrough,
         proofs=proofs,
         teller=teller,

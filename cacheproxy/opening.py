@@ -5,30 +5,33 @@ What is heavy is imported where it is needed.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cacheproxy import derive
 from cacheproxy.core.prior import NO_VERIFIER
 from cacheproxy.embed.shared import SharedEmbedder
 from cacheproxy.errors import ConfigError
+from cacheproxy.reembedding import Reembeddable
 from cacheproxy.settings import IndexName
 from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.redis_url import read_url
-from cacheproxy.store.secret import secret_from, server_secret
+from cacheproxy.store.secret import keep_secret, secret_from, server_secret
 from cacheproxy.store.sqlite import open_sqlite
 from cacheproxy.store.sqlite_keys import SqliteKeys
 from cacheproxy.store.sqlite_labels import SqliteLabels
 from cacheproxy.store.sqlite_ledger import SqliteLedger
-from cacheproxy.transfer import Reembeddable, RootKeeper
 from cacheproxy.verify.late_interaction import NAME as LATE_INTERACTION
 from cacheproxy.verify.late_interaction import LateInteraction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.embed.remote import RemoteEmbedder
@@ -47,7 +50,7 @@ MOST_IN_A_REPLICA: Final = 1_000_000
 now: Final = time.time  # noqa: TID251 - the clock's one home
 
 
-class EntryStore(RootKeeper, Reembeddable, Protocol):
+class EntryStore(Reembeddable, Protocol):
     """A store, with what moves entries into it and gives them other vectors."""
 
 
@@ -63,6 +66,8 @@ class Kept:
     """The database, for people."""
     secret: Callable[[], bytes]
     """What keys and tenants are hashed with. Whoever shares the entries has the same one."""
+    keep_secret: Callable[[bytes], Awaitable[None]]
+    """Take over the secret of the entries that come. Raises ``ConfigError`` where there is another already in use."""
     redis: RedisKept | None = None
     """The Redis that keeps it, where one does."""
 
@@ -84,6 +89,7 @@ async def open_kept(settings: Settings) -> AsyncIterator[Kept]:
             SqliteKeys(database),
             f"sqlite {settings.database}",
             lambda: server_secret(settings.data_dir),
+            partial(_keep_in_file, settings.data_dir),
         )
 
 
@@ -97,8 +103,29 @@ async def _open_redis(settings: Settings, url: RedisUrl, limits: StoreLimits) ->
         log_entries=own.log_entries,
     ) as kept:  # fmt: skip
         given = derive.plain(own.secret)
-        secret = kept.secret if given is None else secret_from(given)
-        yield Kept(kept.store, kept.ledger, kept.labels, kept.keys, f"redis {url}", lambda: secret, kept)
+        secret = secret_from(given) if given else kept.secret
+        yield Kept(
+            kept.store,
+            kept.ledger,
+            kept.labels,
+            kept.keys,
+            f"redis {url}",
+            lambda: secret,
+            partial(_keep_in_redis, kept, secret),
+            kept,
+        )
+
+
+async def _keep_in_file(data_dir: Path, given: bytes) -> None:
+    await asyncio.to_thread(keep_secret, data_dir, given)
+
+
+async def _keep_in_redis(kept: RedisKept, secret: bytes, given: bytes) -> None:
+    if given == secret:
+        return
+    if await kept.store.count():
+        raise ConfigError("the Redis has entries with another secret than those that come: choose another redis.prefix")
+    await kept.keep_secret(given)
 
 
 @asynccontextmanager

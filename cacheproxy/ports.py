@@ -7,7 +7,7 @@ short deadline and a breaker, and goes on without: a broken cache is a slow cach
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cacheproxy.model import EVERYTHING
 
@@ -371,3 +371,9 @@ class Ledger(Observer, Protocol):
 
     async def tallies(self, by: Sequence[str], *, since: float = 0.0, until: float | None = None) -> Sequence[Tally]:
         """Sums by any of ``model.GROUPINGS``."""
+
+    async def rows(self) -> Sequence[Mapping[str, Any]]:
+        """Everything that was flushed, as sums under their names: by hour, or by day where the hours are gone."""
+
+    async def book(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add such sums, of another ledger. A name that is not known is left out, one that is missing is nothing."""

@@ -119,6 +119,10 @@ class DecisionSettings(Frozen):
     """The least similarity before there are verdicts enough for a rule; belongs to the embedding model."""
     verifier: Annotated[str, Field(min_length=1)] = "none"
     """What compares two questions where a decision is close: none, late-interaction, or a cross-encoder's name."""
+    audit_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """What fresh answers to compare with may cost, as a share of what was saved; past it only audit_rate is kept."""
+    audit_allowance_usd: Annotated[float, Field(ge=0)] = 2.0
+    """What they may cost beyond that, in USD since the start: the first verdicts come before any saving."""
     judge_share: Annotated[float, Field(ge=0, le=1)] = 0.05
     """What the judge model may cost, as a share of what was saved."""
 

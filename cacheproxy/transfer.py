@@ -1,4 +1,4 @@
-"""Entries out of a store, into another, and under another embedding model. Off line, over the ports alone.
+"""Entries out of a store, and into another. Over the ports alone.
 
 The file is JSON lines: a head, then one entry a line with every field, hashes as hexadecimal digits and the answer
 as text. Vectors stay behind: they belong to one embedding model, and are made anew from the prompts. Roots, which tell
@@ -8,21 +8,19 @@ whose answer an entry shares, come along: a line has its ``root`` where that is 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cacheproxy import jsontext, records
-from cacheproxy.errors import BadRequest, TurnTooLong
+from cacheproxy.errors import BadRequest
 from cacheproxy.model import EVERYTHING, Selection
 from cacheproxy.ports import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from cacheproxy.model import Entry, Vector
-    from cacheproxy.ports import Embedder
+    from cacheproxy.model import Entry
 
 FORMAT: Final = 1
 _HEAD: Final = {"cacheproxy_entries": FORMAT}
@@ -36,14 +34,14 @@ class RootKeeper(Store, Protocol):
         """Keep these entries' roots, by id."""
 
 
-class Reembeddable(Store, Protocol):
-    """A store whose vectors can be replaced by those of another model."""
+class MovableStore(RootKeeper, Protocol):
+    """A store whose vectors can be named, and taken in under that name."""
 
-    async def drop_vectors(self) -> None:
-        """Delete every vector, and keep the roots."""
+    async def stored_embedding(self) -> Any:
+        """The model and the dimension of what it holds, as a pair of attributes; None without any."""
 
     async def claim_embedding(self, model: str, dimension: int) -> None:
-        """Say which vectors come next."""
+        """Say which vectors come next. Raises ``ConfigError`` where there are those of another model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +53,7 @@ class Imported:
     to_embed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """What embedding anew did."""
-
-    entries: int = 0
-    too_long: int = 0
-
-
-async def pages(store: Store, selection: Selection) -> AsyncIterator[Sequence[Entry]]:
+async def pages(store: Store, selection: Selection = EVERYTHING) -> AsyncIterator[Sequence[Entry]]:
     """Every selected entry, page by page, in the order of the ids."""
     after = ""
     while page := await store.browse(selection, limit=_PAGE, after=after):
@@ -94,7 +84,7 @@ async def import_entries(
     Raises ``BadRequest``, naming the line, for a file that is no export; the entries above that line are stored.
     """
     number = count = expired = to_embed = 0
-    async for line in _each(lines):
+    async for line in each_line(lines):
         number += 1
         if number == 1:
             if _object(line, 1) != _HEAD:
@@ -116,34 +106,14 @@ async def import_entries(
     return Imported(count, expired, to_embed)
 
 
-async def _each(lines: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+async def each_line(lines: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """The lines of a file that is here, or comes."""
     if isinstance(lines, AsyncIterable):
         async for line in lines:
             yield line
     else:
         for line in lines:
             yield line
-
-
-async def embed_anew(
-    store: Reembeddable, embedder: Embedder, progress: Callable[[int], None] = lambda _: None
-) -> Embedded:
-    """Replace every vector by the one that this embedder makes. ``progress`` is told of each page's entries."""
-    await store.drop_vectors()
-    await store.claim_embedding(embedder.model, embedder.dimension)
-    entries = too_long = 0
-    async for page in pages(store, EVERYTHING):
-        semantic = [entry for entry in page if entry.semantic]
-        roots = await store.roots([entry.id for entry in semantic])
-        vectors = await asyncio.gather(*(_embed(embedder, entry.prompt) for entry in semantic))
-        for entry, vector in zip(semantic, vectors, strict=True):
-            if vector is None:
-                too_long += 1
-            else:
-                await store.set_vector(entry.id, vector, roots.get(entry.id, entry.id))
-                entries += 1
-        progress(len(page))
-    return Embedded(entries, too_long)
 
 
 def _entry(line: bytes, number: int) -> tuple[Entry, str]:
@@ -167,10 +137,3 @@ def _object(line: bytes, number: int) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadRequest(f"line {number} is no JSON object")
     return value
-
-
-async def _embed(embedder: Embedder, text: str) -> Vector | None:
-    try:
-        return await embedder.embed(text)
-    except TurnTooLong:
-        return None

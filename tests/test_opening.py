@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fakeredis import FakeAsyncRedis
 from support.redis_server import new_prefix
@@ -16,7 +17,7 @@ from cacheproxy.embed.hashed import HashedEmbedder
 from cacheproxy.errors import ConfigError, PortUnavailable
 from cacheproxy.index.faiss import FaissIndex
 from cacheproxy.index.redis import RedisIndex
-from cacheproxy.model import IndexRow
+from cacheproxy.model import IndexRow, Selection
 from cacheproxy.opening import (
     open_books,
     open_embedder,
@@ -177,3 +178,17 @@ async def test_upstream_calls_are_shared_over_redis_alone_and_when_that_is_wante
         chosen, kept = await shared(redis={"coalesce": coalesce})
         async with open_shared_flights(chosen, kept) as flights:
             assert (flights is not None) == coalesce
+
+
+async def test_a_process_of_one_index_for_all_is_told_of_what_went_alone(shared):
+    chosen, writing = await shared()
+    await writing.store.claim_embedding("test-model", 4)
+    async with open_kept(chosen) as following:
+        await following.store.claim_embedding("test-model", 4)
+        following.redis.store.index_is_shared()
+        entry = make_entry("a", expires_at=float("inf"))
+        await writing.store.put(entry)
+        await writing.store.set_vector(entry.id, np.ones(4, np.float32), entry.id)
+        assert list(await following.store.changes()) == []
+        await writing.store.remove(Selection(ids=(entry.id,)))
+        assert [(change.entry_id, change.row) for change in await following.store.changes()] == [(entry.id, None)]

@@ -10,14 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cacheproxy import jsontext, records, transfer
-from cacheproxy.errors import BadRequest, TurnTooLong
+from cacheproxy.errors import BadRequest
 from cacheproxy.model import Entry, Selection, Usage
 from cacheproxy.store.sqlite import SqliteStore, open_sqlite
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cacheproxy.model import Vector
 
 NOW = 1_000_000.0
 
@@ -52,19 +51,6 @@ async def exported(store: SqliteStore) -> list[bytes]:
     return [line async for line in transfer.export_entries(store)]
 
 
-class Letters:
-    """Embeds a text as what letters it holds; refuses long ones."""
-
-    model = "letters"
-    dimension = 26
-
-    async def embed(self, text: str) -> Vector:
-        if len(text) > 40:
-            raise TurnTooLong("too long")
-        counts = np.array([1 + text.count(chr(97 + index)) for index in range(26)], dtype=np.float32)
-        return counts / np.linalg.norm(counts)
-
-
 async def test_what_was_exported_is_imported_the_same(tmp_path):
     entries = [entry(f"e{number:04}", expires_at=math.inf if number == 7 else NOW + 60) for number in range(300)]
     async with opened(tmp_path / "a.db") as source, opened(tmp_path / "b.db") as target:
@@ -92,10 +78,7 @@ async def test_an_alias_is_moved_with_its_root_and_embedded_under_it(tmp_path):
 
         await transfer.import_entries(target, lines, now=NOW)
         assert await exported(target) == lines
-
-        await transfer.embed_anew(target, Letters())
-        rows = [row async for block in target.vectors() for row in block]
-        assert {row.entry_id: row.root for row in rows} == {"a": "a", "b": "a", "c": "gone"}
+        assert await target.roots(["a", "b", "c"]) == {"b": "a", "c": "gone"}
 
 
 async def test_importing_twice_changes_nothing(tmp_path):
@@ -146,33 +129,3 @@ async def test_a_file_of_another_kind_is_refused(tmp_path, lines):
     async with opened(tmp_path / "a.db") as store:
         with pytest.raises(BadRequest, match="line 1"):
             await transfer.import_entries(store, lines, now=NOW)
-
-
-async def test_embedding_anew_keeps_roots_even_where_the_model_cannot_read_the_prompt(tmp_path):
-    async with opened(tmp_path / "a.db") as store:
-        await store.claim_embedding("old", 2)
-        for one in [entry("a"), entry("b"), entry("c", prompt="x" * 41)]:
-            await store.put(one)
-            await store.set_vector(one.id, np.array([1, 0], dtype=np.float32), "a")
-
-        await transfer.embed_anew(store, Letters())
-
-        assert await store.roots(["a", "b", "c"]) == {"a": "a", "b": "a", "c": "a"}
-        rows = [row async for block in store.vectors() for row in block]
-        assert {row.entry_id: row.root for row in rows} == {"a": "a", "b": "a"}
-
-
-async def test_embedding_anew_replaces_every_vector(tmp_path):
-    seen: list[int] = []
-    async with opened(tmp_path / "a.db") as store:
-        await store.claim_embedding("old", 2)
-        for one in [entry("a"), entry("b", semantic=False), entry("c", prompt="x" * 41)]:
-            await store.put(one)
-        await store.set_vector("c", np.array([1, 0], dtype=np.float32), "c")
-
-        assert await transfer.embed_anew(store, Letters(), seen.append) == transfer.Embedded(entries=1, too_long=1)
-
-        rows = [row async for block in store.vectors() for row in block]
-        assert [row.entry_id for row in rows] == ["a"]
-        assert rows[0].vector.shape == (26,)
-        assert sum(seen) == 3

@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from cacheproxy import __version__
-from cacheproxy.cli import api, backend, cache, cache_entry, config, decision, distill, keys, lab, serve, stats
+from cacheproxy.cli import api, backend, cache, cache_entry, config, decision, distill, keys, lab, moving, serve, stats
 from cacheproxy.cli.common import say
 from cacheproxy.errors import ProxyError
 
@@ -40,6 +40,9 @@ app.command(epilog="Example: cacheproxy backend ./my-model --quantize int8 --lis
 app.command(epilog="Example: cacheproxy stats --by model,day --since 7d")(stats.stats)
 app.command(epilog="Example: cacheproxy api '/requests?limit=5'")(api.api)
 cache.app.add_typer(cache_entry.app)
+cache.app.command("export", epilog="Example: cacheproxy cache export everything.jsonl")(moving.export_file)
+cache.app.command("import", epilog="Example: cacheproxy cache import everything.jsonl")(moving.import_file)
+cache.app.command("move", epilog="Example: cacheproxy cache move --to redis://127.0.0.1:6379")(moving.move)
 app.add_typer(cache.app, name="cache")
 app.add_typer(keys.app, name="keys")
 app.add_typer(config.app, name="config")

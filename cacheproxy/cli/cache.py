@@ -4,16 +4,15 @@ Works on the store directly; a proxy that runs on the same store follows.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from cacheproxy import transfer
+from cacheproxy import reembedding
 from cacheproxy.cli.cache_common import (
     ModelOption,
     NamespaceOption,
@@ -44,7 +43,6 @@ from cacheproxy.cli.common import (
     say,
     wall_clock,
 )
-from cacheproxy.errors import BadRequest
 from cacheproxy.model import Entry, Selection
 from cacheproxy.settings import Settings
 
@@ -151,58 +149,6 @@ def purge(
         say(f"removed {removed} entries")
 
 
-@app.command("export", epilog="Example: cacheproxy cache export entries.jsonl")
-def export_file(
-    file: Annotated[typer.FileBinaryWrite, typer.Argument(help="JSON lines; - for standard output.")],
-    *,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-    store: StoreOption = None,
-) -> None:
-    """Write every entry to a file. Its keys hold under the same data directory's secret only."""
-    settings = existing(store_settings(config, data_dir, store))
-
-    async def export() -> int:
-        written = -1  # the head is no entry
-        async with opened_store(settings) as opened:
-            async for line in transfer.export_entries(opened):
-                file.write(line)
-                written += 1
-        return written
-
-    exported = asyncio.run(export())
-    typer.echo(f"exported {exported} entries", err=True)
-
-
-@app.command("import", epilog="Example: cacheproxy cache import entries.jsonl")
-def import_file(
-    file: Annotated[Path, typer.Argument(help="What cache export wrote.", exists=True, dir_okay=False)],
-    *,
-    json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-    store: StoreOption = None,
-) -> None:
-    """Store the entries of a file. Entries that are there already are replaced."""
-    settings = store_settings(config, data_dir, store)
-
-    async def store_all(lines: Iterable[bytes]) -> transfer.Imported:
-        async with opened_store(settings) as opened:
-            return await transfer.import_entries(opened, lines, now=wall_clock(), samples=settings.cache.samples)
-
-    try:
-        with file.open("rb") as lines:
-            imported = asyncio.run(store_all(lines))
-    except BadRequest as error:
-        raise BadRequest(f"{file}: {error.message}") from None
-    if json:
-        print_json(imported)
-        return
-    say(f"imported {imported.entries} entries, left out {imported.expired} that had expired")
-    if imported.to_embed:
-        say(f"{imported.to_embed} answer identical questions only until you run `cacheproxy cache re-embed`")
-
-
 @app.command("re-embed", epilog="Example: cacheproxy cache re-embed --embedding-model BAAI/bge-small-en-v1.5")
 def re_embed(
     *,
@@ -212,14 +158,22 @@ def re_embed(
     data_dir: DataDirOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Embed every stored question with the configured model. Stop the proxy before, start it after."""
+    """Embed every stored question with the configured model, while proxies serve; then restart them with it.
+
+    An interrupted run goes on where it stopped. Run it once more after the restart, for what came in between.
+    """
     settings = existing(store_settings(config, data_dir, store, embedding_model=embedding_model))
     from cacheproxy import opening  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
+    from cacheproxy.store.shelf import open_shelf  # noqa: PLC0415 - likewise
 
-    async def embed_all(progress: Progress) -> transfer.Embedded:
-        async with opening.open_store(settings) as opened, opening.open_embedder(settings) as embedder:
-            task = progress.add_task("embedding", total=await opened.count())
-            return await transfer.embed_anew(opened, embedder, lambda entries: progress.advance(task, entries))
+    async def embed_all(progress: Progress) -> reembedding.Embedded:
+        async with opening.open_kept(settings) as kept, opening.open_embedder(settings) as embedder:
+            shelf = open_shelf(settings.data_dir, store=kept.name, model=embedder.model)
+            async with shelf as waiting:
+                task = progress.add_task("embedding", total=await kept.store.count())
+                return await reembedding.embed_anew(
+                    kept.store, embedder, waiting, lambda entries: progress.advance(task, entries)
+                )
 
     with Progress(console=console(stderr=True)) as progress:
         embedded = asyncio.run(embed_all(progress))
@@ -227,10 +181,12 @@ def re_embed(
         print_json(embedded)
     else:
         say(f"embedded {embedded.entries} questions, left out {embedded.too_long} that the model cannot read whole")
+        if embedded.resumed:
+            say(f"{embedded.resumed} more were embedded by an earlier run")
 
 
 async def _nearest(
-    settings: Settings, store: transfer.Reembeddable, meaning: str, selection: Selection, limit: int
+    settings: Settings, store: reembedding.Reembeddable, meaning: str, selection: Selection, limit: int
 ) -> tuple[Sequence[Entry], Mapping[str, float]]:
     """Entries by meaning, with their similarities: what the API's search does."""
     from cacheproxy.opening import open_embedder  # noqa: PLC0415 - loads the model

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from scipy.special import betaincinv, betaln
 
+from cacheproxy.core.judge_noise import UNMEASURED
 from cacheproxy.core.likelihood import logistic, sigmoid
 
 if TYPE_CHECKING:
@@ -52,9 +53,6 @@ FIRST_LOOK: Final = 300
 STRICTEST: Final = 1.5
 """The scan begins where there are so many times the labels that zero errors would need: with just enough of them a
 single unlucky verdict would undo any proof."""
-JUDGE_MISSES: Final = 0.03
-"""The share of wrong answers that the judge is taken to call right. The semantic judge errs in less, both ways, on the
-simulator's reworded answers; calling right ones wrong only costs hits."""
 _SCANNED: Final = 100
 """Scores that are looked at, at most, between the strictest and the loosest."""
 _GIVE_UP: Final = 6
@@ -117,12 +115,18 @@ def proven(wrong: int, total: int, alpha: float = ALPHA) -> float:
 
 
 def certified(
-    scores: Vector, right: Vector, *, budget: float, alpha: float, counts: Vector | None = None
+    scores: Vector,
+    right: Vector,
+    *,
+    budget: float,
+    alpha: float,
+    counts: Vector | None = None,
+    missed: float = UNMEASURED.missed,
 ) -> float | None:
     """The loosest score from which serving is certified; None where nothing is.
 
     Begins at a strict score, chosen by the number of labels above it and without looking at a verdict, and ends at the
-    first failure. The bound is widened for wrong answers that the judge missed. The share of wrong labels must be
+    first failure. The bound is widened for wrong answers that the judge ``missed``. The share of wrong labels must be
     within the budget also where each counts by ``counts``, as in ``estimated``: many labels of easy misses beside few
     audits of hits prove little about hits.
     """
@@ -131,7 +135,7 @@ def certified(
     for score, count, wrong in _scan(scores, right, math.ceil(STRICTEST * labels_needed(budget, alpha))):
         above = scores >= score
         weighted = float(np.average(1 - right[above], weights=weights[above]))
-        if max(upper_bound(wrong, count, alpha) / (1 - JUDGE_MISSES), weighted) > budget:
+        if max(upper_bound(wrong, count, alpha) / (1 - missed), weighted) > budget:
             break
         loosest = score
     return loosest

@@ -1,63 +1,44 @@
-"""How often a judge errs, from verdicts on pairs of answers whose truth is known. Pure.
-
-Pairs that are the same come from asking one prompt twice (A/A); pairs that are different from people's spot checks, or
-from prompts whose answers are known to differ. A judge is to find wrong hits, so sensitivity is the share of different
-pairs that it does not call the same, and specificity the share of same pairs that it does. A verdict that is missing
-(None) counts as "different", as it does for whoever bounds wrong hits.
-"""
+"""How often a judge errs, from pairs of answers that should say the same: two fresh ones to one question. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Final
 
-from cacheproxy.core.certificate import interval
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+BELIEVED: Final = 0.03
+"""The share of verdicts that are taken to be wrong before any was measured. The semantic judge errs in less, both ways,
+on the simulator's reworded answers ..."""
+BELIEVED_PAIRS: Final = 100
+"""... and so many pairs are what that belief weighs."""
+PAIRS_WANTED: Final = 200
+"""Pairs after which no further ones are paid for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """``count`` out of ``of`` with a two-sided interval for the rate behind it."""
+class Noise:
+    """What was measured of a judge: pairs of fresh answers to one question, and how many it called different."""
 
-    count: int
-    of: int
-    low: float
-    high: float
+    pairs: int = 0
+    disagreed: int = 0
+
+    def after(self, *, agreed: bool) -> Noise:
+        """With one more pair."""
+        return Noise(self.pairs + 1, self.disagreed + (not agreed))
 
     @property
-    def value(self) -> float | None:
-        """The rate itself; None where nothing was counted."""
-        return self.count / self.of if self.of else None
+    def error(self) -> float:
+        """How often a verdict is taken to be wrong, either way.
+
+        Measured is only how often it calls the same different. It is believed to err as often the other way, and not
+        less than at first: a judge that never objects to answers that agree may as well not see those that do not.
+        """
+        measured = (BELIEVED * BELIEVED_PAIRS + self.disagreed) / (BELIEVED_PAIRS + self.pairs)
+        return max(BELIEVED, measured)
+
+    @property
+    def missed(self) -> float:
+        """The share of wrong hits that pass as right: surprising verdicts are asked for twice, one "same" counts."""
+        return 1 - (1 - self.error) ** 2
 
 
-@dataclass(frozen=True, slots=True)
-class JudgeNoise:
-    """What a judge is worth."""
-
-    sensitivity: Rate
-    """Of different answers, those not called the same. 1 - this is how often a wrong hit passes."""
-    specificity: Rate
-    """Of same answers, those called the same. 1 - this is how often a right hit is called wrong."""
-    undecided: int
-    """Pairs that it could not tell, of both kinds."""
-
-
-def judge_noise(
-    same: Iterable[bool | None], different: Iterable[bool | None] = (), *, confidence: float = 0.95
-) -> JudgeNoise:
-    """From a judge's verdicts on pairs that are the same (A/A) and on pairs that are different.
-
-    Each interval holds its rate with ``confidence``; a certificate that leans on both splits its alpha between them.
-    """
-    agreed, opposed = list(same), list(different)
-    return JudgeNoise(
-        sensitivity=_rate(sum(verdict is not True for verdict in opposed), len(opposed), confidence),
-        specificity=_rate(sum(verdict is True for verdict in agreed), len(agreed), confidence),
-        undecided=sum(verdict is None for verdict in (*agreed, *opposed)),
-    )
-
-
-def _rate(count: int, of: int, confidence: float) -> Rate:
-    return Rate(count, of, *interval(count, of, 1 - confidence))
+UNMEASURED: Final = Noise()

@@ -40,6 +40,9 @@ LEAST_SIMILARITY: Final = 0.5
 others they would be sure of anything."""
 CLOSE: Final = 2.0
 """Log odds on either side of the threshold within which a verifier is worth its time."""
+SURPRISING: Final = 0.95
+"""A candidate that was this likely to be right and is judged wrong is judged once more: there it is mostly the judge
+that errs, and its errors would hide how few of those candidates are wrong."""
 LEAST_AUDITS: Final = 0.05
 """Share of hits that are audited whatever the operator says: what is promised has to be watched."""
 
@@ -239,11 +242,16 @@ class CertifiedPolicy:
         return known.certified if self.certified_only else min(known)
 
 
-def audit_rate(stage: Stage | None, hits: int, rate: float) -> float:
-    """The share of hits to audit: more of the first, never less than a twentieth, none where nothing is promised."""
+def audit_rate(stage: Stage | None, hits: int, rate: float, *, affordable: bool = True) -> float:
+    """The share of hits to audit: more of the first, never less than a twentieth, none where nothing is promised.
+
+    More of the first only where that is ``affordable``: what is promised is watched in any case.
+    """
     match stage:
         case None:
             return 0.0
+        case _ if not affordable:
+            return max(LEAST_AUDITS, rate)
         case Stage.BOOTSTRAP if hits < BOOTSTRAP_HITS:
             return max(BOOTSTRAP_AUDITS, rate)
         case Stage.ESTIMATED if hits < UNPROVEN_HITS:

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from cacheproxy.core import certificate
 from cacheproxy.core.features import NO_RECORD, Features, Record, matrix
+from cacheproxy.core.judge_noise import UNMEASURED, Noise
 from cacheproxy.core.likelihood import Likelihood, bent, fit
 from cacheproxy.core.monitor import Monitor
 
@@ -71,6 +72,8 @@ class Source(StrEnum):
     """The upstream was asked anyway, so only the judgement cost something."""
     AUDIT = "audit"
     """A hit, asked again by a coin that was thrown before deciding."""
+    FEEDBACK = "feedback"
+    """A hit, asked again since somebody complained of it: a verdict like any, but whoever complains chooses of what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +153,14 @@ def refit(
     prior: Likelihood | None,
     budget: float,
     total: int,
+    noise: Noise = UNMEASURED,
     earlier: int = 0,
 ) -> Rule:
     """A new rule from labels (oldest first) and the candidates of recent requests, labelled or not.
 
-    ``total`` counts all labels that ever came, but for ``earlier`` ones, which only had their looks (see ``Pool``).
-    Scores for thresholds come from models that did not see their label's
-    answer: five folds by root. ``budget`` is the operator's; the rule knows stricter and looser ones too.
+    ``total`` counts all labels that ever came, but for ``earlier`` ones, which only had their looks (see ``Pool``);
+    ``noise`` is the judge's. Scores for thresholds come from models that did not see their label's answer: five folds
+    by root. ``budget`` is the operator's; the rule knows stricter and looser ones too.
     """
     kept = capped(labels)
     counts = np.array([1 / label.inclusion for label in kept])
@@ -166,12 +170,16 @@ def refit(
         rows, right, scores = cross_scored(kept, prior)
         model = fit(rows, right, prior=prior)
     recent = model.logits(matrix(traffic))
+    fair = np.array([label.source is not Source.FEEDBACK for label in kept], np.bool_)
+    scores, right, counts, few = scores[fair], right[fair], counts[fair], few[fair]
     alpha = certificate.alpha_at(certificate.look_at(total + earlier))
     thresholds = {}
     looser = Threshold(-_NEVER, -_NEVER)
     for each in sorted({*BUDGETS, budget}, reverse=True):
         estimated = certificate.estimated(scores, right, recent, budget=each * certificate.LAG, counts=counts)
-        certified = certificate.certified(scores[few], right[few], budget=each, alpha=alpha, counts=counts[few])
+        certified = certificate.certified(
+            scores[few], right[few], budget=each, alpha=alpha, counts=counts[few], missed=noise.missed
+        )
         # A scan ends at its first failure, so a stricter budget may begin past where a looser one failed. It never
         # serves more.
         looser = thresholds[each] = Threshold(

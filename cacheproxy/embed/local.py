@@ -62,8 +62,7 @@ class _Read(NamedTuple):
     """What one forward pass says of a text."""
 
     vector: Vector
-    tokens: Tokens | None
-    """None where nobody wants them."""
+    tokens: Tokens | None  # None where nobody wants them
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,10 +381,8 @@ def _silence_progress_bars() -> None:
 
 def _read(row: NDArray[np.float32], tokens: NDArray[np.float32] | None) -> _Read | ProxyError:
     vector = _unit(row)
-    if isinstance(vector, ProxyError):
-        return vector
-    if tokens is None:
-        return _Read(vector, None)
+    if isinstance(vector, ProxyError) or tokens is None:
+        return vector if isinstance(vector, ProxyError) else _Read(vector, None)
     units: Tokens = (tokens / np.maximum(np.linalg.norm(tokens, axis=1, keepdims=True), _SMALLEST)).astype(np.float16)
     units.flags.writeable = False
     return _Read(vector, units)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -13,16 +14,21 @@ from cacheproxy.flow.messages import Whole
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from cacheproxy.flow.asked import Rules
+    from cacheproxy.flow.asked import Asked, Rules
+    from cacheproxy.flow.audit import Auditor
     from cacheproxy.flow.explain import Explanations
     from cacheproxy.flow.l1 import L1
+    from cacheproxy.flow.lately import Lately
     from cacheproxy.flow.messages import Incoming
+    from cacheproxy.flow.recall import Recalled
     from cacheproxy.flow.shelter import Shelter
     from cacheproxy.jsontext import JsonObject
     from cacheproxy.model import Entry
     from cacheproxy.ports import Labels, Store
+    from cacheproxy.tasks import TaskSet
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 PATH: Final = "/cacheproxy/feedback"
 WRONG: Final = "wrong"
@@ -86,7 +92,10 @@ def _mark(marks: dict[T, None], mark: T) -> None:
 
 
 class Feedback:
-    """Takes verdicts of callers on entries. They never enter a certificate: whoever complains chooses what of."""
+    """Takes verdicts of callers on entries. They never enter a certificate: whoever complains chooses what of.
+
+    What a similar question was answered with is asked for again after a complaint, where that can be afforded.
+    """
 
     def __init__(
         self,
@@ -98,6 +107,10 @@ class Feedback:
         writes: Shelter,
         withdrawn: Withdrawn,
         explanations: Explanations,
+        lately: Lately,
+        auditor: Auditor,
+        affords: Callable[[Entry], bool],
+        tasks: TaskSet,
         now: Callable[[], float],
     ) -> None:
         self._store = store
@@ -107,6 +120,11 @@ class Feedback:
         self._writes = writes
         self._withdrawn = withdrawn
         self._explanations = explanations
+        self._lately = lately
+        self._auditor = auditor
+        self._affords = affords
+        self._tasks = tasks
+        self._rechecked: set[str] = set()
         self._now = now
 
     async def take(self, said: JsonObject, *, tenant: str | None) -> JsonObject:
@@ -120,13 +138,15 @@ class Feedback:
         if entry is None or (tenant is not None and entry.tenant != tenant):
             raise UnknownEntry(f"there is no entry {entry_id!r}, or it is not yours; X-CacheProxy-Entry names it")
         if verdict == RIGHT:
-            self._withdrawn.lift(entry_id)
-            await self._writes.call("lift", partial(self._labels.lift, entry_id))
+            await self._lift(entry_id)
             return {"entry": entry_id, "suspended": False}
         self._withdrawn.suspend(entry_id)
         if await self._writes.call("suspend", partial(self._suspend, entry_id, note)):
             self._withdrawn.written(entry_id)
         blocked = await self._block(entry_id, tenant)
+        if (hit := self._lately.of(entry_id, tenant)) and entry_id not in self._rechecked and self._affords(entry):
+            self._rechecked.add(entry_id)
+            self._tasks.start(self._recheck(entry_id, *hit), name="recheck")
         return {"entry": entry_id, "suspended": True, "blocked_pairs": blocked}
 
     async def follow(self) -> bool:
@@ -145,6 +165,19 @@ class Feedback:
             self._withdrawn.block(key, root)
             await self._writes.call("block", partial(self._labels.block, key, root, self._now()))
         return len(pairs)
+
+    async def _recheck(self, entry_id: str, asked: Asked, recalled: Recalled) -> None:
+        """Ask the upstream what it would have answered; the suspension ends where that is what the cache answered."""
+        try:
+            if await self._auditor.recheck(asked, recalled):
+                log.info("a complaint of entry %s was not confirmed: it is served again", entry_id)
+                await self._lift(entry_id)
+        finally:
+            self._rechecked.discard(entry_id)
+
+    async def _lift(self, entry_id: str) -> None:
+        self._withdrawn.lift(entry_id)
+        await self._writes.call("lift", partial(self._labels.lift, entry_id))
 
     async def _entry(self, entry_id: str) -> Entry | None:
         """From memory first: an entry is served, and so may be judged, before it is stored."""

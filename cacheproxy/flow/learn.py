@@ -8,22 +8,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from cacheproxy import jsontext
-from cacheproxy.core.pricing import estimate_tokens
-from cacheproxy.flow.coalesce import Outcome
-from cacheproxy.model import Entry, Usage
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from cacheproxy.flow.answers import Answers
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.audit import Auditor
+    from cacheproxy.flow.coalesce import Outcome
     from cacheproxy.flow.l1 import L1
     from cacheproxy.flow.recall import Recall, Recalled
     from cacheproxy.flow.shelter import Shelter
     from cacheproxy.jsontext import JsonObject
-    from cacheproxy.model import AnswerView, Vector
-    from cacheproxy.ports import Prices, Store
+    from cacheproxy.model import AnswerView, Entry, Vector
+    from cacheproxy.ports import Store
     from cacheproxy.tasks import TaskSet
 
 
@@ -54,22 +51,18 @@ class Learner:
         l1: L1,
         recall: Recall,
         auditor: Auditor,
-        prices: Prices,
+        answers: Answers,
         rules: KeepRules,
         tasks: TaskSet,
-        now: Callable[[], float],
-        new_id: Callable[[float, bytes], str],
     ) -> None:
         self._store = store
         self._writes = writes
         self._l1 = l1
         self._recall = recall
         self._auditor = auditor
-        self._prices = prices
+        self._answers = answers
         self._rules = rules
         self._tasks = tasks
-        self._now = now
-        self._new_id = new_id
         self._entries: list[Entry] = []
         self._waiting_bytes = 0
         self._vectors: list[tuple[str, Vector, str]] = []
@@ -96,57 +89,11 @@ class Learner:
         ``text`` is the answer as JSON, where there is one already; ``recalled`` what similarity knew before it came;
         ``upstream`` names who gave it.
         """
-        try:
-            read = asked.dialect.read(answer)
-            text = text or jsontext.dump(answer)
-        except ValueError:
-            return Outcome(http_status=200, upstream_ms=upstream_ms)
-        usage = read.usage or _estimated(asked, read)
-        model = read.model or asked.view.model
-        cost = self._prices.usd(model=model, upstream=upstream, usage=usage)
-        entry = self._entry(
-            asked, answer, text, read, usage=usage, cost_usd=cost, upstream_ms=upstream_ms, upstream=upstream
-        )
-        if self._may_keep(asked, entry, read):
-            self._l1.keep((*self._l1.find(entry.key), entry)[-self._rules.samples :])
-            self._keep(asked, entry, recalled)
-        return Outcome(200, entry, usage, cost, upstream_ms)
-
-    def _entry(
-        self,
-        asked: Asked,
-        answer: JsonObject,
-        text: bytes,
-        read: AnswerView,
-        *,
-        usage: Usage,
-        cost_usd: float | None,
-        upstream_ms: float,
-        upstream: str,
-    ) -> Entry:
-        now = self._now()
-        tags = asked.controls.tags
-        if asked.view.retained_upstream and isinstance(answer.get("id"), str):
-            tags = (*tags, response_tag(answer["id"]))
-        return Entry(
-            id=self._new_id(now, asked.keys.key),
-            key=asked.keys.key,
-            scope=asked.keys.scope,
-            tenant=asked.tenant,
-            dialect=asked.dialect.name,
-            upstream=upstream,
-            model=read.model or asked.view.model,
-            prompt=asked.prompt,
-            answer=text,
-            usage=usage,
-            cost_usd=cost_usd,
-            latency_ms=upstream_ms,
-            created_at=now,
-            expires_at=now + asked.eligibility.ttl_s,
-            semantic=asked.eligibility.exact_only is None and not read.exact_only,
-            namespace=asked.controls.namespace,
-            tags=tags,
-        )
+        outcome, read = self._answers.read(asked, answer, text, upstream_ms=upstream_ms, upstream=upstream)
+        if read is not None and outcome.entry is not None and self._may_keep(asked, outcome.entry, read):
+            self._l1.keep((*self._l1.find(outcome.entry.key), outcome.entry)[-self._rules.samples :])
+            self._keep(asked, outcome.entry, recalled)
+        return outcome
 
     def _may_keep(self, asked: Asked, entry: Entry, read: AnswerView) -> bool:
         return (
@@ -213,13 +160,3 @@ class Learner:
 
     async def _set_vectors(self, vectors: Sequence[tuple[str, Vector, str]]) -> None:
         await asyncio.gather(*(self._store.set_vector(entry_id, vector, root) for entry_id, vector, root in vectors))
-
-
-def response_tag(response_id: str) -> str:
-    """The tag under which an answer that the upstream retains is found by its id."""
-    return f"response:{response_id}"
-
-
-def _estimated(asked: Asked, read: AnswerView) -> Usage:
-    asked_text = jsontext.dump(asked.body).decode("utf-8", "replace")
-    return Usage(estimate_tokens(asked_text), estimate_tokens(read.text), estimated=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
+from cacheproxy.flow.answers import response_tag
 from cacheproxy.flow.credentials import name_of
 from cacheproxy.flow.forward import outgoing
-from cacheproxy.flow.learn import response_tag
 from cacheproxy.flow.messages import Streamed
 from cacheproxy.ports import UpstreamRequest
 from cacheproxy.upstream.headers import returned

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from cacheproxy.core.judge_noise import UNMEASURED
 from cacheproxy.core.monitor import Monitor
 from cacheproxy.core.policy import Found, Serve, audit_rate
 from cacheproxy.core.pool import LABELS_KEPT, LABELS_LIVE_S, Pool, Source, refit
@@ -77,7 +78,7 @@ class LivePool(Pool):
             self.labels.append(label)
             self.total += 1
             self.judged(label.root, right=label.right, similarity=label.features.similarity)
-            for _ in range(round(1 / label.inclusion)):
+            for _ in range(0 if label.source is Source.FEEDBACK else round(1 / label.inclusion)):
                 self.saw(label.features)
             if label.source is Source.AUDIT:
                 self.monitor = self.monitor.audited(right=label.right, budget=self.budget)
@@ -116,6 +117,8 @@ class Pools:
         self._verifier = verifier
         self._tasks = tasks
         self._now = now
+        self.noise = UNMEASURED
+        """The judge's, which is one for all pools."""
         self._pools: dict[str, LivePool] = {}
         for name in (DEFAULT, *budgets):
             self.named(name)
@@ -198,9 +201,9 @@ class Pools:
             pool.fitting = True
             self._tasks.start(self._fit(pool), name="fit")
 
-    def audit_rate(self, pool: LivePool, decision: Serve) -> float:
+    def audit_rate(self, pool: LivePool, decision: Serve, *, affordable: bool) -> float:
         """The chance with which a hit is to be asked again."""
-        return audit_rate(decision.stage, pool.hits, self._rate)
+        return audit_rate(decision.stage, pool.hits, self._rate, affordable=affordable)
 
     async def flush(self) -> None:
         """Write the labels that came since the last time."""
@@ -227,7 +230,7 @@ class Pools:
         labels, traffic, total = list(pool.labels), list(pool.traffic), pool.total
         make = partial(refit, prior=pool.prior, budget=pool.budget, total=total, earlier=pool.earlier)
         try:
-            rule = await asyncio.to_thread(make, labels, traffic)
+            rule = await asyncio.to_thread(make, labels, traffic, noise=self.noise)
         finally:
             pool.fitting = False
         if pool.monitor.trips == trips:  # else the promise was broken meanwhile, by the labels that this rests on

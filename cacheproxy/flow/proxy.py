@@ -10,7 +10,6 @@ Everything that can fail on the way to a cached answer fails towards the upstrea
 from __future__ import annotations
 
 import logging
-from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -30,6 +29,7 @@ from cacheproxy.wire.dialects import EMBEDDINGS, dialect_for_errors, dialect_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable
 
+    from cacheproxy.flow.again import Again
     from cacheproxy.flow.asked import Asked, Reader
     from cacheproxy.flow.churn import ScopeChurn
     from cacheproxy.flow.coalesce import Flights, Head, Listener, Outcome
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from cacheproxy.flow.explain import Explanations
     from cacheproxy.flow.feedback import FeedbackDoor
     from cacheproxy.flow.forward import Forwarder
+    from cacheproxy.flow.lately import Lately
     from cacheproxy.flow.learn import Learner
     from cacheproxy.flow.messages import Headers, Incoming, Reply
     from cacheproxy.flow.passthrough import PassThrough
@@ -71,6 +72,8 @@ class Proxy:
         forwarder: Forwarder,
         relay: Relay | None,
         learner: Learner,
+        again: Again,
+        lately: Lately,
         passthrough: PassThrough,
         proofs: Proofs,
         teller: Teller,
@@ -94,6 +97,8 @@ class Proxy:
         self._forwarder = forwarder
         self._relay = relay
         self._learner = learner
+        self._again = again
+        self._lately = lately
         self._passthrough = passthrough
         self._proofs = proofs
         self._teller = teller
@@ -176,6 +181,7 @@ class Proxy:
         match recalled.decision:
             case Serve(key):
                 assert recalled.entry is not None  # noqa: S101 - what is served was loaded
+                self._lately.served(asked, recalled)
                 if recalled.audit is not None:
                     self._tasks.start(self._audit(asked, recalled), name="audit")
                 return self._hit(asked, Hit(recalled.entry, Layer.SEMANTIC, key.similarity))
@@ -185,19 +191,7 @@ class Proxy:
 
     async def _audit(self, asked: Asked, recalled: Recalled) -> None:
         """Ask the upstream what it would have answered. The learner has it judged, and keeps it as any answer."""
-        asked = replace(asked, arrival=copy(asked.arrival))  # the hit keeps its name, whatever this call is named
-        learn = partial(self._learner.learn, asked, recalled=recalled)
-        flight = self._flights.start(
-            None, lambda flight: self._forwarder.fly(flight, asked, learn), streaming=asked.view.stream
-        )
-        flight.when_ended(lambda outcome: self._teller.asked_again(asked, outcome))
-        listener = flight.listen()
-        try:
-            await listener.end()
-        except ProxyError as error:
-            log.info("an audit got no answer, which says nothing of the hit: %s", error)
-        finally:
-            listener.leave()
+        await self._again.ask(asked, partial(self._learner.learn, asked, recalled=recalled))
 
     def _hit(self, asked: Asked, hit: Hit) -> Whole:
         self._teller.hit(asked, hit)

@@ -70,7 +70,10 @@ class Recalled:
 
 
 class Recall:
-    """Finds and decides; also puts new entries where they can be found. Without an embedder it always forwards."""
+    """Finds and decides; also puts new entries where they can be found. Without an embedder it always forwards.
+
+    ``affords`` says whether asking the upstream for an entry's answer again is within the limit for audits.
+    """
 
     def __init__(
         self,
@@ -84,6 +87,7 @@ class Recall:
         policy: Policy,
         pools: Pools,
         withdrawn: Withdrawn,
+        affords: Callable[[Entry], bool],
         embedding: Shelter,
         verifying: Shelter,
         searching: Shelter,
@@ -100,6 +104,7 @@ class Recall:
         self._policy = policy
         self._pools = pools
         self._withdrawn = withdrawn
+        self._affords = affords
         self._embedding = embedding
         self._verifying = verifying
         self._searching = searching
@@ -152,7 +157,7 @@ class Recall:
         entry = loaded.get(decision.key.entry_id) or await self._entry(decision.key.entry_id)
         if isinstance(entry, Reason):
             return Recalled(Forward(entry, similarity), vector, keys=keys)
-        rate = self._pools.audit_rate(pool, decision)
+        rate = self._pools.audit_rate(pool, decision, affordable=self._affords(entry))
         pool.hits += 1
         return Recalled(decision, vector, entry, audit=rate if coin < rate else None, keys=keys)
 

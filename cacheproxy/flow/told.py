@@ -133,14 +133,14 @@ class Teller:
             unpriced=outcome.entry is not None and outcome.cost_usd is None,
         )
 
-    def judged(self, asked: Asked, verdict: Verdict, checked: Checked) -> None:
-        """A judge compared a cached answer with a fresh one."""
+    def judged(self, asked: Asked, verdict: Verdict, checked: Checked | None) -> None:
+        """A judge compared a cached answer with a fresh one; without ``checked`` only what that cost counts."""
         self._tell_check(
             asked,
             model=asked.view.model,
             upstream=asked.route.target.name,
             kind=CheckKind.JUDGE,
-            verdict=verdict.check,
+            verdict=verdict.check if checked else None,
             cost_usd=verdict.cost_usd,
             checked=checked,
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from cacheproxy.core.features import Key, Verified
-from cacheproxy.core.policy import Found, Serve, audit_rate, is_close
+from cacheproxy.core.policy import SURPRISING, Found, Serve, audit_rate, is_close
 from cacheproxy.core.pool import Label, Source, Stage
 
 if TYPE_CHECKING:
@@ -132,6 +132,8 @@ class _Stream:
         """Question and root of each indexed key."""
         self._answers: dict[str, int] = {}
         self._size: dict[str, int] = {}
+        self._began: dict[str, str] = {}
+        """The key that each answer came with."""
         self._asked: dict[int, int] = {}
         """Questions with an exact entry, and what its answer is."""
         self.result = Run(
@@ -213,13 +215,13 @@ class _Stream:
         if served.assessed is None or coin >= rate:
             return
         result.audits += 1
-        right = self._verdict(root, kind)
+        right = self._checked(root, kind, served.assessed)
         trips = pool.monitor.trips
         self._label(request, served.assessed, root, right=right, source=Source.AUDIT, inclusion=rate)
         if pool.monitor.trips > trips:
             result.tripped_at.append(request)
         self._asked[question] = kind
-        self._place(question, root if right else None, kind)
+        self._place(question, root if right and self._joins(served.key, kind) else None, kind)
 
     def _forward(self, request: int, question: int, kind: int, assessed: Assessed | None) -> None:
         self._asked[question] = kind
@@ -227,18 +229,31 @@ class _Stream:
             self._place(question, None, kind)
             return
         for place, group in enumerate((assessed.group, *assessed.others)[: self._rules.judged]):
-            self.result.judged += 1
-            right = self._verdict(group.root, kind)
+            right = self._checked(group.root, kind, assessed) if place == 0 else self._verdict(group.root, kind)
             if place == 0:
                 self._label(request, assessed, group.root, right=right, source=Source.MISS, inclusion=1.0)
             else:
                 self.pool.judged(group.root, right=right, similarity=group.similarity)
             if right:
-                self._place(question, group.root, kind)
+                self._place(question, group.root if self._joins(group.keys[0], kind) else None, kind)
                 return
         self._place(question, None, kind)
 
+    def _checked(self, root: str, kind: int, assessed: Assessed) -> bool:
+        """A verdict on the candidate; a surprising one is asked for again, with another answer."""
+        if self._verdict(root, kind):
+            return True
+        if assessed.chance < SURPRISING:
+            return False
+        self.result.audits += 1
+        return self._verdict(root, kind)
+
+    def _joins(self, key: Key, kind: int) -> bool:
+        """Whether an answer that says the same as this key's says the same as its root's too."""
+        return key.entry_id == self._began[key.root] or self._verdict(key.root, kind)
+
     def _verdict(self, root: str, kind: int) -> bool:
+        self.result.judged += 1
         flipped = bool(self._rules.judge_error) and self._chance.random() < self._rules.judge_error
         return (self._answers[root] == kind) != flipped
 
@@ -252,6 +267,7 @@ class _Stream:
         if root is None:
             root = str(len(self._answers))
             self._answers[root] = kind
+            self._began[root] = str(len(self._keys))
         elif self._size[root] > self._rules.aliases:
             return
         self._size[root] = self._size.get(root, 0) + 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from cacheproxy.model import CheckKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from cacheproxy.model import Audited, Served
 
@@ -132,6 +132,21 @@ class Books:
             pending = self._pending.setdefault(bucket, [0] * len(SUMMED))
             for position, amount in enumerate(sums):
                 pending[position] += amount
+
+
+def named(row: Sequence[Any]) -> dict[str, Any]:
+    """A ledger's row by the names of its columns, for another ledger."""
+    return dict(zip((*GROUPED, *SUMMED), row, strict=True))
+
+
+def row_from(named_row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The same back, whatever strange names and amounts it holds. Raises ``ValueError`` for what is no row."""
+    try:
+        hour, *groups = (named_row[name] for name in GROUPED)
+        bucket = (int(hour), *(group if isinstance(group, str) else bool(group) for group in groups))
+        return row_of(bucket, [float(named_row.get(name, 0)) for name in SUMMED])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"a row of the ledger lacks {error}") from None
 
 
 def row_of(bucket: Bucket, sums: Sums) -> tuple[Any, ...]:

@@ -241,6 +241,11 @@ class RedisStore:
         await self._link.ask_all([("HSET", meta, "embedding", name_of(claimed)) for meta in metas])
         self._embedding = claimed
 
+    async def stored_embedding(self) -> EmbeddingName | None:
+        """Which embeddings the store holds, whoever stored them."""
+        told = await self._link.ask("HGET", self._layout.key(0, "meta"), "embedding")
+        return None if told is None else named(told)
+
     async def drop_vectors(self) -> None:
         """Delete every vector and forget which embeddings they were; claim the new ones next. Roots are kept."""
         shards = range(self._layout.shards)

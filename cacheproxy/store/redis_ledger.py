@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cacheproxy import jsontext
 from cacheproxy.errors import BadRequest
 from cacheproxy.model import GROUPINGS, Tally
-from cacheproxy.store.books import GROUPED, HOUR_S, SUMMED, Books, row_of
+from cacheproxy.store.books import GROUPED, HOUR_S, SUMMED, Books, row_from, row_of
 from cacheproxy.store.redis_link import Script
 
 if TYPE_CHECKING:
@@ -83,18 +83,31 @@ class RedisLedger:
     async def flush(self) -> None:
         """See ``Ledger``. Raises ``PortUnavailable``, and then keeps the sums for the next time."""
         await self._settle()
-        taken = self._books.take()
+        self._unsettle([row_of(bucket, sums) for bucket, sums in self._books.take().items()])
+        await self._settle()
+
+    async def rows(self) -> Sequence[Mapping[str, Any]]:
+        """See ``Ledger``."""
+        return [
+            {**groups, **dict(zip(SUMMED, sums, strict=True))}
+            for groups, sums in await self._rows(0, _NEVER, hourly=True)
+        ]
+
+    async def book(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """See ``Ledger``. Raises ``ValueError``, or ``PortUnavailable``: then what is left goes with the next flush."""
+        self._unsettle([row_from(row) for row in rows])
+        await self._settle()
+
+    def _unsettle(self, rows: Sequence[tuple[Any, ...]]) -> None:
         of_days: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
-        for bucket, sums in taken.items():
-            row = row_of(bucket, sums)
+        for row in rows:
             of_days[row[0] // _HOURS].append(row)
-        for day, rows in of_days.items():
-            for start in range(0, len(rows), _GROUPS_AT_ONCE):
-                self._unsettled.append(self._booking(day, rows[start : start + _GROUPS_AT_ONCE]))
+        for day, of_day in of_days.items():
+            for start in range(0, len(of_day), _GROUPS_AT_ONCE):
+                self._unsettled.append(self._booking(day, of_day[start : start + _GROUPS_AT_ONCE]))
         if new := of_days.keys() - self._days:
             self._unsettled.appendleft(("SADD", self._key(0, "days"), *new))
             self._days |= new
-        await self._settle()
 
     async def tallies(self, by: Sequence[str], *, since: float = 0.0, until: float | None = None) -> Sequence[Tally]:
         """See ``Ledger``. Days and hours are UTC; '' stands for none.

@@ -21,7 +21,7 @@ from cacheproxy.store.redis_url import Dialled
 from cacheproxy.tasks import TaskSet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from cacheproxy.store.redis_client import Client
     from cacheproxy.store.redis_url import RedisUrl
@@ -50,6 +50,8 @@ class RedisKept:
     labels: RedisLabels
     keys: RedisKeys
     secret: bytes
+    keep_secret: Callable[[bytes], Awaitable[None]]
+    """Keep another secret, for who opens the store from now on."""
 
 
 @asynccontextmanager
@@ -126,6 +128,19 @@ async def kept_in(
         except PortUnavailable as error:
             raise ConfigError(f"cannot use the store at {name}: {error.message}") from error
         try:
-            yield RedisKept(client, layout, store, RedisLedger(link, layout), labels, RedisKeys(link, layout), secret)
+
+            async def keep_secret(given: bytes) -> None:
+                await link.ask("HSET", f"{{{prefix}}}:store", "secret", given)
+
+            yield RedisKept(
+                client,
+                layout,
+                store,
+                RedisLedger(link, layout),
+                labels,
+                RedisKeys(link, layout),
+                secret,
+                keep_secret,
+            )
         finally:
             link.close()

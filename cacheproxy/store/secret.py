@@ -37,6 +37,17 @@ def server_secret(data_dir: Path) -> bytes:
     return secret
 
 
+def keep_secret(data_dir: Path, secret: bytes) -> None:
+    """Make a secret that came from elsewhere this directory's own. Raises ``ConfigError`` where there is another."""
+    path = data_dir / "secret"
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secret)
+    elif path.read_bytes() != secret:
+        raise ConfigError(f"{path} is another secret than the entries' that come: choose an empty directory for them")
+
+
 def secret_from(text: str) -> bytes:
     """A secret that somebody chose, as one of the length that keys are made with."""
     return hashlib.sha256(text.encode()).digest()

@@ -210,6 +210,10 @@ class SqliteStore:
             )
         self._embedding = claimed
 
+    async def stored_embedding(self) -> EmbeddingName | None:
+        """Which embeddings the store holds, whoever stored them."""
+        return await self.database.read(vectors.stored_embedding, doing="look up the embeddings")
+
     async def drop_vectors(self) -> None:
         """Delete every vector and forget which embeddings they were; claim the new ones next. Roots are kept."""
         await self.database.write(vectors.drop, doing="delete the vectors")

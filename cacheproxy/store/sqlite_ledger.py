@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cacheproxy.errors import BadRequest
 from cacheproxy.model import GROUPINGS, Tally
-from cacheproxy.store.books import GROUPED, HOUR_S, SUMMED, Books, row_of
+from cacheproxy.store.books import GROUPED, HOUR_S, SUMMED, Books, named, row_from, row_of
 from cacheproxy.store.database import Failed
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class _Table:
 
     def __init__(self, name: str, time: str, grouped: Sequence[str]) -> None:
         self.grouped = frozenset(grouped)
-        columns = ", ".join((*grouped, *SUMMED))
+        self.columns = columns = ", ".join((*grouped, *SUMMED))
         marks = ", ".join("?" * (1 + len(grouped) + len(SUMMED)))
         added = ", ".join(f"{column} = {column} + excluded.{column}" for column in SUMMED)
         self.upsert = f"INSERT INTO {name} ({time}, {columns}) VALUES ({marks}) ON CONFLICT DO UPDATE SET {added}"  # noqa: S608 - names of columns
@@ -76,6 +76,10 @@ class _Table:
 _HOURS: Final = _Table("ledger", "hour", GROUPED[1:])
 _DAYS: Final = _Table("ledger_days", "day", GROUPED[1:])
 _OUTLINE: Final = _Table("ledger_outline", "day", ("model", "status", "layer", "estimated"))
+_EVERYTHING: Final = (
+    f"SELECT hour, {_HOURS.columns} FROM ledger "  # noqa: S608 - names of columns
+    f"UNION ALL SELECT day * 24, {_HOURS.columns} FROM ledger_days WHERE day NOT IN (SELECT hour / 24 FROM ledger)"
+)
 
 
 class SqliteLedger:
@@ -104,15 +108,26 @@ class SqliteLedger:
             return
 
         def write(connection: sqlite3.Connection) -> None:
-            rows = [row_of(bucket, sums) for bucket, sums in flushed.items()]
-            for table, seconds in ((_HOURS, HOUR_S), (_DAYS, _DAY_S), (_OUTLINE, _DAY_S)):
-                connection.executemany(table.upsert, [table.row(row, seconds) for row in rows])
+            _book(connection, [row_of(bucket, sums) for bucket, sums in flushed.items()])
 
         def settled(outcome: Outcome) -> None:
             if isinstance(outcome, Failed):
                 self._returned.append(flushed)
 
         await self._database.write(write, doing="write the ledger", settled=settled)
+
+    async def rows(self) -> Sequence[Mapping[str, Any]]:
+        """See ``Ledger``."""
+
+        def read(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            return connection.execute(_EVERYTHING).fetchall()
+
+        return [named(row) for row in await self._database.survey(read, doing="read the ledger")]
+
+    async def book(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """See ``Ledger``. All or none. Raises ``PortUnavailable`` or ``ValueError``."""
+        read = [row_from(row) for row in rows]
+        await self._database.write(lambda connection: _book(connection, read), doing="write the ledger")
 
     async def tallies(self, by: Sequence[str], *, since: float = 0.0, until: float | None = None) -> Sequence[Tally]:
         """See ``Ledger``. Days and hours are UTC; '' stands for none.
@@ -141,6 +156,11 @@ class SqliteLedger:
             )
             for row in rows
         ]
+
+
+def _book(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    for table, seconds in ((_HOURS, HOUR_S), (_DAYS, _DAY_S), (_OUTLINE, _DAY_S)):
+        connection.executemany(table.upsert, [table.row(row, seconds) for row in rows])
 
 
 def _source(by: Sequence[str], since: float, until: float | None) -> tuple[str, tuple[int, ...]]:

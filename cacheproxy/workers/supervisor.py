@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy import derive
-from cacheproxy.errors import ConfigError
+from cacheproxy.errors import ConfigError, translating
 from cacheproxy.opening import now
 from cacheproxy.server.front import Front, Member
 from cacheproxy.server.listen import admin_listener
@@ -213,7 +213,8 @@ class Supervisor:
         self, name: str, module: str, settings: Settings, *, descriptors: Sequence[int] = (), **more: object
     ) -> Child:
         admin = self._fresh_path("admin")
-        child = await Child.start(name, module, settings, descriptors=descriptors, admin=str(admin), **more)
+        with translating({OSError: ConfigError}, f"{name} cannot be started"):
+            child = await Child.start(name, module, settings, descriptors=descriptors, admin=str(admin), **more)
         self._children.add(child)
         try:
             await child.readied()

@@ -83,20 +83,3 @@ def test_purging_unasked_needs_a_yes(data_dir, capsys, ids):
     assert run(["cache", "purge", "--data-dir", str(data_dir)]) == 2
     assert "3 entries would be removed: add --yes" in capsys.readouterr().err
     assert len(ids()) == 3
-
-
-def test_entries_move_to_another_store(data_dir, capsys, tmp_path_factory, ids):
-    other, file = tmp_path_factory.mktemp("other"), data_dir / "entries.jsonl"
-
-    assert run(["cache", "export", str(file), "--data-dir", str(data_dir)]) == 0
-    assert "exported 3 entries" in capsys.readouterr().err
-    assert run(["cache", "import", str(file), "--data-dir", str(other)]) == 0
-
-    assert "2 answer identical questions only until you run `cacheproxy cache re-embed`" in capsys.readouterr().out
-    assert ids(folder=other) == ["e1", "e2", "e3"]
-
-
-def test_a_file_that_is_no_export_is_named(data_dir, capsys):
-    (data_dir / "x.jsonl").write_text("{}\n")
-    assert run(["cache", "import", str(data_dir / "x.jsonl"), "--data-dir", str(data_dir)]) == 1
-    assert "x.jsonl: line 1: this is no file" in capsys.readouterr().err

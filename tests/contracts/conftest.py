@@ -15,7 +15,10 @@ async def world(request, tmp_path):
     fixture = REDISES.get(request.param)
     url = request.getfixturevalue(fixture).url if fixture else None
     async with AsyncExitStack() as stack:
-        yield SqliteWorld(tmp_path, stack) if request.param == "sqlite" else RedisWorld(stack, url)
+        if request.param == "sqlite":
+            yield SqliteWorld(tmp_path, stack)
+        else:
+            yield RedisWorld(stack, url, shards=4 if url is None else 16)
 
 
 @pytest.fixture

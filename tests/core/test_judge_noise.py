@@ -1,49 +1,29 @@
-"""A judge's errors are counted, with intervals that are exact."""
-
-from __future__ import annotations
+"""How often a judge errs: believed at first, then measured, and never believed to err less than at first."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from cacheproxy.core.certificate import interval
-from cacheproxy.core.judge_noise import judge_noise
+from cacheproxy.core.judge_noise import BELIEVED, UNMEASURED, Noise
+
+
+def test_before_anything_is_measured_the_belief_speaks():
+    assert UNMEASURED.error == BELIEVED
+    assert UNMEASURED.missed == pytest.approx(0.0591)
 
 
 @pytest.mark.parametrize(
-    ("count", "of", "low", "high"),
+    ("pairs", "disagreed", "error"),
     [
-        # No failure in n: the upper bound is 1 - (alpha / 2) ** (1 / n).
-        (0, 10, 0.0, 1 - 0.025**0.1),
-        (10, 10, 0.025**0.1, 1.0),
-        # Clopper and Pearson's interval as R's binom.test(7, 20) gives it.
-        (7, 20, 0.1539092, 0.5921885),
-        (0, 0, 0.0, 1.0),
+        pytest.param(100, 3, 0.03, id="as-believed"),
+        pytest.param(100, 17, 0.10, id="worse"),
+        pytest.param(900, 97, 0.10, id="worse-and-well-known"),
+        pytest.param(10, 2, 0.0454, id="few"),
+        pytest.param(1000, 0, 0.03, id="better"),
     ],
 )
-def test_the_interval_is_clopper_and_pearsons(count, of, low, high):
-    assert interval(count, of) == pytest.approx((low, high), abs=1e-6)
+def test_pairs_outweigh_the_belief_as_they_become_many_and_never_make_it_better(pairs, disagreed, error):
+    assert Noise(pairs, disagreed).error == pytest.approx(error, abs=1e-4)
 
 
-@given(st.integers(0, 60), st.integers(0, 60))
-def test_the_interval_holds_the_rate_and_narrows_with_less_confidence(count, more):
-    of = count + more
-    low, high = interval(count, of)
-    narrow_low, narrow_high = interval(count, of, 0.2)
-    assert 0 <= low <= narrow_low <= narrow_high <= high <= 1
-    assert of == 0 or low <= count / of <= high
-
-
-def test_a_missing_verdict_counts_as_different():
-    noise = judge_noise([True, True, False, None], [False, None, True])
-    assert (noise.specificity.count, noise.specificity.of) == (2, 4)
-    assert (noise.sensitivity.count, noise.sensitivity.of) == (2, 3)
-    assert noise.undecided == 2
-
-
-def test_without_spot_checks_nothing_is_known_of_sensitivity():
-    noise = judge_noise([True] * 20)
-    assert noise.sensitivity.value is None
-    assert (noise.sensitivity.low, noise.sensitivity.high) == (0.0, 1.0)
-    assert noise.specificity.value == 1.0
-    assert noise.specificity.low == pytest.approx(0.025 ** (1 / 20))
+def test_each_pair_is_counted():
+    noise = UNMEASURED.after(agreed=True).after(agreed=False).after(agreed=True)
+    assert noise == Noise(3, 1)

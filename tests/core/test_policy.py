@@ -337,3 +337,10 @@ def test_a_candidate_that_was_compared_is_not_passed_over_for_one_that_was_not()
         assert decision.assessed.group.root == root
         assert decision.assessed.group.features.verified == 0.5
         assert [other.features.verifier for other in decision.assessed.others] == [0.0]
+
+
+@pytest.mark.parametrize("stage", [Stage.BOOTSTRAP, Stage.ESTIMATED, Stage.CERTIFIED])
+def test_what_cannot_be_afforded_leaves_the_least_share_of_audits(stage):
+    assert audit_rate(stage, 0, 0.05, affordable=False) == LEAST_AUDITS
+    assert audit_rate(stage, 0, 0.5, affordable=False) == 0.5
+    assert audit_rate(None, 0, 0.5, affordable=False) == 0.0

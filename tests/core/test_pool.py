@@ -12,6 +12,7 @@ from support.candidates import always, features, label, rule
 
 from cacheproxy.core import certificate
 from cacheproxy.core.features import Record
+from cacheproxy.core.judge_noise import Noise
 from cacheproxy.core.pool import (
     BUDGETS,
     FIRST_FIT,
@@ -284,3 +285,20 @@ def test_a_label_forgets_what_another_verifier_said():
         known = compared.known_to(other)
         assert (known.features.verifier, known.features.verified) == (0.0, 0.0)
         assert known.features.similarity == compared.features.similarity
+
+
+@pytest.mark.parametrize(("source", "certified"), [(Source.MISS, False), (Source.FEEDBACK, True)])
+def test_what_people_complain_of_enters_no_certificate(source, certified):
+    right = [label(at, right=True, similarity=0.95) for at in range(2_000)]
+    wrong = [label(at, right=False, similarity=0.95, source=source) for at in range(2_000, 2_100)]
+    found = refit([*right, *wrong], [], prior=None, budget=0.02, total=2_100)
+    assert (found.threshold(0.02).certified < math.inf) is certified
+
+
+def test_a_judge_that_errs_more_proves_less():
+    labels = [label(at, right=at % 100 > 0, similarity=0.95) for at in range(3_000)]
+    sure, doubtful = (
+        refit(labels, [], prior=None, budget=0.05, total=3_000, noise=noise) for noise in (Noise(), Noise(200, 150))
+    )
+    assert sure.threshold(0.05).certified < math.inf
+    assert doubtful.threshold(0.05).certified == math.inf

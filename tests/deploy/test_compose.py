@@ -7,7 +7,6 @@ are not run. Redis is run where redis-server is installed.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +23,6 @@ SERVICES = FILE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"].startswith("cacheproxy")}
 ENDING = {name for name, service in SERVICES.items() if service["restart"] == "no"}
 """Jobs, which end by themselves: nothing asks for their health."""
-STORED = {"CACHEPROXY_STORE": "sqlite:////data/cacheproxy.sqlite3"}
 NEEDED = ("CACHEPROXY_ADMIN_TOKEN", "CACHEPROXY_PROXY_KEYS", "GRAFANA_ADMIN_PASSWORD")
 
 every_service = pytest.mark.parametrize("name", SERVICES)
@@ -141,7 +139,7 @@ def test_services_of_ours_are_built_from_the_targets_that_there_are():
 
 def test_there_is_time_to_drain():
     proxy = SERVICES["cacheproxy"]
-    settings = load(flags={}, environ=environment("cacheproxy", DEMO | STORED)).settings
+    settings = load(flags={}, environ=environment("cacheproxy")).settings
     grace_s = float(proxy["stop_grace_period"].removesuffix("s"))
     assert grace_s > settings.deadlines.drain_s + settings.deadlines.unready_s
 
@@ -149,7 +147,7 @@ def test_there_is_time_to_drain():
 @pytest.mark.parametrize("key", ["OPENAI_API_KEY", "ANTHROPIC_API_KEY"])
 def test_a_provider_key_goes_out_only_where_it_is_asked_for_and_then_behind_keys(key):
     name = "DEFAULT" if key.startswith("OPENAI") else "ANTHROPIC"
-    given = DEMO | STORED | {key: "sk-ours", "CACHEPROXY_UPSTREAM_URL": ""}
+    given = DEMO | {key: "sk-ours", "CACHEPROXY_UPSTREAM_URL": ""}
     quiet = load(flags={}, environ=environment("cacheproxy", given)).settings
     assert not any(upstream.injects_key for upstream in quiet.upstreams.values())
 
@@ -209,24 +207,9 @@ def composed(place, start):
     return run
 
 
-@pytest.fixture
-def redis(place, start, tmp_path):
-    """The store, by its command and with its health check."""
-    if shutil.which("redis-server") is None or shutil.which("redis-cli") is None:
-        pytest.skip("redis-server is not installed")
-    (tmp_path / "redis").mkdir()
-    service = SERVICES["redis"]
-    port = str(place.ports["6379"])
-    program, *arguments = service["command"]
-    where = ["--port", port, "--bind", "127.0.0.1", "--dir", str(tmp_path / "redis")]  # the container's own, here
-    running = start([*arguments, *where], {}, program=[program])
-    program, *arguments = service["healthcheck"]["test"][1:]
-    return running.until_healthy([program, "-p", port, *arguments])
-
-
-def test_the_demo_runs_and_is_closed_to_whoever_has_no_key(composed, place):
+def test_the_demo_runs_and_is_closed_to_whoever_has_no_key(composed, place, redis):
     composed("simulator")
-    composed("cacheproxy", **STORED)
+    composed("cacheproxy")
     chat = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "What is a cache?"}]}
 
     refused, body = status_of(place.url(8090, "/v1/chat/completions"), **chat)

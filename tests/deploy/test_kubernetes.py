@@ -24,7 +24,7 @@ OTHERS = {"ServiceMonitor"}
 """Kinds of the Prometheus operator, which Kubernetes has no schema of."""
 SECRETS = {
     "admin-token": "token-of-the-admin-plane",
-    "store-url": "redis://redis.cacheproxy.svc:6379/0",
+    "store-url": "redis://redis:6379/0",
     "openai-api-key": "sk-ours",
 }
 """What docs/deployment.md has people put into the secret."""
@@ -182,7 +182,7 @@ def test_replicas_belong_to_the_autoscaler_or_are_one(rendered):
     assert ("HorizontalPodAutoscaler", "cacheproxy") not in single
 
 
-@pytest.mark.parametrize("overlay", ["overlays/sqlite"])
+@every_overlay
 def test_every_variable_is_a_setting_that_keeps_the_door_shut(environment_of, proxy_of, overlay):
     pod, _ = proxy_of(overlay)
     settings = load(flags={}, environ=environment_of(overlay)).settings
@@ -193,8 +193,9 @@ def test_every_variable_is_a_setting_that_keeps_the_door_shut(environment_of, pr
     assert pod["enableServiceLinks"] is False, "CACHEPROXY_PORT and the like would be unknown settings"
 
 
-def test_the_single_proxy_answers_its_probes_until_it_is_told_to_go(environment_of, proxy_of, start, place):
-    _, container = proxy_of("overlays/sqlite")
+@pytest.mark.parametrize("overlay", ["base", "overlays/sqlite"])
+def test_a_proxy_answers_its_probes_until_it_is_told_to_go(environment_of, proxy_of, start, place, redis, overlay):
+    _, container = proxy_of(overlay)
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
 
     def probe(name):
@@ -208,7 +209,7 @@ def test_the_single_proxy_answers_its_probes_until_it_is_told_to_go(environment_
             return False
 
     # The embedding model takes long to load, and test_compose.py loads it.
-    running = start(container["args"], environment_of("overlays/sqlite") | {"CACHEPROXY_MODE": "exact"})
+    running = start(container["args"], environment_of(overlay) | {"CACHEPROXY_MODE": "exact"})
     running.until(well)
     assert (probe("liveness"), probe("readiness")) == (200, 200)
     assert status_of(place.url(8090, "/v1/models"))[0] == 401

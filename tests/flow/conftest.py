@@ -8,6 +8,7 @@ import asyncio
 import json
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from itertools import count
 from random import Random
 
 import pytest
@@ -127,6 +128,12 @@ class Notebook:
     async def tallies(self, by, *, since=0.0, until=None):
         return ()
 
+    async def rows(self):
+        return ()
+
+    async def book(self, rows):
+        pass
+
 
 class World:
     """A proxy to ask, and all that stands behind it."""
@@ -217,6 +224,7 @@ async def open_world(tmp_path, clock):
 
     ``around_store``, ``around_index`` and ``around_labels`` wrap the adapters; what else is given are settings.
     """
+    seeds = count()  # a proxy that starts again, or one beside it, does not repeat the ids of another
     async with AsyncExitStack() as stack:
 
         async def build(
@@ -278,7 +286,7 @@ async def open_world(tmp_path, clock):
                 routes=Routes(derive.targets(chosen)),
                 prior=prior,
                 secret=server_secret(chosen.data_dir),
-                world=assembly.World(clock, clock, dice or Random(0)),
+                world=assembly.World(clock, clock, dice or Random(next(seeds))),
             )
             await flow.pools.load()
             await flow.withdrawn.load(labels)

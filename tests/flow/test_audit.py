@@ -69,6 +69,20 @@ async def test_a_miss_with_a_candidate_is_judged_and_becomes_a_label(open_judged
     assert label.features.similarity == pytest.approx(0.964, abs=0.001)
 
 
+async def test_a_verdict_is_told_with_whose_answer_it_is_on(open_judged):
+    world, _ = await open_judged()
+    await world.ask(ASKED)
+    await world.ask(SIMILAR)
+    checked = world.audits[-1].checked
+    assert (checked.pool, checked.entry_id, checked.hit, checked.by) == (
+        "default",
+        (await entry_of(world, ASKED)).id,
+        False,
+        "scripted",
+    )
+    assert world.flow.explanations.request(checked.request_id).prompt == SIMILAR
+
+
 async def test_a_label_holds_what_was_known_before_its_verdict(open_judged):
     world, _ = await open_judged()
     await world.ask(ASKED)
@@ -290,7 +304,7 @@ async def test_vcache_explores_until_it_has_observed_enough(open_world):
     world = await open_world(judge=judge, policy="vcache", max_wrong_per_hit=0.3)
     for mark in ("", "!", "!!", "!!!", " exactly"):
         await world.ask(ASKED + mark)
-    assert len(judge.asked) == 4
+    assert {cached for _, cached, _ in judge.asked} >= {f"Answer to {ASKED}"}
     (observed,) = world.pool.observed.values()
     assert [right for _, right in observed] == [True] * 4
     assert world.pool.rule is None

@@ -61,6 +61,14 @@ async def test_a_miss_is_explained_by_the_upstreams_id(open_certified, api):
     assert told["nearest"][0]["prompt"] == ASKED
 
 
+async def test_what_finished_is_told_by_the_id_that_it_is_explained_by(open_certified, api):
+    world = await open_certified(script=naming(api))
+    await world.ask(ASKED)
+    await world.ask("Please tell me what a forward proxy does")
+    hit = await world.ask(SIMILAR)
+    assert [event.request_id for event in world.told] == ["up_0", "up_1", hit.headers[ID_HEADER]]
+
+
 async def test_guards_are_told_with_each_neighbour(open_certified):
     world = await open_certified()
     await world.ask("Please tell me how to enable the reverse proxy")

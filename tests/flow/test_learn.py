@@ -6,7 +6,7 @@ import json
 import pytest
 
 from cacheproxy.flow import learn
-from cacheproxy.flow.learn import response_tag
+from cacheproxy.flow.answers import response_tag
 from cacheproxy.model import Selection, Usage
 from cacheproxy.upstream.scripted import Answer
 

@@ -126,8 +126,15 @@ async def test_a_check_is_told_to_every_observer_even_where_one_fails(teller, no
             verdict=CheckVerdict.WRONG,
             cost_usd=0.5,
             price_version="v1",
+            checked=CHECKED,
         )
     ]
+
+
+async def test_a_comparison_that_is_on_no_hit_only_costs(teller, notes, asked):
+    teller.judged(asked, Verdict(same=False, cost_usd=0.5), None)
+    (event,) = notes.events
+    assert (event.kind, event.verdict, event.cost_usd, event.checked) == (CheckKind.JUDGE, None, 0.5, None)
 
 
 async def test_asking_again_costs_what_an_answer_costs_and_has_no_verdict_yet(teller, notes, asked, make_entry):

@@ -97,6 +97,21 @@ async def test_another_time_to_expire_holds_at_once(open_world):
     assert (await world.ask(ASKED)).cache[0] == "Miss"
 
 
+async def test_an_index_that_drops_entries_by_itself_learns_of_another_time(open_world, monkeypatch):
+    world = await open_world()
+    await world.ask(ASKED)
+    (entry,) = await world.store.browse(Selection(), limit=2)
+    rows = []
+
+    async def add(row):
+        rows.append((row.entry_id, row.expires_at))
+
+    monkeypatch.setattr(type(world.index), "shared", True)
+    monkeypatch.setattr(world.index, "add", add)
+    await world.upkeep.expire(entry.id, math.inf)
+    assert rows == [(entry.id, math.inf)]
+
+
 async def test_an_entry_that_is_gone_gets_no_other_time_to_expire(open_world):
     world = await open_world()
     assert await world.upkeep.expire("never", math.inf) is False

@@ -206,7 +206,10 @@ def test_each_request_is_counted_once_however_many_there_are(number):
 def test_looking_twice_counts_nothing_twice():
     metrics = Metrics()
     metrics.served(MISS)
-    assert samples(metrics) == samples(metrics)
+    first, second = (
+        {name: value for name, value in samples(metrics).items() if name.startswith("cacheproxy_")} for _ in range(2)
+    )
+    assert first == second
 
 
 def test_what_was_bought_is_counted_in_tokens():

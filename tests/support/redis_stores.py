@@ -7,7 +7,7 @@ from support.stores import EMBEDDING, NOW
 from cacheproxy.store.redis_client import open_client
 from cacheproxy.store.redis_layout import Layout
 from cacheproxy.store.redis_opening import kept_in
-from cacheproxy.store.redis_url import read_url
+from cacheproxy.store.redis_url import Dialled, read_url
 
 
 class RedisWorld:
@@ -19,16 +19,22 @@ class RedisWorld:
         self._stack = stack
         self._url = url
         self._shards = shards
-        self._server = FakeServer()
+        self._client = None
 
     def shards_of(self, key):
         """The number of the shard that an exact key belongs to."""
         return Layout(self.prefix, self._shards).shard_of(key)
 
     async def client(self):
-        if self._url is None:
-            return await self._stack.enter_async_context(FakeAsyncRedis(server=self._server, protocol=2))
-        return await self._stack.enter_async_context(open_client(read_url(self._url)))
+        """One client for all of them: connecting is most of what a test of a cluster costs."""
+        if self._client is None:
+            opening = (
+                FakeAsyncRedis(server=FakeServer(), protocol=2)
+                if self._url is None
+                else open_client(read_url(self._url), Dialled(connections=64))
+            )
+            self._client = await self._stack.enter_async_context(opening)
+        return self._client
 
     async def kept(self, limits=None, **options):
         """All that a process opens."""

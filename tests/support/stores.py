@@ -32,7 +32,7 @@ class SqliteWorld:
         """All that a process opens."""
         store = await self.open(embedding=None)
         database = store.database
-        return Kept(store, SqliteLedger(database), SqliteLabels(database), SqliteKeys(database), "sqlite", bytes)
+        return Kept(store, SqliteLedger(database), SqliteLabels(database), SqliteKeys(database), "sqlite", bytes, None)
 
 
 def digest(text):

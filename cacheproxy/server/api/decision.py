@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from cacheproxy.core import whatif
+from cacheproxy.core.certificate import interval
 from cacheproxy.core.features import matrix
 from cacheproxy.core.guards import objections
 from cacheproxy.core.likelihood import sigmoid
@@ -26,6 +27,7 @@ from cacheproxy.server.api.decision_shapes import (
     Explained,
     FeedbackTaken,
     Histogram,
+    JudgeTold,
     LabelsAsked,
     LabelsTold,
     NearMiss,
@@ -73,7 +75,10 @@ class DecisionPage:
 
     async def decision(self, _: Call) -> DecisionTold:
         """Each pool: its promise, what it rests on, and how it fares in service."""
-        return DecisionTold(pools=[told_pool(pool) for pool in self._pools])
+        noise = self._pools.noise
+        low, high = interval(noise.disagreed, noise.pairs)
+        judge = JudgeTold(pairs=noise.pairs, disagreed=noise.disagreed, low=low, high=high, missed=noise.missed)
+        return DecisionTold(pools=[told_pool(pool) for pool in self._pools], judge=judge)
 
     async def labels(self, call: Call) -> LabelsTold:
         """How similar, and how likely right, was what was judged right and wrong."""

@@ -52,10 +52,23 @@ class PoolTold(Told):
     """By budget."""
 
 
+class JudgeTold(Told):
+    """How often the judge called two fresh answers to one question different, since the start."""
+
+    pairs: int
+    disagreed: int
+    low: float
+    """At least so often, at 95% confidence."""
+    high: float
+    missed: float
+    """The share of wrong hits that a certificate takes it to pass as right."""
+
+
 class DecisionTold(Told):
-    """Every pool."""
+    """Every pool, and the judge of all."""
 
     pools: list[PoolTold]
+    judge: JudgeTold
 
 
 class LabelsAsked(Asked):

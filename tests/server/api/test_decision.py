@@ -6,6 +6,7 @@ import pytest
 from support.candidates import always, features, label, rule
 from support.judging import ScriptedJudge, different, same
 
+from cacheproxy.core.judge_noise import Noise
 from cacheproxy.core.pool import Source
 from cacheproxy.flow.pools import LivePool
 from cacheproxy.server.api.decision import told_pool
@@ -44,6 +45,20 @@ async def test_a_pool_tells_its_promise_and_how_it_fares(panel):
         {"budget": 0.005, "estimated": None, "certified": None},
         {"budget": 0.01, "estimated": 1.5, "certified": 3.0},
     ]
+
+
+async def test_the_judge_tells_how_often_it_called_the_same_different(panel):
+    assert (await panel.told("/decision"))["judge"] == {
+        "pairs": 0,
+        "disagreed": 0,
+        "low": 0.0,
+        "high": 1.0,
+        "missed": pytest.approx(0.0591),
+    }
+    panel.flow.pools.noise = Noise(100, 27)
+    judge = (await panel.told("/decision"))["judge"]
+    assert (judge["pairs"], judge["disagreed"], judge["missed"]) == (100, 27, pytest.approx(1 - 0.85**2))
+    assert 0.18 < judge["low"] < 0.27 < judge["high"] < 0.37
 
 
 def fill(panel, *, right=60, wrong=20):
