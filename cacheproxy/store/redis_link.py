@@ -59,6 +59,7 @@ class Script:
 
 @dataclass(slots=True)
 class _Queue:
+    tag: str
     lanes: int
     waiting: deque[tuple[Command, asyncio.Future[Any]]] = field(default_factory=deque)
 
@@ -71,7 +72,7 @@ class Link:
         self.round_trips = 0
         """How many were made, each for any number of commands; in a cluster one to each hash tag counts."""
         self._clustered = isinstance(client, RedisCluster)
-        self._lanes = lanes
+        self._lanes_of_each = LANES_OF_A_TAG if self._clustered else lanes
         self._tasks = tasks
         self._queues: dict[str, _Queue] = {}
         self._closed = False
@@ -121,7 +122,7 @@ class Link:
     def _queue(self, tag: str) -> _Queue:
         queue = self._queues.get(tag)
         if queue is None:
-            queue = self._queues[tag] = _Queue(LANES_OF_A_TAG if self._clustered else self._lanes)
+            queue = self._queues[tag] = _Queue(tag, self._lanes_of_each)
         return queue
 
     async def _empty(self, queue: _Queue) -> None:
@@ -136,6 +137,8 @@ class Link:
                     await self._settled(batch)
         finally:
             queue.lanes += 1
+            if not queue.waiting and queue.lanes == self._lanes_of_each:
+                del self._queues[queue.tag]  # leases and inboxes have tags of their own, and there is no end of them
 
     async def _settled(self, batch: Sequence[tuple[Command, asyncio.Future[Any]]]) -> None:
         answers: list[Any] = [PortUnavailable("the store is closed")] * len(batch)

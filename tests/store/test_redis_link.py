@@ -104,6 +104,12 @@ async def test_what_comes_while_all_lanes_are_under_way_travels_together(redis_s
         assert link.round_trips == 2
 
 
+async def test_what_nobody_asks_about_any_more_takes_no_memory(link):
+    for _ in range(5):
+        await link.ask("GET", new_prefix())
+    assert len(link._queues) <= 1
+
+
 async def silent(reader, _writer):
     await reader.read(1)
     await asyncio.Event().wait()
