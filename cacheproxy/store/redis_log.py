@@ -7,6 +7,7 @@ longer the first, the log was trimmed past this process, or lost, and what the s
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -49,6 +50,7 @@ class Follower:
         self._placed: list[set[str]] = [set() for _ in range(layout.shards)]
         """The entries of each shard whose vectors this process was told, and so may have in its index."""
         self._reading: list[set[str | None]] = []
+        self._following = asyncio.Lock()
         self.tells_of_new = True
         """Whether it tells of vectors that came: not where all processes have one index, to which they went already."""
 
@@ -58,7 +60,7 @@ class Follower:
 
     @contextmanager
     def reading(self) -> Iterator[set[str | None]]:
-        """The ids that are told to be gone while the block lasts: what was read of them is not to be used.
+        """The ids that are told to be gone or changed while the block lasts: what was read of them is not to be used.
 
         Else an entry that was read just before it was purged would be put into memory just after. None is among them
         when anything may be gone.
@@ -85,8 +87,12 @@ class Follower:
         """What changed since the last call: entries that went first, then vectors that came from elsewhere.
 
         Vectors of other embeddings than these are not told. Raises ``PortUnavailable``, and then tells it the next
-        time, as when its caller leaves early.
+        time, as when its caller leaves early. One call at a time: to another the places would seem to be lost.
         """
+        async with self._following:
+            return await self._changes(embedding, now=now)
+
+    async def _changes(self, embedding: EmbeddingName | None, *, now: float) -> Sequence[Change]:
         shards = range(self._layout.shards)
         commands = [
             ("XRANGE", self._layout.key(shard, "log"), self._places[shard], "+", "COUNT", _RECORDS_AT_ONCE)
@@ -104,6 +110,8 @@ class Follower:
         for shard in news:
             self._places[shard] = logs[shard][-1][0]
         self._take_note(told)
+        for readers in self._reading:
+            readers.update(record.entry_id for records in news.values() for record, forget in records.items() if forget)
         return told
 
     def _of_others(self, records: Iterable[Any]) -> dict[_Record, bool]:
@@ -136,14 +144,14 @@ class Follower:
         return [*gone, *placed]
 
     async def _resync(self, shard: int, *, dimension: int | None, now: float) -> Sequence[Change]:
-        place = await self._place(shard)
+        place, before = await self._place(shard), frozenset(self._placed[shard])
         there: list[IndexRow] = []
         if dimension is not None:
             there = [row async for rows in self._rows_of(shard, dimension=dimension, now=now) for row in rows]
         present = {row.entry_id for row in there}
-        gone = [Change(entry_id, b"", b"", None) for entry_id in sorted(self._placed[shard] - present)]
+        gone = [Change(entry_id, b"", b"", None) for entry_id in sorted(before - present)]
         self._places[shard] = place
-        self._placed[shard] = present
+        self._placed[shard] = present | (self._placed[shard] - before)  # and what this process placed meanwhile
         for readers in self._reading:
             readers.add(None)
         return [MISSED, *gone, *(Change(row.entry_id, b"", row.scope, row) for row in there)]
@@ -152,10 +160,8 @@ class Follower:
         for change in told:
             if change.row is not None:
                 self._placed[self._layout.shard_of(change.key)].add(change.entry_id)
-                continue
-            self._placed[self._layout.shard_of(change.key)].discard(change.entry_id)
-            for readers in self._reading:
-                readers.add(change.entry_id)
+            else:
+                self._placed[self._layout.shard_of(change.key)].discard(change.entry_id)
 
     async def _place(self, shard: int) -> bytes:
         place: bytes = await self._link.ask(*self._begin(shard))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from support.stores import NOW, direction, make_entry
 
@@ -88,3 +90,67 @@ async def test_expiry_reaches_who_only_follows(redis_world, follower):
     other = await redis_world.open()
     await other.sweep(NOW + 10_000)
     assert await told(follower) == ({ours("kept").id, ours("purged").id}, set(), False)
+
+
+async def test_two_who_follow_at_once_do_not_take_the_others_progress_for_a_loss(redis_world, follower, monkeypatch):
+    await placed(await redis_world.open(), "new")
+    link, first = follower._follower._link, asyncio.Event()
+    ask_all, asked = link.ask_all, []
+
+    async def held_back(commands):
+        asked.append(commands)
+        answers = await ask_all(commands)
+        if commands is asked[0] and len(asked) > 1:
+            await first.wait()
+        return answers
+
+    monkeypatch.setattr(link, "ask_all", held_back)
+    slow = asyncio.ensure_future(follower.changes())
+    quick = asyncio.ensure_future(follower.changes())
+    quick.add_done_callback(lambda _: first.set())
+    assert MISSED not in [*await slow, *await quick]
+
+
+async def test_what_this_process_placed_while_a_shard_was_read_anew_is_not_told_to_be_gone(
+    redis_world, follower, monkeypatch
+):
+    client = await redis_world.client()
+    shard = redis_world.shards_of(ours("kept").key)
+    await client.delete(f"{{{redis_world.prefix}:{shard}}}:log")
+    late = next(name for name in map(str, range(1000)) if redis_world.shards_of(ours(name).key) == shard)
+    of_shard = follower._follower._catalogue.of_shard
+
+    async def and_then_one_comes(number):
+        async for block in of_shard(number):
+            yield block
+        await placed(follower, late)
+
+    monkeypatch.setattr(follower._follower._catalogue, "of_shard", and_then_one_comes)
+    first = await follower.changes()
+    monkeypatch.undo()
+    await client.delete(f"{{{redis_world.prefix}:{shard}}}:log")
+    await follower.remove(Selection(ids=[ours(late).id]))
+    await client.delete(f"{{{redis_world.prefix}:{shard}}}:log")
+    second = await follower.changes()
+    assert first[0] is second[0] is MISSED
+    assert ours(late).id in {change.entry_id for change in second if change.row is None}
+
+
+async def test_what_got_another_time_to_expire_while_it_was_read_is_not_used_with_the_old_one(
+    redis_world, follower, monkeypatch
+):
+    other = await redis_world.open()
+    decoded = follower._decoded
+
+    async def changed_meanwhile(rows):
+        entries = await decoded(rows)
+        await other.expire_at(ours("kept").id, NOW + 1)
+        await follower.changes()
+        return entries
+
+    monkeypatch.setattr(follower, "_decoded", changed_meanwhile)
+    assert await follower.find(ours("kept").key) == []
+    assert await follower.load([ours("kept").id]) == []
+    monkeypatch.undo()
+    (entry,) = await follower.find(ours("kept").key)
+    assert entry.expires_at == NOW + 1
