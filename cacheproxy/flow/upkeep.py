@@ -97,25 +97,34 @@ class Upkeep:
         tasks.start(_every(FLUSH_S, self.flush), name="flush")
         tasks.start(_every(SWEEP_S, self.sweep), name="sweep")
 
-    async def follow(self) -> Sequence[Change]:
-        """Apply what changed in the store by other hands, or by expiry and eviction; what that was."""
+    async def follow(self) -> Sequence[Change] | None:
+        """Apply what changed in the store by other hands, or by expiry and eviction; what that was.
+
+        None where the store does not tell.
+        """
         asked = self._clock()
         changes = await self._shelter.call("changes", self._store.changes)
         if changes is None:
-            return ()
+            return None
+        # Memory first, all of it before anything else is waited for: nobody else is told of these changes again.
+        if MISSED in changes:
+            self._forget_all()
+        ids = [change.entry_id for change in changes]
+        self._l1.drop(ids)
+        self._prompts.forget(ids)
+        self._l1.vouch(asked)
         for change in changes:
             if change is MISSED:
-                self._l1.clear()
-                self._prompts.clear()
                 continue
-            self._l1.drop((change.entry_id,))
-            self._prompts.forget((change.entry_id,))
             if change.row is None:
                 await self._reindex(self._index.remove(change.entry_id, change.scope))
             elif not self._index.shared:
                 await self._reindex(self._index.add(change.row))
-        self._l1.vouch(asked)
         return changes
+
+    def _forget_all(self) -> None:
+        self._l1.clear()
+        self._prompts.clear()
 
     async def flush(self) -> None:
         """Write the ledger, the verdicts and the hit counts."""
@@ -159,6 +168,8 @@ class Upkeep:
         """Follow until what had happened by now is applied. Others may be so busy that something always has."""
         for _ in range(_ROUNDS):
             changes = await self.follow()
+            if changes is None:  # what went is not told, so anything may be gone
+                self._forget_all()
             if not changes:
                 return
             yield changes

@@ -148,6 +148,33 @@ async def test_an_index_that_fails_does_not_keep_the_others_from_following(open_
     assert len(other.index) == 1
 
 
+async def test_memory_forgets_all_that_went_before_a_slow_index_does(open_world, monkeypatch):
+    world = await open_world()
+    await world.ask(ASKED)
+    await world.ask("Something else")
+    slow, go_on = asyncio.Event(), asyncio.Event()
+
+    async def remove(*_):
+        slow.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(world.index, "remove", remove)
+    purging = asyncio.ensure_future(world.upkeep.purge(Selection()))
+    await slow.wait()
+    assert len(world.flow.l1) == 0
+    go_on.set()
+    assert await purging == 2
+
+
+async def test_a_purge_that_cannot_be_followed_leaves_nothing_in_memory(open_world):
+    store = Holder()
+    world = await open_world(around_store=store.around)
+    await world.ask(ASKED)
+    store.adapter.failing["changes"] = PortUnavailable("gone")
+    await world.upkeep.purge(Selection())
+    assert len(world.flow.l1) == 0
+
+
 async def test_hits_are_written_for_eviction(open_world):
     world = await open_world()
     await world.ask(ASKED)
