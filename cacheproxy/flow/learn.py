@@ -65,6 +65,8 @@ class Learner:
         self._tasks = tasks
         self._entries: list[Entry] = []
         self._waiting_bytes = 0
+        self._unstored: list[str] = []
+        """Entries in memory that are not in the store: no purge would reach them, so they do not stay."""
         self._vectors: list[tuple[str, Vector, str]] = []
         self._written: list[asyncio.Future[None]] = []
         self._writing = False
@@ -105,11 +107,12 @@ class Learner:
 
     def _keep(self, asked: Asked, entry: Entry, recalled: Recalled | None) -> None:
         if len(self._entries) >= MOST_WAITING or self._waiting_bytes > MOST_WAITING_BYTES:
-            log.warning("the store is behind: an answer is kept in memory only")
+            log.warning("the store is behind: an answer is kept in memory only, and for as long as that lasts")
+            self._unstored.append(entry.id)
         else:
             self._entries.append(entry)
             self._waiting_bytes += entry.size
-            self._write_soon()
+        self._write_soon()
         if entry.semantic:
             self._recall.expect(entry.scope)
             self._tasks.start(self._place(asked, entry, recalled), name="place")
@@ -143,13 +146,15 @@ class Learner:
     async def _write(self) -> None:
         """Store what waits, all that came while the last of it was written at once."""
         try:
-            while self._entries or self._vectors or self._written:
+            while self._entries or self._vectors or self._unstored or self._written:
                 # A vector comes after its entry, so what is taken together may be written in this order.
                 entries, self._entries, self._waiting_bytes = self._entries, [], 0
                 vectors, self._vectors = self._vectors, []
                 waiters, self._written = self._written, []
-                if entries:
-                    await self._writes.call("put", partial(self._store.put, *entries, samples=self._rules.samples))
+                if entries and not await self._writes.call("put", partial(self._put, entries)):
+                    self._unstored += [entry.id for entry in entries]
+                unstored, self._unstored = self._unstored, []
+                self._l1.drop(unstored)
                 if vectors:
                     await self._writes.call("set_vector", partial(self._set_vectors, vectors))
                 for waiter in waiters:
@@ -157,6 +162,10 @@ class Learner:
                         waiter.set_result(None)
         finally:
             self._writing = False
+
+    async def _put(self, entries: Sequence[Entry]) -> bool:
+        await self._store.put(*entries, samples=self._rules.samples)
+        return True
 
     async def _set_vectors(self, vectors: Sequence[tuple[str, Vector, str]]) -> None:
         await asyncio.gather(*(self._store.set_vector(entry_id, vector, root) for entry_id, vector, root in vectors))

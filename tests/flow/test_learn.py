@@ -4,7 +4,9 @@ import asyncio
 import json
 
 import pytest
+from support.switch import Holder
 
+from cacheproxy.errors import PortUnavailable
 from cacheproxy.flow import learn
 from cacheproxy.flow.answers import response_tag
 from cacheproxy.model import Selection, Usage
@@ -191,3 +193,20 @@ async def test_large_answers_piled_up_in_memory_while_the_store_was_stalled(open
     gate.set()
     await world.settled()
     assert 0 < await world.entries() < len(questions)
+
+
+async def test_an_answer_that_the_store_did_not_take_is_not_in_memory_either_where_no_purge_would_reach_it(open_world):
+    store = Holder()
+    world = await open_world(around_store=store.around)
+    store.adapter.failing["put"] = PortUnavailable("full")
+    await world.ask("Do you keep me?")
+    store.adapter.failing.clear()
+    await world.upkeep.purge(Selection())
+    assert (await world.ask("Do you keep me?")).cache[0] == "Miss"
+
+
+async def test_an_answer_that_finds_the_store_too_far_behind_is_not_kept(open_world, monkeypatch):
+    monkeypatch.setattr(learn, "MOST_WAITING", 0)
+    world = await open_world()
+    await world.ask("Do you keep me?")
+    assert (await world.ask("Do you keep me?")).cache[0] == "Miss"
