@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
-from typing import TYPE_CHECKING, Final, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
 
 import numpy as np
 
@@ -316,17 +316,23 @@ class SharedEmbedder:
                 "the embedding process",
             ):
                 _, link = await asyncio.get_running_loop().create_unix_connection(_Link, str(self._path))
-                async with asyncio.timeout(_HELLO_S):
-                    hello = parse(await link.hello)
-            named = (str(member(hello, "model")), count(hello, "dimension"))
-            if self.model and named != (self.model, self.dimension):
-                link.close()
-                raise PortUnavailable(f"the embedding process has {named[0]} now, and not {self.model}")
-            self.model, self.dimension = named
-            self.device = str(member(hello, "device"))
-            self._verifier = member(hello, "verifier") or ""
+                try:
+                    async with asyncio.timeout(_HELLO_S):
+                        self._meet(parse(await link.hello))
+                except BaseException:
+                    link.close()  # a process that hangs is connected to all the same, and again by each who asks
+                    raise
             self._link = link
             return link
+
+    def _meet(self, hello: Any) -> None:
+        """Take note of which model it is."""
+        named = (str(member(hello, "model")), count(hello, "dimension"))
+        if self.model and named != (self.model, self.dimension):
+            raise PortUnavailable(f"the embedding process has {named[0]} now, and not {self.model}")
+        self.model, self.dimension = named
+        self.device = str(member(hello, "device"))
+        self._verifier = member(hello, "verifier") or ""
 
     async def aclose(self) -> None:
         """Close the connection; whoever waits gets ``PortUnavailable``."""

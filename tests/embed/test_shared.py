@@ -182,3 +182,22 @@ async def test_texts_that_nobody_waits_for_go_to_the_patient_one(stack, tmp_path
     shared = await stack.enter_async_context(await open_shared(tmp_path / "socket"))
     assert (await shared.embed("now")).size == 256
     assert (await shared.patient.embed("some time")).size == 64
+
+
+async def test_a_model_that_says_nothing_is_not_waited_for_and_its_connection_is_closed(tmp_path):
+    """As while its process hangs: the kernel accepts for it."""
+    came, closed = asyncio.Event(), asyncio.Event()
+
+    async def silent(reader, writer):
+        came.set()
+        await reader.read()
+        closed.set()
+        writer.close()
+
+    server = await asyncio.start_unix_server(silent, tmp_path / "socket")
+    async with server, asyncio.timeout(30):
+        asking = asyncio.ensure_future(open_shared(tmp_path / "socket"))
+        await came.wait()
+        asking.cancel()
+        await asyncio.wait({asking})
+        await closed.wait()
