@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import groupby
@@ -45,6 +45,9 @@ _END: Final = b"e"
 _FAILED: Final = b"f"
 _NOT_MADE: Final = b"n"
 """There is nothing to follow: the flight was given up, or outgrew what can be shared."""
+_CUTS: Final = 3
+"""How often a follower is told that it was cut off. Where Redis is away for longer, the lease is, too."""
+CUT_PAUSE_S: Final = 1.0
 _LEADERS: Final = 2
 """Who has lost a leader follows the next one, who lost it too, and after that one goes on alone."""
 _ERRORS: Final = {error.code: error for error in (UpstreamUnreachable, UpstreamTimeout, Overloaded)}
@@ -135,9 +138,20 @@ class Relay:
             await follower.send(_END + _outcome(await listener.end()))
         except PortUnavailable as error:
             log.info("another process was not told of a flight: %s", error)
+            if listener is not None:
+                listener.leave()
+            await self._cut(follower)
         finally:
             if listener is not None:
                 listener.leave()
+
+    async def _cut(self, follower: Follower) -> None:
+        """Tell a follower that a part is missing: else it waits for it as long as the lease stands."""
+        for _ in range(_CUTS):
+            await asyncio.sleep(CUT_PAUSE_S)
+            with suppress(PortUnavailable):
+                await follower.send(_NOT_MADE)
+                return
 
     async def _release(self, lease: Lease, flight: Flight) -> None:
         """Let go once the store has the answer: who asks from then on finds it there."""

@@ -128,7 +128,10 @@ class RedisFlights:
                 )
                 for message_id, message in _messages(reply):
                     last = message_id
-                    self._take_in(message)
+                    try:
+                        self._take_in(message)
+                    except (LookupError, ValueError) as error:  # of another release: the others are read all the same
+                        log.warning("a message of another process says nothing: %r", error)
                 if reply:
                     await self.link.ask("XTRIM", inbox, "MINID", _after(last))
             except PortUnavailable as error:

@@ -95,7 +95,10 @@ class Link:
 
     async def ask_alone(self, *command: Any) -> Any:
         """The same on a connection of its own: for a command that waits. Raises ``PortUnavailable``."""
-        answer = await self._alone(command)
+        try:
+            answer = await self._alone(command)
+        except Exception as error:  # noqa: BLE001 - whatever it is, as for those who ask together
+            answer = error
         if isinstance(answer, BaseException):
             raise _translated(answer)
         return answer

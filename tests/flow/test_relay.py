@@ -8,7 +8,8 @@ from redis.asyncio import Redis
 from support.redis_server import needs_redis, new_prefix, running_server
 from support.waiting import until
 
-from cacheproxy.errors import UpstreamTimeout
+from cacheproxy.errors import PortUnavailable, UpstreamTimeout
+from cacheproxy.flow import relay
 from cacheproxy.store import redis_leases
 from cacheproxy.store.redis_client import open_client
 from cacheproxy.store.redis_leases import open_flights
@@ -268,6 +269,33 @@ async def test_a_stream_whose_leader_dies_fails_and_is_not_mixed_with_another(co
     assert began
     assert b"cacheproxy_upstream_unreachable" in rest
     assert b"[DONE]" not in rest
+    assert len(upstream.received) == 1
+
+
+async def test_a_follower_whose_stream_was_cut_is_told_so_while_the_leader_goes_on(company, api, gate, monkeypatch):
+    monkeypatch.setattr(relay, "CUT_PAUSE_S", 0.01)
+    first, second, *rest = api.pieces(api.completion(TEXT))
+    end = asyncio.Event()
+    upstream = ScriptedUpstream(lambda _: Answer(headers=EVENT_STREAM, chunks=[first, gate, second, end, *rest]))
+    one, two = [await company.proxy(upstream) for _ in range(2)]
+    starter = await one.handle(one.chat("Tell me", stream=True))
+    joiner = await two.handle(two.chat("Tell me", stream=True))
+    await anext(joiner.body)
+    flights = one.flow.proxy._relay._flights
+    write, failures = flights.write, iter(range(2))
+
+    async def fails_twice(process, message):
+        if next(failures, None) is not None:
+            raise PortUnavailable("no connection for a moment")
+        await write(process, message)
+
+    monkeypatch.setattr(flights, "write", fails_twice)
+    gate.set()
+    async with asyncio.timeout(30):
+        told = b"".join([chunk async for chunk in joiner.body])
+    assert b"cacheproxy_upstream_unreachable" in told
+    end.set()
+    assert (await one.read(starter)).body.endswith(b"[DONE]\n\n")
     assert len(upstream.received) == 1
 
 

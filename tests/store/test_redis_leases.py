@@ -168,6 +168,18 @@ async def test_a_message_that_comes_twice_is_read_once(start):
         assert [await coming, await anext(records), await anext(records)] == [b"one", b"two", b"three"]
 
 
+async def test_a_message_that_says_nothing_sensible_is_passed_over(start):
+    one, two = await start(), await start()
+    await one.take()
+    async with aclosing((await two.take()).leader.records()) as records:
+        coming = asyncio.ensure_future(anext(records))
+        follower = await joined(one)
+        await one.flights.write(two.flights._process, {"kind": b"records", "follower": follower._name})
+        await one.flights.write(two.flights._process, {"kind": b"want"})
+        await follower.send(b"sense")
+        assert await coming == b"sense"
+
+
 async def test_the_inbox_of_a_process_that_is_gone_is_bounded_and_goes_too(start, monkeypatch):
     monkeypatch.setattr(redis_leases, "INBOX_MESSAGES", 3)
     one = await start()

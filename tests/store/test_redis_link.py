@@ -104,6 +104,15 @@ async def test_what_comes_while_all_lanes_are_under_way_travels_together(redis_s
         assert link.round_trips == 2
 
 
+async def test_whoever_asks_alone_is_told_of_any_failure_in_the_same_way(link, monkeypatch):
+    async def fail(*_):
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(link.client, "execute_command", fail)
+    with pytest.raises(PortUnavailable, match="unforeseen"):
+        await link.ask_alone("GET", "a")
+
+
 async def test_what_nobody_asks_about_any_more_takes_no_memory(link):
     for _ in range(5):
         await link.ask("GET", new_prefix())
