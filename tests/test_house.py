@@ -36,7 +36,6 @@ TESTED_ELSEWHERE: Final = {
     "tracing": "protocols; tests/flow/test_trace.py has what the flow tells, tests/telemetry who hears it",
     "wire/dialect": "a protocol; each dialect's tests",
     "workers/embedding": "tests/e2e/test_workers.py starts it, kills it and has it started again",
-    "workers/supervisor": "tests/e2e/test_workers.py kills it and what it watches, and has it drain and reload",
     "workers/worker": "tests/e2e/test_workers.py starts, kills, drains and replaces it under traffic",
 }
 """Modules without a test file of their own, and why."""

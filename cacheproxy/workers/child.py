@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from cacheproxy.errors import ConfigError
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
     from cacheproxy.jsontext import JsonObject
     from cacheproxy.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class Child:
@@ -30,6 +34,7 @@ class Child:
         """What it said when it was ready."""
         self._process = process
         self._control = control
+        self._leaving = False
 
     @classmethod
     async def start(
@@ -61,6 +66,27 @@ class Child:
         """Tell it something."""
         self._control.say(**message)
 
+    def leave(self, how: object) -> None:
+        """Tell it to end, and how."""
+        self._leaving = True
+        self.say(leave=how)
+
+    async def watched(self, patience_s: float) -> None:
+        """Until its end, ask for signs of life: one that gives none for so long hangs, and is killed.
+
+        One that is on its way out is left to whoever waits for its end.
+        """
+        while not self.gone.is_set() and not self._leaving:
+            seen = self._control.signs
+            self._control.beat()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await self.gone.wait()
+            if self._control.signs == seen and self.alive and not self._leaving:
+                log.error("%s (process %d) gave no sign of life in %.0f s", self.name, self.pid, patience_s)
+                self.kill()
+                return
+
     async def readied(self) -> JsonObject:
         """Wait until it is ready; what it said then. Raises ``ConfigError``."""
         heard = await self._control.hear()
@@ -75,6 +101,7 @@ class Child:
     async def ended(self) -> None:
         """Wait for its end."""
         while (heard := await self._control.hear()) is not None:
+            self._leaving = True
             self.goodbye = heard
         await self._process.wait()
         await self._control.aclose()

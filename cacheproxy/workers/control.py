@@ -26,6 +26,8 @@ class Control:
     """One end of the line."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.signs = 0
+        """How often the other one answered that it lives."""
         self._reader = reader
         self._writer = writer
 
@@ -44,14 +46,25 @@ class Control:
         if not self._writer.is_closing():
             self._writer.write(dump(message) + b"\n")
 
+    def beat(self) -> None:
+        """Ask for a sign of life: whoever hears messages at the other end gives one."""
+        self.say(beat="asked")
+
     async def hear(self) -> JsonObject | None:
-        """The next message; None when the other one is gone."""
-        try:
-            line = await self._reader.readuntil(b"\n")
-        except (asyncio.IncompleteReadError, OSError):
-            return None
-        message = parse(line)
-        return message if isinstance(message, dict) else {}
+        """The next message; None when the other one is gone. Signs of life are given and counted on the way."""
+        while True:
+            try:
+                line = await self._reader.readuntil(b"\n")
+            except (asyncio.IncompleteReadError, OSError):
+                return None
+            message = parse(line)
+            match message:
+                case {"beat": "asked"}:
+                    self.say(beat="given")
+                case {"beat": "given"}:
+                    self.signs += 1
+                case _:
+                    return message if isinstance(message, dict) else {}
 
     async def aclose(self) -> None:
         """Send what is still to be sent, and hang up."""

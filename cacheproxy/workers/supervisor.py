@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 MARGIN_S: Final = 10.0
 """For what comes after the last answer: storing what was learnt, closing the store."""
+HUNG_S: Final = 20.0
+"""A process whose event loop stands still for so long is not busy."""
 _WORKER: Final = "cacheproxy.workers.worker"
 _EMBEDDING: Final = "cacheproxy.workers.embedding"
 _MODEL: Final = "embedder"
@@ -189,8 +191,9 @@ class Supervisor:
             starting = {place: self._tasks.begin(self._start_worker(place, settings), name="start") for place in others}
             if starting:
                 await asyncio.wait(starting.values())
-            for place, task in starting.items():
-                started[place] = task.result()
+            started |= {place: task.result() for place, task in starting.items() if task.exception() is None}
+            for task in starting.values():
+                task.result()
         except BaseException:
             for child in started.values():
                 child.kill()
@@ -224,6 +227,7 @@ class Supervisor:
             raise
         self._front.joined(Member(child.pid, admin, serves=module == _WORKER))
         self._tasks.start(self._accompany(child), name=name)
+        self._tasks.start(child.watched(HUNG_S), name=f"pulse of {name}")
         log.info("%s is ready: process %d", name, child.pid)
         return child
 
@@ -338,10 +342,10 @@ class Supervisor:
 
     async def _retire(self, workers: Sequence[Child], model: Child | None, drain_s: float) -> None:
         for child in workers:
-            child.say(leave="replaced")
+            child.leave("replaced")
         await self._gone(workers, drain_s + MARGIN_S)
         if model is not None:
-            model.say(leave=True)
+            model.leave(how=True)
             await self._gone([model], MARGIN_S)
 
     async def stop(self, *, at_once: bool) -> None:
@@ -354,7 +358,7 @@ class Supervisor:
         unready_s = 0.0 if at_once else deadlines.unready_s
         workers = [child for child in self._children if child.name != _MODEL]
         for child in workers:
-            child.say(leave=unready_s)
+            child.leave(unready_s)
         await self._gone(workers, unready_s + deadlines.drain_s + MARGIN_S)
         # The model's process has nothing to finish: it is killed with whatever else is left.
 

@@ -64,6 +64,7 @@ async def _serve(running: Running, settings: Settings, control: Control, told: a
         signalled = tasks.begin(told.wait(), name="signal")
         await asyncio.wait({obeying, signalled}, return_when=asyncio.FIRST_COMPLETED)
         running.leave()
+        control.say(leaving=True)
         how = obeying.result() if obeying.done() else None
         if how == "replaced":
             await running.slots.retire()

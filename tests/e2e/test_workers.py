@@ -247,6 +247,16 @@ async def test_a_worker_that_is_killed_is_replaced_while_the_others_answer(calle
     assert backwards == []
 
 
+@pytest.mark.timeout(5 * PATIENCE_S)
+async def test_a_worker_that_hangs_is_killed_and_replaced(group, fresh):
+    victim = min(group.pids())
+    os.kill(victim, signal.SIGSTOP)
+    await eventually(lambda: victim not in group.pids() and len(group.pids()) == WORKERS, LOADING_S)
+    assert group.said(f"(process {victim}) gave no sign of life")
+    await eventually(lambda: group.served.metrics()["cacheproxy_workers"] == WORKERS)
+    assert {(await fresh.ask("Are all of you there?")).status for _ in range(FRESH)} == {200}
+
+
 async def test_settings_are_read_anew_and_no_request_fails_meanwhile(callers, group, fresh):
     before = group.pids()
     await fresh.ask("What do I use?")

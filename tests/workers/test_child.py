@@ -1,8 +1,10 @@
 """A process that was started: what it says, and how its end is told."""
 
+import asyncio
 import sys
 
 import pytest
+from support.waiting import until
 
 from cacheproxy.errors import ConfigError
 from cacheproxy.settings import Settings
@@ -27,6 +29,10 @@ async def main():
             while (heard := await control.hear()) is not None and "leave" not in heard:
                 pass
             control.say(metrics="last words")
+        case "go":
+            control.say(ready=True)
+            control.say(leaving=True)
+            await asyncio.sleep(600)
         case "stay":
             control.say(ready=True)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -89,3 +95,37 @@ async def test_it_is_out_of_reach_of_the_terminal(start):
     child = await start("serve")
     await child.readied()
     assert os.getsid(child.pid) != os.getsid(0)
+
+
+async def test_one_that_gives_no_sign_of_life_is_killed(start):
+    child = await start("stay")
+    await child.readied()
+    ending = asyncio.ensure_future(child.ended())
+    await child.watched(0.05)
+    await ending
+    assert child.ending == "was killed by SIGKILL"
+
+
+async def test_one_that_answers_is_left_alone(start):
+    child = await start("serve")
+    await child.readied()
+    ending, watching = asyncio.ensure_future(child.ended()), asyncio.ensure_future(child.watched(60))
+    await until(lambda: child._control.signs)
+    child.leave(how=True)
+    await asyncio.gather(ending, watching)
+    assert child.ending == "ended with status 0"
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["asked to", "by itself"])
+async def test_one_that_is_leaving_gives_no_sign_any_more_and_is_left_alone(start, asked):
+    child = await start("stay" if asked else "go")
+    await child.readied()
+    ending = asyncio.ensure_future(child.ended())
+    if asked:
+        child.leave(how=True)
+    else:
+        await until(lambda: child.goodbye)
+    await child.watched(0.01)
+    assert child.alive
+    child.kill()
+    await ending
