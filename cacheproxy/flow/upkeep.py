@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 FOLLOW_S: Final = 0.1
 FLUSH_S: Final = 0.5
 SWEEP_S: Final = 30.0
+_INDEXED_AT_ONCE: Final = 100
 _ROUNDS: Final = 100
 """Of following what happened up to a moment."""
 
@@ -87,6 +88,7 @@ class Upkeep:
         self._written = written
         self._now = now
         self._clock = clock
+        self._indexing = asyncio.Lock()
         self.entries = 0
         """How many entries the store held when it was last counted."""
 
@@ -113,13 +115,16 @@ class Upkeep:
         self._l1.drop(ids)
         self._prompts.forget(ids)
         self._l1.vouch(asked)
-        for change in changes:
-            if change is MISSED:
-                continue
-            if change.row is None:
-                await self._reindex(self._index.remove(change.entry_id, change.scope))
-            elif not self._index.shared:
-                await self._reindex(self._index.add(change.row))
+        async with self._indexing:  # else what came might be put in after it went, which another call was told
+            for number, change in enumerate(changes):
+                if change is MISSED:
+                    continue
+                if change.row is None:
+                    await self._reindex(self._index.remove(change.entry_id, change.scope))
+                elif not self._index.shared:
+                    await self._reindex(self._index.add(change.row))
+                if number % _INDEXED_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # a shard that is read anew is many, and requests need not wait for them
         return changes
 
     def _forget_all(self) -> None:

@@ -166,6 +166,27 @@ async def test_memory_forgets_all_that_went_before_a_slow_index_does(open_world,
     assert await purging == 2
 
 
+async def test_the_index_follows_in_the_order_in_which_things_happened(open_world, monkeypatch):
+    one, other = await open_world(), await open_world()
+    await one.ask(ASKED)
+    add, adding, go_on = other.index.add, asyncio.Event(), asyncio.Event()
+
+    async def slow(row):
+        adding.set()
+        await go_on.wait()
+        await add(row)
+
+    monkeypatch.setattr(other.index, "add", slow)
+    coming = asyncio.ensure_future(other.upkeep.follow())
+    await adding.wait()
+    await one.store.remove(Selection())
+    going = asyncio.ensure_future(other.upkeep.purge(Selection()))
+    await asyncio.wait({going}, timeout=0.2)
+    go_on.set()
+    await asyncio.gather(coming, going)
+    assert len(other.index) == 0
+
+
 async def test_a_purge_that_cannot_be_followed_leaves_nothing_in_memory(open_world):
     store = Holder()
     world = await open_world(around_store=store.around)
