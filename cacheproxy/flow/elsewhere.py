@@ -30,7 +30,8 @@ class Elsewhere:
         self._marks_changed = False
 
     async def follow(self) -> None:
-        """Take over what is new. What fails is taken over the next time."""
+        """Take over what is new, and tell what could not be told. What fails is taken over, and told, the next time."""
+        await self._feedback.tell()
         news = await self._shelter.call("news", self._labels.news)
         if news is not None:
             self._pools.hear(news)

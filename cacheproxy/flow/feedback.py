@@ -12,7 +12,7 @@ from cacheproxy.flow.asked import tenant_of
 from cacheproxy.flow.messages import Whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from cacheproxy.flow.asked import Asked, Rules
     from cacheproxy.flow.audit import Auditor
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from cacheproxy.ports import Labels, Store
     from cacheproxy.tasks import TaskSet
 
-T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 log = logging.getLogger(__name__)
 
 PATH: Final = "/cacheproxy/feedback"
@@ -45,8 +46,8 @@ class Withdrawn:
     def __init__(self) -> None:
         self._suspended: dict[str, None] = {}
         self._blocked: dict[tuple[bytes, str], None] = {}
-        self._unwritten: dict[str, None] = {}
-        """Suspended here, and not known to be in the store: that says nothing of them yet."""
+        self._unwritten: dict[str, str] = {}
+        """Suspended here with a note, and not known to be in the store: that says nothing of them yet."""
 
     def holds(self, entry_id: str) -> bool:
         """Whether an entry must not be served."""
@@ -56,10 +57,15 @@ class Withdrawn:
         """Whether the request with this exact key must not be answered with this group's answers."""
         return (key, root) in self._blocked
 
-    def suspend(self, entry_id: str) -> None:
+    @property
+    def unwritten(self) -> Mapping[str, str]:
+        """The notes on entries, by id, of which the store does not know yet that they are suspended."""
+        return dict(self._unwritten)
+
+    def suspend(self, entry_id: str, note: str) -> None:
         """Serve an entry no more."""
-        _mark(self._suspended, entry_id)
-        _mark(self._unwritten, entry_id)
+        _mark(self._suspended, entry_id, None)
+        _mark(self._unwritten, entry_id, note)
 
     def written(self, entry_id: str) -> None:
         """The store knows that an entry is suspended, and from here on whether it still is."""
@@ -72,7 +78,7 @@ class Withdrawn:
 
     def block(self, key: bytes, root: str) -> None:
         """Never answer this request from that group."""
-        _mark(self._blocked, (key, root))
+        _mark(self._blocked, (key, root), None)
 
     async def load(self, labels: Labels) -> Collection[str]:
         """Take over what was said before this process started, or in another one; what that suspended anew."""
@@ -81,12 +87,12 @@ class Withdrawn:
         came = suspended.keys() - self._suspended.keys()
         self._suspended = dict.fromkeys([*suspended, *self._unwritten])
         for pair in blocked:  # a pair is never freed, but with its group
-            _mark(self._blocked, pair)
+            _mark(self._blocked, pair, None)
         return came
 
 
-def _mark(marks: dict[T, None], mark: T) -> None:
-    marks[mark] = None
+def _mark(marks: dict[K, V], mark: K, value: V) -> None:
+    marks[mark] = value
     if len(marks) > MARKS_KEPT:
         del marks[next(iter(marks))]
 
@@ -140,7 +146,7 @@ class Feedback:
         if verdict == RIGHT:
             await self._lift(entry_id)
             return {"entry": entry_id, "suspended": False}
-        self._withdrawn.suspend(entry_id)
+        self._withdrawn.suspend(entry_id, note)
         if await self._writes.call("suspend", partial(self._suspend, entry_id, note)):
             self._withdrawn.written(entry_id)
         blocked = await self._block(entry_id, tenant)
@@ -154,6 +160,14 @@ class Feedback:
         for entry_id in await self._withdrawn.load(self._labels):
             await self._block(entry_id, None)
         return True
+
+    async def tell(self) -> None:
+        """Have the store know, and so every process, of what was suspended while it did not answer."""
+        for entry_id, note in self._withdrawn.unwritten.items():
+            if await self._writes.call("suspend", partial(self._suspend, entry_id, note)):
+                self._withdrawn.written(entry_id)
+                if not self._withdrawn.holds(entry_id):  # somebody said meanwhile that it is right
+                    await self._lift(entry_id)
 
     async def _suspend(self, entry_id: str, note: str) -> bool:
         await self._labels.suspend(entry_id, self._now(), note)

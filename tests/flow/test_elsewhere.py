@@ -183,3 +183,34 @@ async def test_a_credential_that_was_refused_in_one_process_reads_nothing_in_any
     await one.store.revoke(credential)
     await told(one, other)
     assert (await other.ask(ASKED)).cache == ("Miss", "credential-unproven")
+
+
+async def test_what_was_said_to_be_wrong_while_the_store_was_away_reaches_the_others_when_it_is_back(open_one):
+    labels = Holder()
+    one, other = await open_one(around_labels=labels.around), await open_one()
+    entry = await entry_of(one, ASKED)
+    await told(one, other)
+    labels.adapter.failing["suspend"] = PortUnavailable("away")
+    assert (await one.send({"entry": entry, "verdict": "wrong", "note": "no"}, path=FEEDBACK)).json["suspended"]
+    await told(one, other)
+    assert not other.flow.withdrawn.holds(entry)
+    labels.adapter.failing.clear()
+    await told(one, other)
+    assert other.flow.withdrawn.holds(entry)
+    assert await other.labels.suspended() == {entry: "no"}
+
+
+async def test_an_answer_that_is_right_again_before_the_store_is_back_stays_right(open_one, monkeypatch):
+    one, other = await open_one(), await open_one()
+    entry = await entry_of(one, ASKED)
+    suspend = one.labels.suspend
+
+    async def slow(*given):
+        await one.flow.feedback.take({"entry": entry, "verdict": "right"}, tenant=None)
+        await suspend(*given)
+
+    one.flow.withdrawn.suspend(entry, "no")
+    monkeypatch.setattr(one.labels, "suspend", slow)
+    await told(one, other)
+    assert await other.labels.suspended() == {}
+    assert not other.flow.withdrawn.holds(entry)

@@ -132,7 +132,7 @@ async def test_a_store_that_certainly_holds_nothing_is_not_asked(exact_over):
 async def test_a_suspended_entry_is_not_served_until_it_is_lifted(exact_over, make_entry):
     withdrawn = Withdrawn()
     exact, _ = exact_over(Shelf(make_entry()), withdrawn=withdrawn)
-    withdrawn.suspend("id-a")
+    withdrawn.suspend("id-a", "")
     assert await exact.find(KEY, max_age_s=None) is Reason.SUSPENDED
     withdrawn.lift("id-a")
     assert (await exact.find(KEY, max_age_s=None)).id == "id-a"

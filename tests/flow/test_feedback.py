@@ -118,11 +118,11 @@ async def test_feedback_never_enters_what_a_promise_rests_on(open_world):
 
 async def test_an_entry_may_be_judged_before_it_is_stored(open_serving):
     world = await open_serving(around_store=(holder := Holder()).around)
-    holder.adapter.failing = {"put": PortUnavailable("the disk is slow")}
-    await world.ask(ASKED)
-    entry = entry_in(await world.ask(ASKED))
+    holder.adapter.failing = {"put": "hang"}
+    await world.send(world.chat(ASKED))
+    entry = entry_in(await world.send(world.chat(ASKED)))
     assert (await say(world, entry)).status == 200
-    assert (await world.ask(ASKED)).cache == ("Miss", "suspended")
+    assert (await world.send(world.chat(ASKED))).cache == ("Miss", "suspended")
 
 
 async def test_a_store_that_does_not_answer_is_told_and_nothing_is_done(open_serving):
@@ -191,7 +191,7 @@ def test_marks_are_bounded_and_the_oldest_go(monkeypatch):
     monkeypatch.setattr(feedback, "MARKS_KEPT", 2)
     withdrawn = Withdrawn()
     for name in "abc":
-        withdrawn.suspend(name)
+        withdrawn.suspend(name, "")
         withdrawn.block(name.encode(), "root")
     assert [withdrawn.holds(name) for name in "abc"] == [False, True, True]
     assert [withdrawn.parts(name.encode(), "root") for name in "abc"] == [False, True, True]
