@@ -45,7 +45,7 @@ _DROPPED_AT_ONCE: Final = 200
 _LARGE: Final = 64 * 1024
 """Bytes from which an entry is encoded and decoded beside the event loop."""
 _COUNTED_S: Final = 3600
-"""For so long a batch of hits is known to have been counted."""
+"""For so long it is known which batch of a process was the last whose hits were counted."""
 
 
 class RedisStore:
@@ -75,6 +75,7 @@ class RedisStore:
         self._catalogue = Catalogue(link, layout)
         self._room = Room(link, layout, limits=limits, writing=self._writing)
         self._embedding: EmbeddingName | None = None
+        self._touches = 0
 
     async def begin(self) -> None:
         """Follow what happens from here on. Raises ``PortUnavailable``."""
@@ -129,12 +130,10 @@ class RedisStore:
         for entry_id, count in hits.items():
             for shard in self._layout.shards_of_id(entry_id):
                 of_shards[shard] += [bytes_of(entry_id), count]
-        batch = secrets.token_hex(8)
+        self._touches += 1
+        batch = (self._writing[0], self._touches, _COUNTED_S)
         await self._link.ask_all(
-            [
-                scripts.TOUCH(self._layout.tag(shard), batch, _COUNTED_S * 1000, repr(at), *counted)
-                for shard, counted in of_shards.items()
-            ]
+            [scripts.TOUCH(self._layout.tag(shard), *batch, repr(at), *counted) for shard, counted in of_shards.items()]
         )
 
     async def uses(self, ids: Sequence[str]) -> Mapping[str, Uses]:

@@ -34,7 +34,7 @@ _UNSETTLED_S: Final = 3600.0
 """An entry may be judged before it is stored, which takes a while where the store is behind."""
 _MARKS_LOOKED_AT: Final = 200
 """Of each kind, drawn by lot at each sweep: whether what they are about is gone."""
-_ADDED_MS: Final = 3_600_000
+_ADDED_MS: Final = 600_000
 """For so long a batch of labels is known to have been added."""
 _FEATURES: Final = struct.Struct(f"<{len(FEATURE_NAMES)}d")
 _SOURCES: Final = frozenset(Source)

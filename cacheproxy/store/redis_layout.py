@@ -12,7 +12,7 @@ of a cluster: one script changes an entry, what finds it, the sums and the log, 
     :t:TAG     set     ids with a tag                       :g:ROOT  ids of a root's aliases
     :meta      hash    how many entries and bytes there are, and which embeddings
     :log       stream  what came and went, for other processes
-    :done:NAME         a batch that was counted, so that it is not counted twice
+    :done:WHO          which batch of hits was counted last, so that none is counted twice
 
 A shard is chosen by the exact key and not by the scope: a scope that is busy is spread over the whole cluster, and a
 look-up needs nothing but the key. Ids end in how their key begins (``World.new_id``); those that do not, from before

@@ -1,8 +1,8 @@
 """The ledger in Redis: what requests and checks cost and what hits saved, as sums per hour and per day.
 
 A day is two hashes on one slot, by hour and by day, with a field for each group. The hours go after some weeks and the
-days after two years, so that a year of dashboards is a few hundred short reads. Every batch has a name, and is booked
-once however often it arrives.
+days after two years, so that a year of dashboards is a few hundred short reads. A process numbers its
+batches and sends one after another, so that each is booked once however often it arrives.
 """
 
 from __future__ import annotations
@@ -27,16 +27,18 @@ if TYPE_CHECKING:
 
 HOURS_KEPT_S: Final = 40 * 86_400
 DAYS_KEPT_S: Final = 800 * 86_400
-_BOOKED_MS: Final = 86_400_000
-"""For so long a batch is known to have been booked."""
+_BOOKED_S: Final = 86_400
+"""For so long it is known which batch of a process was booked last."""
 _GROUPS_AT_ONCE: Final = 500
 _HOURS: Final = 24
 _NEVER: Final = 1 << 40
 """An hour past all that are booked."""
 
 _BOOK: Final = Script(r"""
-local batch, remembered, day, hours_kept, days_kept = unpack(ARGV, 1, 5)
-if not redis.call('SET', KEYS[1]..':done:'..batch, 1, 'NX', 'PX', remembered) then return 0 end
+local writer, batch, remembered, day, hours_kept, days_kept = unpack(ARGV, 1, 6)
+local done = KEYS[1]..':booked:'..writer
+if tonumber(redis.call('GET', done) or 0) >= tonumber(batch) then return 0 end
+redis.call('SET', done, batch, 'EX', remembered)
 local function add(name, field, sums)
   local before = redis.call('HGET', name, field)
   if before then
@@ -51,7 +53,7 @@ local function add(name, field, sums)
   redis.call('HSET', name, field, sums)
 end
 local by_day, by_hour = KEYS[1]..':day:'..day, KEYS[1]..':hours:'..day
-for place = 6, #ARGV, 3 do
+for place = 7, #ARGV, 3 do
   add(by_hour, ARGV[place]..' '..ARGV[place + 1], ARGV[place + 2])
   add(by_day, ARGV[place + 1], ARGV[place + 2])
 end
@@ -71,6 +73,8 @@ class RedisLedger:
         self._unsettled: deque[Command] = deque()
         """Batches of which it is not known that they were booked. Sent again, a booked one does nothing."""
         self._days: set[int] = set()
+        self._writer = secrets.token_hex(8)
+        self._batches = 0
 
     def served(self, event: Served) -> None:
         """See ``Observer``. No I/O."""
@@ -172,7 +176,8 @@ class RedisLedger:
             groups, sums = rest[: len(GROUPED) - 1], rest[len(GROUPED) - 1 :]
             words += [hour % _HOURS, jsontext.dump(groups), " ".join(map(repr, sums))]
         kept = (HOURS_KEPT_S, DAYS_KEPT_S)
-        return _BOOK(self._tag(day), secrets.token_hex(8), _BOOKED_MS, day, *kept, *words)
+        self._batches += 1
+        return _BOOK(self._tag(day), self._writer, self._batches, _BOOKED_S, day, *kept, *words)
 
     def _tag(self, day: int) -> str:
         return self._layout.tag(day % self._layout.shards)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cacheproxy.store.redis_catalogue import Listed
     from cacheproxy.store.redis_layout import Layout
-    from cacheproxy.store.redis_link import Link
+    from cacheproxy.store.redis_link import Command, Link
     from cacheproxy.store.vectors import EmbeddingName
 
 _RECORDS_AT_ONCE: Final = 1000
@@ -54,7 +54,7 @@ class Follower:
 
     async def begin(self) -> None:
         """Take a place in every log. Raises ``PortUnavailable``."""
-        self._places = [await self._place(shard) for shard in range(self._layout.shards)]
+        self._places = await self._link.ask_all([self._begin(shard) for shard in range(self._layout.shards)])
 
     @contextmanager
     def reading(self) -> Iterator[set[str | None]]:
@@ -158,8 +158,11 @@ class Follower:
                 readers.add(change.entry_id)
 
     async def _place(self, shard: int) -> bytes:
-        place: bytes = await self._link.ask(*BEGIN(self._layout.tag(shard), self.writer, self._log_entries))
+        place: bytes = await self._link.ask(*self._begin(shard))
         return place
+
+    def _begin(self, shard: int) -> Command:
+        return BEGIN(self._layout.tag(shard), self.writer, self._log_entries)
 
     async def _rows_of(self, shard: int, *, dimension: int, now: float) -> AsyncIterator[Sequence[IndexRow]]:
         async for block in self._catalogue.of_shard(shard):

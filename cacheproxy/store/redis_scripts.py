@@ -1,7 +1,7 @@
-r"""What happens to an entry in Redis, each in one script: whole, on one slot, and the same when it is sent twice.
+"""What happens to an entry in Redis, each in one script: whole, on one slot, and the same when it is sent twice.
 
 ``KEYS[1]`` is a shard's hash tag; redis_layout.py tells what lies under it. A row of the catalogue is an id, its size
-and its exact key, with \1 between them.
+and its exact key, with a character 1 between them.
 """
 
 from __future__ import annotations
@@ -135,18 +135,20 @@ return oldest
 """The least recently used entries: id, time and size of each. Arguments: how many."""
 
 TOUCH: Final = _script(r"""
-if not call('SET', base..':done:'..ARGV[1], 1, 'NX', 'PX', ARGV[2]) then return 0 end
-for place = 4, #ARGV, 2 do
+local done = base..':done:'..ARGV[1]
+if tonumber(call('GET', done) or 0) >= tonumber(ARGV[2]) then return 0 end
+call('SET', done, ARGV[2], 'EX', ARGV[3])
+for place = 5, #ARGV, 2 do
   local id = ARGV[place]
   if call('EXISTS', base..':e:'..id) == 1 then
     call('HINCRBY', base..':e:'..id, 'h', ARGV[place + 1])
-    call('ZADD', base..':u', 'XX', 'GT', ARGV[3], id)
-    call('ZADD', base..':w', 'XX', 'GT', ARGV[3], id)
+    call('ZADD', base..':u', 'XX', 'GT', ARGV[4], id)
+    call('ZADD', base..':w', 'XX', 'GT', ARGV[4], id)
   end
 end
 return 1
 """)
-"""Count hits, once. Arguments: the batch's name, how long to remember it, when, and ids with their hits."""
+"""Count hits, once. Arguments: who counted them, their batch's number, how long to remember it, when, ids and hits."""
 
 EXPIRE: Final = _script(r"""
 local id, expires, life, writer, most = unpack(ARGV)
