@@ -93,4 +93,4 @@ def test_folders_are_at_most_two_deep():
 
 @pytest.mark.parametrize("module", MODULES, ids=name_of)
 def test_each_module_says_what_it_is(module):
-    assert module.read_text(encoding="utf-8").startswith('"""')
+    assert module.read_text(encoding="utf-8").startswith(('"""', 'r"""'))

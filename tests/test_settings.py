@@ -58,7 +58,7 @@ def test_the_guards_are_those_that_have_a_reason():
         pytest.param({"threshold": 1.01}, id="threshold-over-one"),
         pytest.param({"threshold": float("nan")}, id="threshold-nan"),
         pytest.param({"threshold": -0.1}, id="threshold-negative"),
-        pytest.param({"workers": 2}, id="several-workers"),
+        pytest.param({"workers": 0}, id="no-workers"),
         pytest.param({"policy": "static"}, id="unknown-policy"),
         pytest.param({"judge": "llm"}, id="judge-without-its-model"),
         pytest.param({"max_wrong_per_hit": 0}, id="budget-zero"),

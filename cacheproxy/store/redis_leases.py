@@ -46,6 +46,7 @@ INBOX_S: Final = 60.0
 _READ_MS: Final = 1_000
 _READ_AT_ONCE: Final = 256
 _PAUSE_S: Final = 0.25
+_END_S: Final = 1.0
 
 _KEPT: Final = b"kept"
 _WANT, _LEFT, _RECORDS = b"want", b"left", b"records"
@@ -76,6 +77,7 @@ class RedisFlights:
         self._tasks = tasks
         self._process = secrets.token_hex(8)
         self._numbers = count()
+        self._ending = False
         self.leases: dict[bytes, RedisLease] = {}
         self._followers: dict[bytes, RedisFollower] = {}
         self.following: dict[bytes, asyncio.Queue[tuple[int, list[bytes]]]] = {}
@@ -117,7 +119,9 @@ class RedisFlights:
     async def read_inbox(self) -> None:
         """For as long as it runs, see to what other processes write."""
         inbox, last = self._inbox(self._process), b"0-0"
-        while not _ending():  # redis-py turns a cancellation into an error of its own, or into nothing, now and then
+        while not (
+            self._ending or _cancelled()
+        ):  # redis-py turns a cancellation into an error of its own, or into nothing, now and then
             try:
                 reply = await self.link.ask_alone(
                     "XREAD", "COUNT", _READ_AT_ONCE, "BLOCK", _READ_MS, "STREAMS", inbox, last
@@ -130,6 +134,17 @@ class RedisFlights:
             except PortUnavailable as error:
                 log.debug("the inbox cannot be read, trying again: %s", error)
                 await asyncio.sleep(_PAUSE_S)
+
+    async def stop_reading(self, reader: asyncio.Task[None]) -> None:
+        """Wake the reader and let it end: a connection that is cancelled while it waits is left open."""
+        self._ending = True
+        try:
+            async with asyncio.timeout(_END_S):
+                await self.write(self._process, {"kind": b"end"})
+                _ = await asyncio.wait({reader})
+                _ = await self.link.ask("DEL", self._inbox(self._process))
+        except (PortUnavailable, TimeoutError) as error:
+            log.debug("the inbox's reader is cut off: %s", error)
 
     async def renew_leases(self) -> None:
         """For as long as it runs, keep what is not released. Most flights end before it comes to them."""
@@ -252,11 +267,12 @@ async def open_flights(client: Client, *, prefix: str) -> AsyncIterator[RedisFli
     """Flights that are shared over Redis, for as long as the block lasts."""
     async with TaskSet("flights") as tasks:
         flights = RedisFlights(client, prefix=prefix, tasks=tasks)
-        tasks.start(flights.read_inbox(), name="inbox")
+        reader = tasks.begin(flights.read_inbox(), name="inbox")
         tasks.start(flights.renew_leases(), name="leases")
         try:
             yield flights
         finally:
+            await flights.stop_reading(reader)
             flights.link.close()
 
 
@@ -269,7 +285,7 @@ async def _in_time() -> AsyncIterator[None]:
         raise PortUnavailable(f"redis: no answer within {SEND_S:.0f} s") from None
 
 
-def _ending() -> bool:
+def _cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

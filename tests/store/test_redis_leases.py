@@ -200,3 +200,20 @@ async def test_nothing_stays_behind(start):
     assert (one.flights.leases, two.flights.following) == ({}, {})
     for key in await one.client.keys(f"{one.flights._prefix}:*"):
         assert await one.client.pttl(key) > 0
+
+
+async def test_over_a_cluster_a_lease_and_its_records_go_the_same_ways(redis_cluster):
+    prefix = new_prefix()
+    async with AsyncExitStack() as stack:
+        processes = []
+        for _ in range(2):
+            client = await stack.enter_async_context(open_client(read_url(redis_cluster.url)))
+            processes.append(Process(client, await stack.enter_async_context(open_flights(client, prefix=prefix))))
+        one, two = processes
+        lease = (await one.take()).lease
+        async with aclosing((await two.take()).leader.records()) as records:
+            coming = asyncio.ensure_future(anext(records))
+            await (await joined(one)).send(b"one", b"two")
+            assert [await coming, await anext(records)] == [b"one", b"two"]
+        await lease.release(kept=False)
+        assert (await two.take()).lease is not None

@@ -32,7 +32,10 @@ export async function show(root, { signal, live, query }) {
       get("audits", { query: { limit: 200 }, signal }),
     ]);
     const mine = told.pools.find((each) => each.pool === pool);
-    fill(promise, mine ? summary(mine) : empty("No pool yet", "The first request on a namespace makes one."));
+    fill(
+      promise,
+      mine ? summary(mine, told.judge) : empty("No pool yet", "The first request on a namespace makes one."),
+    );
     fill(misses, nearMisses(near.near_misses));
     fill(audits, auditFeed(checked, pool, only));
   }
@@ -115,7 +118,7 @@ export async function show(root, { signal, live, query }) {
   }, signal);
 }
 
-function summary(pool) {
+function summary(pool, judge) {
   return [
     card(
       "",
@@ -126,6 +129,7 @@ function summary(pool) {
         el("div", { class: "row" }, stageBadge(pool.stage), el("span", {}, stageMeans(pool.stage))),
         boundBar(pool),
         el("p", { class: "note" }, `${measured(pool)} ${provenWords(pool)}`),
+        el("p", { class: "note" }, ofJudge(judge)),
       ),
     ),
     figures([
@@ -166,6 +170,13 @@ function summary(pool) {
       },
     ]),
   ];
+}
+
+function ofJudge({ pairs, disagreed, low, high }) {
+  const rests = "All of this is as good as the judge that compares answers.";
+  if (!pairs) return `${rests} How often it errs has not been measured since the start.`;
+  const share = `${count(disagreed)} of ${count(pairs)} pairs (${percent(low)} to ${percent(high)} at 95% confidence)`;
+  return `${rests} Of two fresh answers to one question, which should say the same, it called ${share} different.`;
 }
 
 function nearMisses(list) {

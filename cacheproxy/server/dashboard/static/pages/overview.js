@@ -85,7 +85,10 @@ export async function show(root, { signal, live, query }) {
   const soon = paced(refresh, FRESH_MS, signal);
   live.on(({ type, data }) => {
     if (type !== "tick") return;
-    rate.textContent = data.requests_per_s === 0 ? "idle now" : `${data.requests_per_s.toFixed(data.requests_per_s < 10 ? 1 : 0)} requests/s now`;
+    rate.textContent =
+      data.requests_per_s === 0
+        ? "idle now"
+        : `${data.requests_per_s.toFixed(data.requests_per_s < 10 ? 1 : 0)} requests/s now`;
     const stamp = `${data.requests} ${data.audits} ${data.checks_usd}`;
     if (seen !== null && seen !== stamp) soon();
     seen = stamp;
