@@ -238,7 +238,8 @@ class RedisLeader:
         queue: asyncio.Queue[tuple[int, list[bytes]]] = asyncio.Queue()
         flights.following[follower] = queue
         try:
-            await flights.write(process, {"kind": _WANT, "lease": self._token, "follower": follower})
+            async with _in_time():
+                await flights.write(process, {"kind": _WANT, "lease": self._token, "follower": follower})
             for expected in count():
                 number, records = await self._next(queue)
                 while number < expected:  # it came twice, as all that is sent again after a connection broke

@@ -168,6 +168,17 @@ async def test_a_message_that_comes_twice_is_read_once(start):
         assert [await coming, await anext(records), await anext(records)] == [b"one", b"two", b"three"]
 
 
+async def test_who_cannot_say_what_it_wants_does_not_wait_for_long(start, monkeypatch):
+    one, two = await start(), await start()
+    await one.take()
+    leader = (await two.take()).leader
+    monkeypatch.setattr(redis_leases, "SEND_S", 0.01)
+    monkeypatch.setattr(two.flights, "write", lambda *_: asyncio.Event().wait())
+    async with asyncio.timeout(30), aclosing(leader.records()) as records:
+        with pytest.raises(PortUnavailable, match="no answer within"):
+            await anext(records)
+
+
 async def test_a_message_that_says_nothing_sensible_is_passed_over(start):
     one, two = await start(), await start()
     await one.take()
