@@ -90,15 +90,15 @@ class RedisStore:
     async def find(self, key: bytes) -> Sequence[Entry]:
         """See ``Store``. One round trip."""
         shard = self._layout.shard_of(key)
-        with self._follower.reading() as gone:
+        with self._follower.readers.reading() as reading:
             found = await self._link.ask(*scripts.FIND(self._layout.tag(shard), key.hex()))
             rows = [(shard, text_of(found[at]), found[at + 1], found[at + 2]) for at in range(0, len(found), 3)]
-            return [entry for entry in await self._decoded(rows) if not gone & {entry.id, None}]
+            return reading.usable(await self._decoded(rows))
 
     async def load(self, ids: Sequence[str]) -> Sequence[Entry]:
         """See ``Store``. One round trip."""
         places = [(entry_id, shard) for entry_id in ids for shard in self._layout.shards_of_id(entry_id)]
-        with self._follower.reading() as gone:
+        with self._follower.readers.reading() as reading:
             told = await self._link.ask_all(
                 [("HMGET", self._layout.key(shard, "e", entry_id), "p", "x") for entry_id, shard in places]
             )
@@ -107,7 +107,7 @@ class RedisStore:
                 for (entry_id, shard), (payload, other_expiry) in zip(places, told, strict=True)
                 if payload is not None
             ]
-            return [entry for entry in await self._decoded(rows) if not gone & {entry.id, None}]
+            return reading.usable(await self._decoded(rows))
 
     async def put(self, *given: Entry, samples: int = 1) -> None:
         """See ``Store``. One round trip for all; past the limits, what was not used for longest makes room."""

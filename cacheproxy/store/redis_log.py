@@ -8,17 +8,17 @@ longer the first, the log was trimmed past this process, or lost, and what the s
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cacheproxy.model import MISSED, Change, IndexRow
 from cacheproxy.store import codec
+from cacheproxy.store.readers import Readers
 from cacheproxy.store.redis_catalogue import Catalogue
 from cacheproxy.store.redis_layout import name_of, text_of
 from cacheproxy.store.redis_scripts import BEGIN
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from cacheproxy.store.redis_catalogue import Listed
     from cacheproxy.store.redis_layout import Layout
@@ -49,7 +49,7 @@ class Follower:
         self._places: list[bytes] = []
         self._placed: list[set[str]] = [set() for _ in range(layout.shards)]
         """The entries of each shard whose vectors this process was told, and so may have in its index."""
-        self._reading: list[set[str | None]] = []
+        self.readers = Readers()
         self._following = asyncio.Lock()
         self.tells_of_new = True
         """Whether it tells of vectors that came: not where all processes have one index, to which they went already."""
@@ -57,20 +57,6 @@ class Follower:
     async def begin(self) -> None:
         """Take a place in every log. Raises ``PortUnavailable``."""
         self._places = await self._link.ask_all([self._begin(shard) for shard in range(self._layout.shards)])
-
-    @contextmanager
-    def reading(self) -> Iterator[set[str | None]]:
-        """The ids that are told to be gone or changed while the block lasts: what was read of them is not to be used.
-
-        Else an entry that was read just before it was purged would be put into memory just after. None is among them
-        when anything may be gone.
-        """
-        gone: set[str | None] = set()
-        self._reading.append(gone)
-        try:
-            yield gone
-        finally:
-            self._reading.remove(gone)
 
     def placed(self, shard: int, entry_id: str) -> None:
         """This process placed a vector itself."""
@@ -110,8 +96,9 @@ class Follower:
         for shard in news:
             self._places[shard] = logs[shard][-1][0]
         self._take_note(told)
-        for readers in self._reading:
-            readers.update(record.entry_id for records in news.values() for record, forget in records.items() if forget)
+        self.readers.told(
+            record.entry_id for of_shard in news.values() for record, forget in of_shard.items() if forget
+        )
         return told
 
     def _of_others(self, records: Iterable[Any]) -> dict[_Record, bool]:
@@ -152,8 +139,7 @@ class Follower:
         gone = [Change(entry_id, b"", b"", None) for entry_id in sorted(before - present)]
         self._places[shard] = place
         self._placed[shard] = present | (self._placed[shard] - before)  # and what this process placed meanwhile
-        for readers in self._reading:
-            readers.add(None)
+        self.readers.told([None])
         return [MISSED, *gone, *(Change(row.entry_id, b"", row.scope, row) for row in there)]
 
     def _take_note(self, told: Sequence[Change]) -> None:

@@ -22,6 +22,7 @@ from cacheproxy.store.credentials import SqliteCredentials, forget_credentials
 from cacheproxy.store.database import Done, Share, open_database
 from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.follower import Follower, trim_log
+from cacheproxy.store.readers import Readers
 from cacheproxy.store.sqlite_labels import forget_stale
 from cacheproxy.store.vectors import EmbeddingName, Placed
 
@@ -75,6 +76,7 @@ class SqliteStore:
         self._clock = clock
         self._log_rows = log_rows
         self._embedding: EmbeddingName | None = None
+        self._readers = Readers()
         self._untold: deque[Sequence[Change]] = deque()
         """Changes on their way from the writer's thread to whoever asks for them."""
 
@@ -88,8 +90,9 @@ class SqliteStore:
         """See ``Store``. An unknown key costs no I/O."""
         if not self.may_hold(key):
             return ()
-        found = await self.database.read(lambda rows: _decode(entries.under_key(rows, key)), doing="find an entry")
-        return await self._sound(found)
+        with self._readers.reading() as reading:
+            found = await self.database.read(lambda rows: _decode(entries.under_key(rows, key)), doing="find an entry")
+            return reading.usable(await self._sound(found))
 
     async def load(self, ids: Sequence[str]) -> Sequence[Entry]:
         """See ``Store``."""
@@ -98,7 +101,8 @@ class SqliteStore:
             payloads = entries.by_id(connection, ids)
             return _decode(entries.Encoded(entry_id, payloads[entry_id]) for entry_id in ids if entry_id in payloads)
 
-        return await self._sound(await self.database.read(read, doing="load entries"))
+        with self._readers.reading() as reading:
+            return reading.usable(await self._sound(await self.database.read(read, doing="load entries")))
 
     async def put(self, *given: Entry, samples: int = 1) -> None:
         """See ``Store``. Past the limits, what was not used for longest makes room."""
@@ -190,6 +194,7 @@ class SqliteStore:
         told: list[Change] = []
         while self._untold:
             told += self._untold.popleft()
+        self._readers.told(change.entry_id for change in told)
         return told
 
     # --- vectors

@@ -32,6 +32,22 @@ async def store(path):
         yield store
 
 
+async def test_what_is_purged_while_it_is_read_is_not_found(store, monkeypatch):
+    read = store.database.read
+
+    async def purged_meanwhile(work, *, doing):
+        found = await read(work, doing=doing)
+        monkeypatch.undo()
+        await store.remove(Selection())
+        await store.changes()
+        return found
+
+    for reading in (lambda: store.find(b"key a"), lambda: store.load(["id-a"])):
+        await store.put(make_entry("a"))
+        monkeypatch.setattr(store.database, "read", purged_meanwhile)
+        assert await reading() == []
+
+
 # --- restarts and crashes
 
 
