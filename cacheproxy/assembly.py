@@ -272,6 +272,7 @@ def assemble(
         hits=hits,
         shelter=writes,
         written=learner.written,
+        forget_unstored=learner.forget_unstored,
         now=now,
         clock=clock,
     )

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 MOST_WAITING: Final = 4096
 """Entries that may wait for the store."""
 MOST_WAITING_BYTES: Final = 64 * 1024 * 1024
+MOST_UNSTORED: Final = 10_000
 """What these may hold together."""
 
 
@@ -66,7 +67,7 @@ class Learner:
         self._entries: list[Entry] = []
         self._waiting_bytes = 0
         self._unstored: list[str] = []
-        """Entries in memory that are not in the store: no purge would reach them, so they do not stay."""
+        """Entries in memory that the store did not take. It tells nobody when they are purged, so they do not stay."""
         self._vectors: list[tuple[str, Vector, str]] = []
         self._written: list[asyncio.Future[None]] = []
         self._writing = False
@@ -108,14 +109,24 @@ class Learner:
     def _keep(self, asked: Asked, entry: Entry, recalled: Recalled | None) -> None:
         if len(self._entries) >= MOST_WAITING or self._waiting_bytes > MOST_WAITING_BYTES:
             log.warning("the store is behind: an answer is kept in memory only, and for as long as that lasts")
-            self._unstored.append(entry.id)
+            self._only_in_memory([entry])
         else:
             self._entries.append(entry)
             self._waiting_bytes += entry.size
-        self._write_soon()
+            self._write_soon()
         if entry.semantic:
             self._recall.expect(entry.scope)
             self._tasks.start(self._place(asked, entry, recalled), name="place")
+
+    def forget_unstored(self) -> None:
+        """Drop from memory what is nowhere else: something was purged, or the store takes answers again."""
+        unstored, self._unstored = self._unstored, []
+        self._l1.drop(unstored)
+
+    def _only_in_memory(self, entries: Sequence[Entry]) -> None:
+        self._unstored += [entry.id for entry in entries]
+        if len(self._unstored) > MOST_UNSTORED:
+            self.forget_unstored()
 
     async def written(self) -> None:
         """Wait until the store has seen everything that was learnt before this call."""
@@ -146,15 +157,16 @@ class Learner:
     async def _write(self) -> None:
         """Store what waits, all that came while the last of it was written at once."""
         try:
-            while self._entries or self._vectors or self._unstored or self._written:
+            while self._entries or self._vectors or self._written:
                 # A vector comes after its entry, so what is taken together may be written in this order.
                 entries, self._entries, self._waiting_bytes = self._entries, [], 0
                 vectors, self._vectors = self._vectors, []
                 waiters, self._written = self._written, []
-                if entries and not await self._writes.call("put", partial(self._put, entries)):
-                    self._unstored += [entry.id for entry in entries]
-                unstored, self._unstored = self._unstored, []
-                self._l1.drop(unstored)
+                if entries:
+                    if await self._writes.call("put", partial(self._put, entries)):
+                        self.forget_unstored()
+                    else:
+                        self._only_in_memory(entries)
                 if vectors:
                     await self._writes.call("set_vector", partial(self._set_vectors, vectors))
                 for waiter in waiters:

@@ -58,7 +58,10 @@ class HitCounts:
 
 
 class Upkeep:
-    """The rounds. ``written`` waits until the store has seen what was learnt; ``now`` and ``clock`` as in ``World``."""
+    """The rounds. ``now`` and ``clock`` as in ``World``.
+
+    ``written`` waits until the store has seen what was learnt; ``forget_unstored`` drops what it did not take.
+    """
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class Upkeep:
         hits: HitCounts,
         shelter: Shelter,
         written: Callable[[], Awaitable[None]],
+        forget_unstored: Callable[[], None],
         now: Callable[[], float],
         clock: Callable[[], float],
     ) -> None:
@@ -86,6 +90,7 @@ class Upkeep:
         self._hits = hits
         self._shelter = shelter
         self._written = written
+        self._forget_unstored = forget_unstored
         self._now = now
         self._clock = clock
         self._indexing = asyncio.Lock()
@@ -111,6 +116,8 @@ class Upkeep:
         # Memory first, all of it before anything else is waited for: nobody else is told of these changes again.
         if MISSED in changes:
             self._forget_all()
+        if any(change.row is None for change in changes):
+            self._forget_unstored()  # it may have been meant, too
         ids = [change.entry_id for change in changes]
         self._l1.drop(ids)
         self._prompts.forget(ids)
@@ -154,6 +161,7 @@ class Upkeep:
         """
         await self._written()
         removed = await self._store.remove(selection)
+        self._forget_unstored()
         # The store tells of what went only after it is gone, so that nobody can put it into memory again.
         async for _ in self._caught_up():
             pass

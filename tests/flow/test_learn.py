@@ -195,7 +195,7 @@ async def test_large_answers_piled_up_in_memory_while_the_store_was_stalled(open
     assert 0 < await world.entries() < len(questions)
 
 
-async def test_an_answer_that_the_store_did_not_take_is_not_in_memory_either_where_no_purge_would_reach_it(open_world):
+async def test_a_purge_reaches_an_answer_that_the_store_did_not_take(open_world):
     store = Holder()
     world = await open_world(around_store=store.around)
     store.adapter.failing["put"] = PortUnavailable("full")
@@ -205,8 +205,32 @@ async def test_an_answer_that_the_store_did_not_take_is_not_in_memory_either_whe
     assert (await world.ask("Do you keep me?")).cache[0] == "Miss"
 
 
-async def test_an_answer_that_finds_the_store_too_far_behind_is_not_kept(open_world, monkeypatch):
+async def test_a_purge_by_another_process_reaches_it_too(open_world):
+    store = Holder()
+    one, other = await open_world(around_store=store.around), await open_world()
+    await one.ask("Does the store have me?")
+    store.adapter.failing["put"] = PortUnavailable("full")
+    await one.ask("Do you keep me?")
+    assert (await one.ask("Do you keep me?")).cache[0] == "Hit"
+    await other.store.remove(Selection())
+    await one.upkeep.follow()
+    assert (await one.ask("Do you keep me?")).cache[0] == "Miss"
+
+
+async def test_an_answer_that_only_memory_has_goes_when_the_store_takes_answers_again(open_world, monkeypatch):
     monkeypatch.setattr(learn, "MOST_WAITING", 0)
     world = await open_world()
     await world.ask("Do you keep me?")
+    assert (await world.ask("Do you keep me?")).cache[0] == "Hit"
+    monkeypatch.undo()
+    await world.ask("Do you take this?")
     assert (await world.ask("Do you keep me?")).cache[0] == "Miss"
+
+
+async def test_so_many_answers_are_only_in_memory_and_no_more(open_world, monkeypatch):
+    monkeypatch.setattr(learn, "MOST_WAITING", 0)
+    monkeypatch.setattr(learn, "MOST_UNSTORED", 2)
+    world = await open_world()
+    for question in "abc":
+        await world.ask(question)
+    assert len(world.flow.l1) == 0
