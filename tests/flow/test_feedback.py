@@ -82,7 +82,7 @@ async def test_what_was_said_survives_a_restart(open_serving):
     await say(again, entry, "right")
     later = await open_serving()
     assert (await later.ask(f"{ASKED}!")).cache == ("Hit", "semantic")
-    assert (await later.ask(SIMILAR)).cache == ("Miss", "suspended")  # the pair stays blocked
+    assert (await later.ask(SIMILAR)).cache == ("Miss", "suspended")
 
 
 async def test_another_tenant_learns_nothing_and_does_nothing(open_serving):
@@ -118,11 +118,11 @@ async def test_feedback_never_enters_what_a_promise_rests_on(open_world):
 
 async def test_an_entry_may_be_judged_before_it_is_stored(open_serving):
     world = await open_serving(around_store=(holder := Holder()).around)
-    holder.adapter.failing = {"put": "hang"}
-    await world.send(world.chat(ASKED))
-    entry = entry_in(await world.send(world.chat(ASKED)))
+    holder.adapter.failing = {"put": PortUnavailable("the disk is slow")}
+    await world.ask(ASKED)
+    entry = entry_in(await world.ask(ASKED))
     assert (await say(world, entry)).status == 200
-    assert (await world.send(world.chat(ASKED))).cache == ("Miss", "suspended")
+    assert (await world.ask(ASKED)).cache == ("Miss", "suspended")
 
 
 async def test_a_store_that_does_not_answer_is_told_and_nothing_is_done(open_serving):
