@@ -111,9 +111,9 @@ function ofPools(pools) {
       return [
         item(
           "info",
-          "Note",
-          `Verdicts allow no hits on similar questions yet${name}.`,
-          `${count(pool.labels)} of them do not say from where ${percent(pool.budget)} would be kept. See whether they are right.`,
+          "Wait",
+          `Few hits on similar questions so far${name}:`,
+          `${count(pool.labels)} verdicts do not say yet from where ${percent(pool.budget)} would be kept. More traffic brings more of them.`,
           where,
           "See the decision",
         ),

@@ -111,7 +111,7 @@ function queues(list) {
 function stores({ store, index, device }) {
   return facts([
     ["Store", el("span", { class: "mono break" }, store.where)],
-    ["Vectors", `${count(index.vectors)}${index.scopes === null ? "" : ` in ${count(index.scopes)} scopes`}`],
+    ["Vectors", `${count(index.vectors)}${index.scopes === null ? "" : ` in ${scopes(index.scopes)}`}`],
     [
       "Embedding model",
       index.model ? `${index.model}, ${count(index.dimension)} dimensions` : `none: ${index.why_none}`,
@@ -122,6 +122,10 @@ function stores({ store, index, device }) {
       `${bytes(device.memory_used_bytes)} of ${bytes(device.memory_total_bytes)}`,
     ],
   ]);
+}
+
+function scopes(many) {
+  return `${count(many)} ${many === 1 ? "scope" : "scopes"}`;
 }
 
 function settingTable(settings) {
