@@ -85,6 +85,7 @@ def test_search_by_meaning_lists_the_nearest_first(desk):
     page.get_by_label("Search", exact=True).fill("I would like to stop a payment that I sent")
     page.get_by_label("The question").select_option("meaning")
     page.get_by_role("button", name="Search").click()
+    expect(listed(desk).first).to_contain_text(re.compile(r"\d\.\d{4}"))  # one search at a time: the page's is done
     told = desk.api("entries", meaning="I would like to stop a payment that I sent")["entries"]
     expect(listed(desk).first).to_have_attribute("data-entry", told[0]["id"])
     expect(listed(desk).first).to_contain_text(f"{told[0]['similarity']:.4f}")

@@ -46,7 +46,7 @@ export function whatIf(signal) {
     const point = curve.points[at];
     slider.setAttribute(
       "aria-valuetext",
-      `${shown(point.threshold)}: hit rate ${percent(point.hit_rate)}, wrong per hit ${percent(point.wrong_per_hit)}`,
+      `${shown(point.threshold)}: hit rate ${percent(point.hit_rate)}, wrong per hit ${wrong(point)}`,
     );
     fill(
       says,
@@ -66,7 +66,7 @@ export function whatIf(signal) {
       el(
         "p",
         { class: "value-line" },
-        el("strong", { class: "big", id: "what-if-wrong" }, point.labels ? percent(point.wrong_per_hit) : "unknown"),
+        el("strong", { class: "big", id: "what-if-wrong" }, wrong(point)),
         point.labels ? " of these hits would have been wrong." : " how many of these hits would have been wrong.",
       ),
       el(
@@ -107,12 +107,12 @@ export function whatIf(signal) {
       hovertemplate: "%{y:.1%} hits, %{x:.2%} wrong",
     });
     chart.draw({
-      says: `At the chosen line, ${percent(chosen.hit_rate)} hits and ${percent(chosen.wrong_per_hit)} of them wrong.${operating ? ` In force: ${percent(operating.hit_rate)} and ${percent(operating.wrong_per_hit)}.` : ""}`,
+      says: `At the chosen line, ${percent(chosen.hit_rate)} hits and ${wrong(chosen)} of them wrong.${operating ? ` In force: ${percent(operating.hit_rate)} and ${percent(operating.wrong_per_hit)}.` : ""}`,
       head: ["Served from", "Hit rate#", "Wrong per hit#", "At most#", "Verdicts#", "Wrong#"],
       rows: points.map((point) => [
         shown(point.threshold),
         percent(point.hit_rate),
-        percent(point.wrong_per_hit),
+        wrong(point),
         percent(point.wrong_per_hit_bound),
         count(point.labels),
         count(point.wrong),
@@ -216,6 +216,10 @@ export function whatIf(signal) {
       return read();
     },
   };
+}
+
+function wrong(point) {
+  return point.labels ? percent(point.wrong_per_hit) : "unknown";
 }
 
 function kept(point, budget) {
