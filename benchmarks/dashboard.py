@@ -129,10 +129,11 @@ def fill(connection: sqlite3.Connection, hits: int) -> tuple[int, int, int]:
         "INSERT INTO ledger_days SELECT hour / 24, tenant, model, upstream, dialect, status, layer, reason, "
         f"estimated, price_version, {columns} FROM ledger GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"
     )
-    connection.execute(
-        f"INSERT INTO ledger_outline SELECT day, model, status, layer, estimated, {columns} "
-        "FROM ledger_days GROUP BY 1, 2, 3, 4, 5"
-    )
+    for table, name in (("ledger_outline", "model"), ("ledger_tenants", "tenant")):
+        connection.execute(
+            f"INSERT INTO {table} SELECT day, {name}, status, layer, estimated, {columns} "
+            "FROM ledger_days GROUP BY 1, 2, 3, 4, 5"
+        )
     (booked,) = connection.execute("SELECT sum(requests) FROM ledger WHERE layer <> ''").fetchone()
     (hours,) = connection.execute("SELECT count(*) FROM ledger").fetchone()
     (days,) = connection.execute("SELECT count(*) FROM ledger_days").fetchone()

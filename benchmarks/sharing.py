@@ -1,6 +1,6 @@
 """How long after a store two proxies share a hit: the very same question, and a similar one.
 
-    python benchmarks/sharing.py [QUESTIONS]
+    python benchmarks/sharing.py [--questions 60]
 
 Two proxies in this process on a redis-server of its own, an upstream that answers at once, and an embedding server that
 goes by words. The time runs from the first proxy's whole answer to the second's hit, and is that of a busy loop.
@@ -8,6 +8,7 @@ goes by words. The time runs from the first proxy's whole answer to the second's
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import statistics
 import sys
@@ -72,7 +73,9 @@ async def measure(questions: int) -> dict[str, list[float]]:
 
 
 if __name__ == "__main__":
-    for layer, took in asyncio.run(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 60)).items():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--questions", type=int, default=60)
+    for layer, took in asyncio.run(measure(parser.parse_args().questions)).items():
         ordered = sorted(took)
         print(
             f"{layer}: median {statistics.median(ordered):.1f} ms, "

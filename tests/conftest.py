@@ -1,7 +1,12 @@
 """Servers that tests all over the tree share."""
 
 import pytest
+from hypothesis import settings
 from support.redis_server import needs_redis, running_cluster, running_sentinels, running_server
+
+# No test asserts how long something took, and one commit has one verdict.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

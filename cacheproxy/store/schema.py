@@ -243,12 +243,14 @@ _DAYS: Final = (
     """,
 )
 
-_OUTLINE: Final = (
-    # And once more without tenants, reasons and the like: a few thousand rows a year, which the overview is made of.
-    """
-    CREATE TABLE ledger_outline (
+
+def _outline(table: str, name: str) -> tuple[str, str]:
+    """Sums by day once more, by ``name`` and little else: some thousands of rows a year."""
+    return (
+        f"""
+    CREATE TABLE {table} (
         day                 INTEGER NOT NULL,
-        model               TEXT    NOT NULL,
+        {name:<19} TEXT    NOT NULL,
         status              TEXT    NOT NULL,
         layer               TEXT    NOT NULL,
         estimated           INTEGER NOT NULL,
@@ -267,18 +269,22 @@ _OUTLINE: Final = (
         audit_usd           REAL    NOT NULL,
         judge_usd           REAL    NOT NULL,
         upstream_ms         REAL    NOT NULL,
-        PRIMARY KEY (day, model, status, layer, estimated)
+        PRIMARY KEY (day, {name}, status, layer, estimated)
     ) STRICT, WITHOUT ROWID
     """,
-    """
-    INSERT INTO ledger_outline
-    SELECT day, model, status, layer, estimated,
+        f"""
+    INSERT INTO {table}
+    SELECT day, {name}, status, layer, estimated,
         sum(requests), sum(cost_usd), sum(saved_usd), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens),
         sum(cache_write_tokens), sum(saved_input_tokens), sum(saved_output_tokens), sum(saved_ms), sum(duration_ms),
         sum(unpriced), sum(audit_usd), sum(judge_usd), sum(upstream_ms)
     FROM ledger_days GROUP BY 1, 2, 3, 4, 5
-    """,
-)
+    """,  # noqa: S608 - names of this file
+    )
+
+
+_OUTLINES: Final = (*_outline("ledger_outline", "model"), *_outline("ledger_tenants", "tenant"))
+"""What the overview and economics are made of."""
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _FIRST,
@@ -288,7 +294,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _FOLLOWED,
     _SEARCHED,
     _DAYS,
-    _OUTLINE,
+    _OUTLINES,
 )
 """Statements that lead from each version to the next. Released ones never change; new ones are added at the end."""
 

@@ -75,7 +75,10 @@ class _Table:
 
 _HOURS: Final = _Table("ledger", "hour", GROUPED[1:])
 _DAYS: Final = _Table("ledger_days", "day", GROUPED[1:])
-_OUTLINE: Final = _Table("ledger_outline", "day", ("model", "status", "layer", "estimated"))
+_OUTLINES: Final = (
+    _Table("ledger_outline", "day", ("model", "status", "layer", "estimated")),
+    _Table("ledger_tenants", "day", ("tenant", "status", "layer", "estimated")),
+)
 _EVERYTHING: Final = (
     f"SELECT hour, {_HOURS.columns} FROM ledger "  # noqa: S608 - names of columns
     f"UNION ALL SELECT day * 24, {_HOURS.columns} FROM ledger_days WHERE day NOT IN (SELECT hour / 24 FROM ledger)"
@@ -159,7 +162,7 @@ class SqliteLedger:
 
 
 def _book(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    for table, seconds in ((_HOURS, HOUR_S), (_DAYS, _DAY_S), (_OUTLINE, _DAY_S)):
+    for table, seconds in ((_HOURS, HOUR_S), (_DAYS, _DAY_S), *((outline, _DAY_S) for outline in _OUTLINES)):
         connection.executemany(table.upsert, [table.row(row, seconds) for row in rows])
 
 
@@ -170,7 +173,7 @@ def _source(by: Sequence[str], since: float, until: float | None) -> tuple[str, 
     first_day, end_day = -(-first // 24), end // 24
     if "hour" in by or first_day >= end_day:
         return _HOURS_ALONE, (first, end)
-    table = _OUTLINE if _OUTLINE.grouped.issuperset({*by} - {"day"}) else _DAYS
+    table = next((outline for outline in _OUTLINES if outline.grouped.issuperset({*by} - {"day"})), _DAYS)
     return table.days_and_edges, (first_day, end_day, first, first_day * 24, end_day * 24, end)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import ExitStack, contextmanager
+from itertools import count
 
 import pytest
 import redis
@@ -167,6 +168,22 @@ async def test_no_request_fails_while_a_cluster_replaces_a_master(open_proxy, ht
         while replica.client.info("replication")["role"] != "master":
             await asked_of_all(http, proxies, questions)
         await everywhere_hit(http, proxies, questions)
+
+
+async def test_no_request_fails_while_sentinels_replace_the_master(redis_sentinels, open_proxy, http):
+    proxies = [open_proxy(redis_sentinels.url, deadlines={"store_ms": 200}) for _ in range(2)]
+    questions = [f"Question number {number}" for number in range(8)]
+    await everywhere_hit(http, proxies, questions)
+    redis_sentinels.master.kill()
+    while redis_sentinels.replica.client.info("replication")["role"] != "master":
+        await asked_of_all(http, proxies, questions)
+    await everywhere_hit(http, proxies, questions)
+    async with asyncio.timeout(PATIENCE_S):  # what comes while the breaker of writes is open is not stored
+        for number in count():
+            await http.ask(f"Is number {number} stored?", base=proxies[0].url)
+            await asyncio.sleep(0.1)
+            if (await cached(http, f"Is number {number} stored?", proxies[1])).status == 200:
+                return
 
 
 async def asked_of_all(http, proxies, questions):

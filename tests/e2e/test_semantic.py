@@ -146,6 +146,6 @@ async def test_another_model_is_refused_at_the_start_until_everything_is_embedde
     assert not any("Traceback" in line for line in refused.log)
 
     status, told, log = cacheproxy("cache", "re-embed", "--embedding-model", other, "--json")
-    assert (status, told.strip()) == (0, '{"entries":1,"too_long":0}'), log
+    assert (status, told.strip()) == (0, '{"entries":1,"too_long":0,"resumed":0}'), log
     with running_proxy(f"{simulated}/v1", embedding_model=other, policy="threshold") as served:
         assert (await http.ask(asked, base=served.url)).cache == ("Hit", "semantic")

@@ -33,7 +33,7 @@ def test_labels_are_told_from_questions(tmp_path):
     "broken",
     [
         pytest.param(row(right=1), id="right"),
-        pytest.param(row(source="feedback"), id="source"),
+        pytest.param(row(source="hearsay"), id="source"),
         pytest.param(row(features={"similarity": 1}), id="features"),
         pytest.param(row(features=[1]), id="no-names"),
         pytest.param(row(at=None), id="time"),
