@@ -23,8 +23,11 @@ QUICK = DemoOptions(requests=60, zipf=1.2, delay_ms=1, tokens_per_s=0, data_port
 RUN = [sys.executable, "-m", "cacheproxy.lab.demo", "--requests", "8"]
 
 
-def offspring() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+@pytest.fixture
+def offspring():
+    """The processes that came since the test began. A server that tests share is older."""
+    before = psutil.Process().children(recursive=True)
+    return lambda: [process for process in psutil.Process().children(recursive=True) if process not in before]
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def tmp(tmp_path, monkeypatch):
     return tmp_path
 
 
-async def test_it_sends_questions_and_leaves_nothing_behind(tmp):
+async def test_it_sends_questions_and_leaves_nothing_behind(tmp, offspring):
     page = StringIO()
     report = await demo(QUICK, Console(file=page, width=100))
 
@@ -48,7 +51,7 @@ async def test_it_sends_questions_and_leaves_nothing_behind(tmp):
     assert offspring() == []
 
 
-async def test_a_cancelled_demo_ends_what_it_started(tmp):
+async def test_a_cancelled_demo_ends_what_it_started(tmp, offspring):
     page = StringIO()
     running = asyncio.ensure_future(demo(replace(QUICK, keep=True), Console(file=page, width=100)))
     while "stay up" not in page.getvalue():
@@ -62,7 +65,7 @@ async def test_a_cancelled_demo_ends_what_it_started(tmp):
     assert list(tmp.iterdir()) == []
 
 
-async def test_a_proxy_that_cannot_start_says_why(tmp, monkeypatch):
+async def test_a_proxy_that_cannot_start_says_why(tmp, offspring, monkeypatch):
     monkeypatch.setenv("CACHEPROXY_THRESHOLD", "2")
     with pytest.raises(ProxyError, match="CACHEPROXY_THRESHOLD"):
         await demo(QUICK, Console(file=StringIO()))
