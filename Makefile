@@ -15,6 +15,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SIMULATED ?= 127.0.0.1:8099
+# Similar questions of the bundled ones have one answer, worded anew, so that there is something to find.
+AS_IN_DEMO := --answers cacheproxy/data/banking77_sample.jsonl --delay-ms 250 --tokens-per-s 120
 # The proxy starts only when it is the simulated LLM that answers there, not whatever else has that port.
 ANSWERS = from urllib.request import ProxyHandler as P, build_opener as b; \
 	b(P({})).open("http://$(SIMULATED)/simulated/stats", timeout=5)
@@ -32,7 +34,7 @@ ifdef SIMULATE
 	@echo '*  SIMULATED UPSTREAM: answers are made up on this machine, no LLM is asked    *'
 	@echo '********************************************************************************'
 	@trap 'exit 0' INT; trap 'exit 143' TERM; trap 'kill $$simulator 2>/dev/null' EXIT; \
-	$(BIN)/cacheproxy simulate --listen $(SIMULATED) & simulator=$$!; \
+	$(BIN)/cacheproxy simulate --listen $(SIMULATED) $(AS_IN_DEMO) & simulator=$$!; \
 	until $(BIN)/python -c '$(ANSWERS)' 2>/dev/null; do kill -0 $$simulator 2>/dev/null || exit 1; sleep 0.2; done; \
 	$(BIN)/cacheproxy serve --upstream-url http://$(SIMULATED)/v1 $(ARGS)
 else

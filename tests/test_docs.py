@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -238,8 +239,42 @@ def test_code_can_be_run(page):
         assert subprocess.run([shell, "-n"], input=code, text=True, check=False).returncode == 0, code
 
 
+TYPED: Final = [
+    (name_of(page), line)
+    for page in PAGES
+    for code in [*blocks(page, "sh"), *blocks(page, "bash")]
+    for line in code.replace("\\\n", " ").splitlines()
+    if re.match(r"(\w+=\S+ )*(\S*/)?cacheproxy ", line)
+]
+
+
+@pytest.mark.parametrize(("page", "line"), TYPED)
+def test_commands_that_are_shown_can_be_typed(page, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(line, comments=True)
+    group: Any = typer.main.get_command(app)
+    rest = words[next(place for place, word in enumerate(words) if word.endswith("cacheproxy")) + 1 :]
+    if ">" in rest:
+        rest = rest[: rest.index(">")]
+    for word in rest:
+        if word.endswith((".jsonl", ".yaml")):
+            Path(word).parent.mkdir(parents=True, exist_ok=True)
+            Path(word).touch()
+        elif word.startswith("./"):
+            Path(word).mkdir(exist_ok=True)
+    while hasattr(group, "commands"):
+        assert rest[0] in group.commands, f"{page}: {line}"
+        group, rest = group.commands[rest[0]], rest[1:]
+    group.make_context("cacheproxy", rest)  # raises what the command line would say
+
+
 def test_the_first_commands_are_the_demo_and_the_tests():
     assert [code.strip() for code in blocks(ROOT / "README.md", "sh")][:2] == ["make demo", "make test"]
+
+
+def test_the_index_leads_to_every_page():
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages <= {link.partition("#")[0] for link in LINK.findall(text_of("docs/README.md"))}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -114,6 +114,7 @@ def banner(running: "Running | Serving") -> str:
     rows = {
         "data plane": f"http://{running.data}/v1",
         "admin plane": f"http://{running.admin}",
+        "dashboard": f"http://{running.admin}/",
         "upstream": running.upstream_url,
         "store": running.store,
         "model": running.model or f"none, exact only: {running.no_model}",

@@ -13,6 +13,7 @@ LATEST_DAYS: Final = 7.0
 """A forecast rests on at most so many days: what was before tells less of what comes."""
 LEAST_DAYS: Final = 1 / 24
 _DAY_S: Final = 86_400.0
+_DAY_H: Final = 24
 _MTOK: Final = 1e6
 
 
@@ -82,7 +83,8 @@ class Month:
     @property
     def how(self) -> str:
         """In words."""
-        return f"{self.days:.3g} days up to now, times {MONTH_DAYS / self.days:.3g}"
+        length = f"{self.days:.3g} days" if self.days >= 1 else f"{self.days * _DAY_H:.3g} h"
+        return f"{length} up to now, times {MONTH_DAYS / self.days:.3g}"
 
 
 @dataclass(frozen=True, slots=True)

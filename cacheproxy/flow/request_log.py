@@ -54,5 +54,10 @@ def members(event: Served) -> dict[str, Any]:
 
 
 def _line(told: dict[str, Any]) -> str:
-    """The members as people read them: one line, whatever a question holds."""
-    return " ".join(f"{name}={value!r}" if name == "prompt" else f"{name}={value}" for name, value in told.items())
+    """The members as people read them: one line and its own members, whatever a caller sends."""
+    return " ".join(f"{name}={_word(value, quoted=name == 'prompt')}" for name, value in told.items())
+
+
+def _word(value: object, *, quoted: bool) -> str:
+    text = str(value)
+    return repr(value) if quoted or " " in text or not text.isprintable() else text

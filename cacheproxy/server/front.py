@@ -21,7 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from cacheproxy.jsontext import dump, parse
 from cacheproxy.server.api.live import EVENT_HEADERS
 from cacheproxy.server.joining import JOINS, Events
-from cacheproxy.server.refusal import refused
+from cacheproxy.server.refusal import one_shape, refused
 from cacheproxy.server.sums import Past, together
 from cacheproxy.tasks import TaskSet
 from cacheproxy.wire.sse import SseParser
@@ -98,7 +98,7 @@ class Front:
 
     def app(self) -> web.Application:
         """The admin plane's application."""
-        app = web.Application()
+        app = web.Application(middlewares=[one_shape])
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/api/v1/events", self._events)
         for path, join in JOINS.items():

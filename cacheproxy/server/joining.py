@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from cacheproxy.server.api.decision_shapes import AuditsAsked, ExplainAsked, NearMissesAsked
+from cacheproxy.core.judge_noise import Noise
+from cacheproxy.server.api.decision_shapes import AuditsAsked, ExplainAsked, JudgeTold, NearMissesAsked
 from cacheproxy.server.api.live_shapes import RequestsAsked
 
 if TYPE_CHECKING:
@@ -67,7 +68,19 @@ def audits(told: Sequence[JsonObject], query: Mapping[str, str]) -> JsonObject:
     }
 
 
-def pools(told: Sequence[JsonObject], _: Mapping[str, str]) -> JsonObject:
+def overview(told: Sequence[JsonObject], _: Mapping[str, str]) -> JsonObject:
+    """One worker's, since all read one ledger; but for the pools' hits."""
+    return {**told[0], "pools": _pools(told)}
+
+
+def decision(told: Sequence[JsonObject], _: Mapping[str, str]) -> JsonObject:
+    """The pools, and the judge as all have measured it."""
+    judges = [page["judge"] for page in told]
+    noise = Noise(sum(judge["pairs"] for judge in judges), sum(judge["disagreed"] for judge in judges))
+    return {"pools": _pools(told), "judge": JudgeTold.of(noise).model_dump()}
+
+
+def _pools(told: Sequence[JsonObject]) -> list[JsonObject]:
     """Pools, which all follow; but each counts the hits of its own."""
     joined: dict[str, JsonObject] = {}
     for page in told:
@@ -78,13 +91,14 @@ def pools(told: Sequence[JsonObject], _: Mapping[str, str]) -> JsonObject:
                 joined[pool["pool"]] = dict(pool)
             else:
                 before.update({name: before[name] + count for name, count in own.items()})
-    return {"pools": list(joined.values())}
+    return list(joined.values())
 
 
 JOINS: Final[Mapping[str, Join]] = {
     "/api/v1/requests": requests,
     "/api/v1/explain": decisions,
-    "/api/v1/decision": pools,
+    "/api/v1/overview": overview,
+    "/api/v1/decision": decision,
     "/api/v1/decision/near-misses": near_misses,
     "/api/v1/audits": audits,
 }

@@ -28,6 +28,10 @@ def test_a_month_is_thirty_days_like_those_that_it_rests_on():
     assert told.how == "3 days up to now, times 10"
 
 
+def test_a_forecast_from_less_than_a_day_is_told_in_hours():
+    assert month(TRAFFIC, since=0.0, until=DAY / 24).how == "1 h up to now, times 720"
+
+
 @pytest.mark.parametrize(
     ("first", "begin"),
     [

@@ -18,6 +18,8 @@ from support.callers import Http
 from support.servers import PATIENCE_S, PATIENT, Process, environment
 
 from cacheproxy.lab.simulate import SimulateOptions, serving
+from cacheproxy.server.api.operations import BASE, OPERATIONS
+from cacheproxy.server.joining import JOINS
 
 WORKERS = 2
 LOADING_S = 2 * PATIENCE_S
@@ -219,6 +221,13 @@ async def test_the_admin_plane_is_one(group, callers, fresh):
         assert (await response.json())["by"] == ["status"]
     async with session.get(f"{group.served.admin}/api/v1/explain?request=nobody") as response:
         assert response.status == 404
+
+
+@pytest.mark.parametrize("path", sorted(JOINS))
+async def test_what_is_put_together_has_the_shape_that_is_documented(group, callers, path):
+    (operation,) = (each for each in OPERATIONS if BASE + each.path == path)
+    async with callers().session.get(group.served.admin + path) as response:
+        operation.answer.model_validate(await response.json())
 
 
 async def test_readiness_is_the_workers_own(group):

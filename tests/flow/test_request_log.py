@@ -62,6 +62,14 @@ def test_a_question_is_cut_and_stays_on_its_line(caplog):
     assert len(record.members["prompt"]) == LONGEST
 
 
+@pytest.mark.parametrize("model", ["m\n2026-01-01 00:00:00 INFO forged", "m\x1b[2J", "m status=Hit", "m\u2028n"])
+def test_a_callers_words_cannot_pass_for_a_line_or_a_member(caplog, model):
+    with caplog.at_level(logging.INFO, logger=LOGGER):
+        RequestLog().served(HIT._replace(model=model, status=CacheStatus.MISS))
+    assert f"model={model!r} " in caplog.text
+    assert model not in caplog.text.replace(repr(model), "")
+
+
 @pytest.mark.parametrize(("prompts", "shown"), [(False, False), (True, True)])
 async def test_a_question_is_told_only_where_that_is_asked_for(open_world, prompts, shown):
     world = await open_world(log={"prompts": prompts})

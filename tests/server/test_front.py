@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 import aiohttp
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from cacheproxy.address import Address
 from cacheproxy.jsontext import dump
@@ -155,6 +156,12 @@ async def test_everything_else_is_some_worker_s_answer_as_it_is(session, url, jo
         "given": "g",
         "host": url.removeprefix("http://"),
     }
+
+
+async def test_what_can_be_nobodys_is_refused_in_the_one_shape(session, url, join):
+    await join(1, Worker("one"))
+    async with session.get(URL(f"{url}/api/v1/a%0ab", encoded=True)) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (404, "not_found")
 
 
 async def test_another_worker_answers_for_one_that_is_ending(session, url, join):

@@ -2,6 +2,8 @@
 
 import pytest
 
+from cacheproxy.core.judge_noise import Noise
+from cacheproxy.server.api.decision_shapes import JudgeTold
 from cacheproxy.server.api.operations import BASE, OPERATIONS
 from cacheproxy.server.joining import (
     JOINS,
@@ -9,9 +11,10 @@ from cacheproxy.server.joining import (
     MOST_IN_BATCH,
     Events,
     audits,
+    decision,
     decisions,
     near_misses,
-    pools,
+    overview,
     requests,
 )
 
@@ -54,8 +57,13 @@ def test_checks_that_all_know_of_are_told_once():
 def test_hits_of_a_pool_are_added_up_and_what_all_follow_is_not():
     pool = {"pool": "default", "labels": 7, "semantic_hits": 2, "shadow_hits": 1, "shadow_wrong": 0}
     other = {**pool, "pool": "legal"}
-    told = pools([{"pools": [pool]}, {"pools": [pool, other]}], {})
-    assert told["pools"] == [{**pool, "semantic_hits": 4, "shadow_hits": 2}, other]
+    told = overview([{"pools": [pool], "entries": 9}, {"pools": [pool, other], "entries": 9}], {})
+    assert told == {"pools": [{**pool, "semantic_hits": 4, "shadow_hits": 2}, other], "entries": 9}
+
+
+def test_the_judge_is_as_good_as_all_have_measured_it():
+    pages = [{"pools": [], "judge": JudgeTold.of(noise).model_dump()} for noise in (Noise(8, 1), Noise(4, 1))]
+    assert decision(pages, {})["judge"] == JudgeTold.of(Noise(12, 2)).model_dump()
 
 
 def test_what_is_joined_is_there_and_only_looked_at():

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from cacheproxy.core import whatif
-from cacheproxy.core.certificate import interval
 from cacheproxy.core.features import matrix
 from cacheproxy.core.guards import objections
 from cacheproxy.core.likelihood import sigmoid
@@ -75,10 +74,7 @@ class DecisionPage:
 
     async def decision(self, _: Call) -> DecisionTold:
         """Each pool: its promise, what it rests on, and how it fares in service."""
-        noise = self._pools.noise
-        low, high = interval(noise.disagreed, noise.pairs)
-        judge = JudgeTold(pairs=noise.pairs, disagreed=noise.disagreed, low=low, high=high, missed=noise.missed)
-        return DecisionTold(pools=[told_pool(pool) for pool in self._pools], judge=judge)
+        return DecisionTold(pools=[told_pool(pool) for pool in self._pools], judge=JudgeTold.of(self._pools.noise))
 
     async def labels(self, call: Call) -> LabelsTold:
         """How similar, and how likely right, was what was judged right and wrong."""

@@ -1,9 +1,11 @@
 """What is promised of hits on similar questions, and what it rests on, as the API tells it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
+from cacheproxy.core.certificate import interval
+from cacheproxy.core.judge_noise import Noise
 from cacheproxy.server.api.shapes import Asked, Told
 
 Score = Literal["p", "similarity"]
@@ -62,6 +64,12 @@ class JudgeTold(Told):
     high: float
     missed: float
     """The share of wrong hits that a certificate takes it to pass as right."""
+
+    @classmethod
+    def of(cls, noise: Noise) -> Self:
+        """What was measured, with what follows from it."""
+        low, high = interval(noise.disagreed, noise.pairs)
+        return cls(pairs=noise.pairs, disagreed=noise.disagreed, low=low, high=high, missed=noise.missed)
 
 
 class DecisionTold(Told):

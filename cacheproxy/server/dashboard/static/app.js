@@ -35,8 +35,17 @@ function showPulse(state) {
 /** `#/entries/ID?text=...` as a page's name, what follows it, and the query. */
 function address() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  const [name, ...rest] = path.split("/").map(decodeURIComponent);
+  const [name, ...rest] = path.split("/").map(decoded);
   return { name: TITLES.has(name) ? name : "overview", rest: rest.join("/"), query: new URLSearchParams(query) };
+}
+
+// What somebody typed need not be an escape.
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 async function show() {

@@ -1,10 +1,10 @@
 // What an operator should do next, the most pressing first. Each piece of advice rests on a figure of the API.
 
 import { el } from "./dom.js";
-import { count, percent, usd } from "./format.js";
+import { count, duration, percent, usd } from "./format.js";
 import { badge } from "./parts.js";
+import { FIRST_RULE } from "./promise.js";
 
-const FIRST_RULE = 100;
 const CHURN = 0.5;
 const DEAR_CHECKS = 0.2;
 const ENOUGH_REQUESTS = 50;
@@ -107,6 +107,17 @@ function ofPools(pools) {
           `the first rule is made at ${FIRST_RULE} verdicts, ${count(pool.labels)} are there. Send more traffic.`,
         ),
       ];
+    if (pool.stage === "uncertified")
+      return [
+        item(
+          "info",
+          "Wait",
+          `Few hits on similar questions so far${name}:`,
+          `${count(pool.labels)} verdicts do not say yet from where ${percent(pool.budget)} would be kept. More traffic brings more of them.`,
+          where,
+          "See the decision",
+        ),
+      ];
     return [];
   });
 }
@@ -142,6 +153,15 @@ function ofSavings({ totals }, health) {
         "Check",
         "Most misses can never be hits:",
         `${percent(health.scope_churn)} came with a system prompt or history that was never seen before. Does a system prompt hold the time or an id? key.ignore_patterns blanks it.`,
+      ),
+    );
+  if (totals.net_saved_s < 0 && totals.requests > ENOUGH_REQUESTS)
+    list.push(
+      item(
+        "info",
+        "Note",
+        "Callers wait longer than without the cache:",
+        `${duration(-totals.net_saved_s * 1000)} in all. The upstream is quick, and comparing questions takes time on each miss: a faster device or mode exact takes less.`,
       ),
     );
   if (totals.saved_usd > 0 && totals.checks_usd > totals.saved_usd * DEAR_CHECKS)

@@ -32,6 +32,7 @@ export class Chart {
   #plot;
   #table = el("div", { class: "scroll", tabindex: "0", role: "region" });
   #details = el("details", {}, el("summary", {}, "Show as a table"), this.#table);
+  #nothing = el("p", { class: "empty", hidden: true });
   #spec = null;
 
   /** `signal` ends it. `height` is in pixels. */
@@ -41,7 +42,7 @@ export class Chart {
     this.#plot.style.height = `${height}px`;
     this.#table.setAttribute("aria-label", `${title}, as a table`);
     const caption = el("figcaption", {}, el("h3", {}, title), note && el("p", { class: "note" }, note));
-    this.element = el("figure", { class: "chart" }, caption, this.#plot, this.#details);
+    this.element = el("figure", { class: "chart" }, caption, this.#plot, this.#nothing, this.#details);
     window.addEventListener("themechange", () => this.#show(), { signal });
     // plotly asks the element for its size, which it has once the page is shown, and when the window changes it.
     const sizes = new ResizeObserver(() => this.#show());
@@ -57,10 +58,13 @@ export class Chart {
 
   /**
    * Draw. `traces()` and `layout()` are called for the colours of the theme; `says` tells in a sentence what is to be
-   * seen; `head` and `rows` are the table.
+   * seen; `head` and `rows` are the table. Without rows the sentence is all that is shown.
    */
   draw({ traces, layout = () => ({}), says, head, rows }) {
     this.#spec = { traces, layout };
+    this.#plot.hidden = this.#details.hidden = !rows.length;
+    this.#nothing.hidden = rows.length > 0;
+    fill(this.#nothing, says);
     this.#plot.setAttribute("aria-label", `${this.title}. ${says}`);
     fill(this.#table, table(head, rows, { caption: this.title, stacked: false }));
     this.#show();

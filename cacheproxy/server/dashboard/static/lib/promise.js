@@ -4,11 +4,13 @@ import { el } from "./dom.js";
 import { count, percent } from "./format.js";
 import { badge } from "./parts.js";
 
+/** So many verdicts it takes until there is a rule. */
+export const FIRST_RULE = 100;
 const STAGES = {
   uncertified: [
     "warn",
     "Uncertified",
-    "Too few verdicts so far. Only very similar questions that no guard objects to are answered, and nothing is proven of them.",
+    "Only very similar questions that no guard objects to are answered, and nothing is proven of them.",
   ],
   estimated: ["info", "Estimated", "Verdicts say that the budget is kept. That is an estimate: it may turn out wrong."],
   certified: [
@@ -29,9 +31,12 @@ export function stageBadge(stage) {
   return badge(name, kind);
 }
 
-/** What the stage means, in a sentence. */
-export function stageMeans(stage) {
-  return STAGES[stage]?.[2] ?? "";
+/** What a pool's stage means, in a sentence or two. */
+export function stageMeans({ stage, labels }) {
+  const means = STAGES[stage]?.[2] ?? "";
+  if (stage !== "uncertified") return means;
+  const why = labels < FIRST_RULE ? "Too few verdicts so far." : "Verdicts do not say yet that the budget would be kept.";
+  return `${why} ${means}`;
 }
 
 /** Audited hits of a pool, and what they say of all of its hits. */

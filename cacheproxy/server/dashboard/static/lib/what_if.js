@@ -44,10 +44,9 @@ export function whatIf(signal) {
 
   function tell() {
     const point = curve.points[at];
-    const within = point.wrong_per_hit_bound <= curve.budget;
     slider.setAttribute(
       "aria-valuetext",
-      `${shown(point.threshold)}: hit rate ${percent(point.hit_rate)}, wrong per hit ${percent(point.wrong_per_hit)}`,
+      `${shown(point.threshold)}: hit rate ${percent(point.hit_rate)}, wrong per hit ${wrong(point)}`,
     );
     fill(
       says,
@@ -67,8 +66,8 @@ export function whatIf(signal) {
       el(
         "p",
         { class: "value-line" },
-        el("strong", { class: "big", id: "what-if-wrong" }, percent(point.wrong_per_hit)),
-        " of these hits would have been wrong.",
+        el("strong", { class: "big", id: "what-if-wrong" }, wrong(point)),
+        point.labels ? " of these hits would have been wrong." : " how many of these hits would have been wrong.",
       ),
       el(
         "p",
@@ -77,11 +76,7 @@ export function whatIf(signal) {
         el(
           "strong",
           {},
-          within
-            ? "proven to be kept here."
-            : point.wrong_per_hit <= curve.budget
-              ? "kept by the estimate, not proven."
-              : "not kept here.",
+          kept(point, curve.budget),
         ),
       ),
       el("p", { class: "note" }, compared(point, curve.operating)),
@@ -112,12 +107,12 @@ export function whatIf(signal) {
       hovertemplate: "%{y:.1%} hits, %{x:.2%} wrong",
     });
     chart.draw({
-      says: `At the chosen line, ${percent(chosen.hit_rate)} hits and ${percent(chosen.wrong_per_hit)} of them wrong.${operating ? ` In force: ${percent(operating.hit_rate)} and ${percent(operating.wrong_per_hit)}.` : ""}`,
+      says: `At the chosen line, ${percent(chosen.hit_rate)} hits and ${wrong(chosen)} of them wrong.${operating ? ` In force: ${percent(operating.hit_rate)} and ${percent(operating.wrong_per_hit)}.` : ""}`,
       head: ["Served from", "Hit rate#", "Wrong per hit#", "At most#", "Verdicts#", "Wrong#"],
       rows: points.map((point) => [
         shown(point.threshold),
         percent(point.hit_rate),
-        percent(point.wrong_per_hit),
+        wrong(point),
         percent(point.wrong_per_hit_bound),
         count(point.labels),
         count(point.wrong),
@@ -192,7 +187,7 @@ export function whatIf(signal) {
     }
     if (!inside.isConnected) fill(body, inside);
     slider.max = String(curve.points.length - 1);
-    at = nearest(curve.points, curve.operating?.threshold ?? curve.points.at(-1).threshold);
+    at = first(curve);
     slider.value = String(at);
     tell();
   }
@@ -221,6 +216,23 @@ export function whatIf(signal) {
       return read();
     },
   };
+}
+
+function wrong(point) {
+  return point.labels ? percent(point.wrong_per_hit) : "unknown";
+}
+
+function kept(point, budget) {
+  if (!point.labels) return "no verdict says whether it is kept here.";
+  if (point.wrong_per_hit_bound <= budget) return "proven to be kept here.";
+  return point.wrong_per_hit <= budget ? "kept by the estimate, not proven." : "not kept here.";
+}
+
+// The line in force; without one the loosest that verdicts say would keep the budget.
+function first({ points, operating, budget }) {
+  if (operating) return nearest(points, operating.threshold);
+  const found = points.findIndex((point) => point.labels && point.wrong_per_hit <= budget);
+  return found < 0 ? points.length - 1 : found;
 }
 
 function nearest(points, threshold) {

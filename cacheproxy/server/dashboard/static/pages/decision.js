@@ -6,7 +6,7 @@ import { markWrong } from "../lib/entry_actions.js";
 import { entryLink, explain, verdictBadge } from "../lib/explain.js";
 import { count, percent, shortened, similarity, time, usd } from "../lib/format.js";
 import { button, card, empty, figures, pageHead, segments } from "../lib/parts.js";
-import { boundBar, measured, provenWords, stageBadge, stageMeans } from "../lib/promise.js";
+import { FIRST_RULE, boundBar, measured, provenWords, stageBadge, stageMeans } from "../lib/promise.js";
 import { reasonMeans } from "../lib/reasons.js";
 import { scrolled, table } from "../lib/table.js";
 import { histograms } from "../lib/histograms.js";
@@ -126,7 +126,7 @@ function summary(pool, judge) {
       el(
         "div",
         { class: "stack" },
-        el("div", { class: "row" }, stageBadge(pool.stage), el("span", {}, stageMeans(pool.stage))),
+        el("div", { class: "row" }, stageBadge(pool.stage), el("span", {}, stageMeans(pool))),
         boundBar(pool),
         el("p", { class: "note" }, `${measured(pool)} ${provenWords(pool)}`),
         el("p", { class: "note" }, ofJudge(judge)),
@@ -151,7 +151,7 @@ function summary(pool, judge) {
         value: count(pool.labels),
         under:
           pool.rule_from_labels === null
-            ? "no rule yet: the first is made at 100"
+            ? `no rule yet: the first is made at ${FIRST_RULE}`
             : `the rule is from ${count(pool.rule_from_labels)} of them`,
       },
       {
@@ -160,13 +160,13 @@ function summary(pool, judge) {
         value: count(pool.semantic_hits),
         under: pool.shadow_hits
           ? `${count(pool.shadow_hits)} more in shadow, ${count(pool.shadow_wrong)} of them wrong`
-          : "in this process",
+          : "since the start",
       },
       {
         id: "trips",
         name: "Promise broken",
         value: pool.trips ? `${count(pool.trips)} times` : "never",
-        under: pool.drifted ? "questions changed since the rule was made" : "in this process",
+        under: pool.drifted ? "questions changed since the rule was made" : "since the start",
       },
     ]),
   ];
@@ -183,7 +183,7 @@ function nearMisses(list) {
   if (!list.length)
     return empty(
       "No near miss is remembered",
-      "Decisions of this process are kept, the latest ones. Ask something similar to what was asked before.",
+      "The latest decisions since the start are kept. Ask something similar to what was asked before.",
     );
   const rows = list.map((miss) => [
     [
@@ -196,7 +196,7 @@ function nearMisses(list) {
       ),
     ],
     similarity(miss.similarity),
-    miss.p === null ? "" : `${percent(miss.p)}${miss.threshold_p === null ? "" : ` of ${percent(miss.threshold_p)}`}`,
+    miss.p === null ? "" : `${percent(miss.p)}${miss.threshold_p === null ? "" : `, needs ${percent(miss.threshold_p)}`}`,
     el("code", { title: reasonMeans(miss.reason) }, miss.reason),
     miss.verdict ? verdictBadge(miss.verdict) : el("span", { class: "soft" }, "not judged"),
     button(

@@ -153,7 +153,7 @@ function spendTable(caption, id, what, rows, columns = 8) {
         [
           row.name === null
             ? el("em", {}, "all others")
-            : el("span", { class: "mono break" }, row.name || "none named"),
+            : el("span", { class: "mono name" }, row.name || "none named"),
           count(row.requests),
           percent(row.hit_rate),
           usd(row.with_cache_usd),

@@ -17,17 +17,23 @@ const BREAKERS = {
 export async function show(root, { signal, live }) {
   const body = el("div", { class: "stack" });
   const settings = el("div");
+  const several = el("p", { class: "note", id: "several", hidden: true });
   async function refresh() {
     fill(body, page(await get("health", { signal })));
   }
   root.append(
-    pageHead("Health", "The state of this process."),
+    pageHead("Health", "Whether every part is well, and which settings are in force."),
+    several,
     body,
     card("Settings in force", { note: "Secrets are masked. Where each comes from: cacheproxy config show." }, settings),
   );
   await Promise.all([
     refresh(),
-    get("settings", { signal }).then((told) => fill(settings, settingTable(told.settings))),
+    get("settings", { signal }).then((told) => {
+      fill(settings, settingTable(told.settings));
+      several.hidden = told.settings.workers === 1;
+      fill(several, `One of ${count(told.settings.workers)} workers tells this. /metrics tells of all of them.`);
+    }),
   ]);
   const soon = paced(refresh, FRESH_MS, signal);
   live.on(({ type }) => type === "tick" && soon(), signal);
@@ -105,7 +111,7 @@ function queues(list) {
 function stores({ store, index, device }) {
   return facts([
     ["Store", el("span", { class: "mono break" }, store.where)],
-    ["Vectors", `${count(index.vectors)}${index.scopes === null ? "" : ` in ${count(index.scopes)} scopes`}`],
+    ["Vectors", `${count(index.vectors)}${index.scopes === null ? "" : ` in ${scopes(index.scopes)}`}`],
     [
       "Embedding model",
       index.model ? `${index.model}, ${count(index.dimension)} dimensions` : `none: ${index.why_none}`,
@@ -116,6 +122,10 @@ function stores({ store, index, device }) {
       `${bytes(device.memory_used_bytes)} of ${bytes(device.memory_total_bytes)}`,
     ],
   ]);
+}
+
+function scopes(many) {
+  return `${count(many)} ${many === 1 ? "scope" : "scopes"}`;
 }
 
 function settingTable(settings) {

@@ -110,7 +110,7 @@ function counted(tick, missed) {
       value: tick.requests_per_s.toFixed(1),
       under: missed ? `${count(missed)} came too fast to be listed` : "over the last second",
     },
-    { id: "live-requests", name: "Requests", value: count(tick.requests), under: "since the start of this process" },
+    { id: "live-requests", name: "Requests", value: count(tick.requests), under: "since the start" },
     {
       id: "live-hits",
       name: "Hits",

@@ -110,7 +110,7 @@ function savings({ totals }) {
     {
       id: "hit-rate",
       name: "Answered from the cache",
-      value: percent(rates.all),
+      value: totals.requests ? percent(rates.all) : "none yet",
       under: `${count(hit)} of ${count(totals.requests)} requests`,
     },
     {
@@ -145,7 +145,7 @@ function promise(pool, several) {
       several && el("h3", {}, pool.pool),
       el("span", { class: "soft small" }, `budget: at most ${percent(pool.budget)} of hits on similar questions wrong`),
     ),
-    el("p", {}, stageMeans(pool.stage)),
+    el("p", {}, stageMeans(pool)),
     boundBar(pool),
     el("p", { class: "note" }, `${measured(pool)} ${provenWords(pool)}`),
     el(
@@ -196,7 +196,9 @@ function drawHits(chart, { points, totals, step }) {
     miss: point.requests ? 1 - point.hit_rates.all : 0,
   }));
   chart.draw({
-    says: `${percent(totals.hit_rates.all)} of ${count(totals.requests)} requests were answered from the cache: exact ${percent(totals.hit_rates.exact)}, semantic ${percent(totals.hit_rates.semantic)}, coalesced ${percent(totals.hit_rates.coalesced)}.`,
+    says: !totals.requests
+      ? "No request in this time."
+      : `${percent(totals.hit_rates.all)} of ${count(totals.requests)} requests were answered from the cache: exact ${percent(totals.hit_rates.exact)}, semantic ${percent(totals.hit_rates.semantic)}, coalesced ${percent(totals.hit_rates.coalesced)}.`,
     head: [step === "day" ? "Day" : "Hour", "Requests#", ...OUTCOMES.map(([, name]) => `${name}#`)],
     rows: shares
       .filter((point) => point.requests)
@@ -217,7 +219,9 @@ function drawHits(chart, { points, totals, step }) {
 function drawSpend(chart, { points, totals, step }) {
   const at = points.map((point) => new Date(point.at * 1000));
   chart.draw({
-    says: `${usd(totals.with_cache_usd)} spent with the cache, ${usd(totals.without_cache_usd)} without it.`,
+    says: !totals.requests
+      ? "No request in this time."
+      : `${usd(totals.with_cache_usd)} spent with the cache, ${usd(totals.without_cache_usd)} without it.`,
     head: [step === "day" ? "Day" : "Hour", "With the cache#", "Without#", "Audits and judges#"],
     rows: points
       .filter((point) => point.requests)
