@@ -213,6 +213,6 @@ def choose_theme(desk):
 def test_without_the_charts_their_tables_are_shown(browser, replayed):
     with tab(browser, replayed.admin) as desk:
         desk.page.route("**/plotly-*", lambda route: route.abort())
-        page = desk.open("overview")
+        page = desk.open("overview", charts=False)
         expect(page.locator("figure table").first).to_be_visible()
         expect(page.locator(".plot:visible")).to_have_count(0)

@@ -67,16 +67,16 @@ class Desk:
         complaints, self.complaints = self.complaints, []
         assert not complaints, complaints
 
-    def open(self, path="overview"):
+    def open(self, path="overview", *, charts=True):
         """Show one of the pages, such as ``entries`` or ``entries/ID?text=...``, and wait until it is whole."""
         self.page.goto(f"{self.base}/#/{path}")
-        return self.shown(path)
+        return self.shown(path, charts=charts)
 
-    def shown(self, path):
-        """Wait until a page is whole, its charts too."""
+    def shown(self, path, *, charts=True):
+        """Wait until a page is whole, its charts too where there will be any."""
         name = path.partition("?")[0].partition("/")[0]
         self.page.locator(f"main[data-shown={name}]").wait_for()
-        for plot in self.page.locator(".plot:visible").all():
+        for plot in self.page.locator(".plot:visible").all() if charts else ():
             plot.locator(".main-svg").first.wait_for(state="attached")
         return self.page
 
