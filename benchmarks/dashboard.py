@@ -31,7 +31,8 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import psutil
 import uvloop
-from hot_path import Arm, Connection, Servers, _fill, _free_port, _until_open, body, questions, request
+from hot_path import Servers, _fill, _free_port, _until_open
+from load import Arm, Connection, body, questions, request
 
 from cacheproxy.server.api.economics import EconomicsPage
 from cacheproxy.server.api.figure_shapes import EconomicsAsked, OverviewAsked
@@ -247,7 +248,7 @@ async def opened(rounds: int, seconds: float, rate: float) -> dict[str, Any]:
     proxy, admin, stub = _free_port(), _free_port(), _free_port()
     same = body(questions()[0])
     with Servers() as servers, tempfile.TemporaryDirectory() as folder:
-        servers.start(sys.executable, str(Path(__file__).with_name("hot_path.py")), "--serve", "stub", str(stub))
+        servers.start_own("stub", stub)
         command = [sys.executable, "-m", "cacheproxy", "serve", "--mode", "exact", "--data-dir", folder]
         command += ["--listen", f"127.0.0.1:{proxy}", "--admin-listen", f"127.0.0.1:{admin}"]
         process = psutil.Process(

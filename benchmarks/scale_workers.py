@@ -30,7 +30,8 @@ import numpy as np
 import psutil
 import uvloop
 from aiohttp import web
-from hot_path import Arm, Servers, _fill, _free_port, _until_open, body, questions
+from hot_path import Servers, _fill, _free_port, _until_open
+from load import Arm, body, questions
 
 from cacheproxy.embed.remote import open_remote
 from cacheproxy.embed.shared import open_shared, sharing
