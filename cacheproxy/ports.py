@@ -17,22 +17,8 @@ if TYPE_CHECKING:
 
     from cacheproxy.core.keys import VirtualKey
     from cacheproxy.core.pool import Label
-    from cacheproxy.model import (
-        Audited,
-        CallResult,
-        Change,
-        Entry,
-        IndexRow,
-        Neighbor,
-        Selection,
-        Served,
-        Tally,
-        Tokens,
-        Usage,
-        Uses,
-        Vector,
-        Verdict,
-    )
+    from cacheproxy.events import Audited, CallResult, Served, Tally
+    from cacheproxy.model import Change, Entry, IndexRow, Neighbor, Selection, Tokens, Usage, Uses, Vector, Verdict
 
 
 class Store(Protocol):
@@ -370,7 +356,7 @@ class Ledger(Observer, Protocol):
         """Write what was booked since the last flush."""
 
     async def tallies(self, by: Sequence[str], *, since: float = 0.0, until: float | None = None) -> Sequence[Tally]:
-        """Sums by any of ``model.GROUPINGS``."""
+        """Sums by any of ``events.GROUPINGS``."""
 
     async def rows(self) -> Sequence[Mapping[str, Any]]:
         """Everything that was flushed, as sums under their names: by hour, or by day where the hours are gone."""

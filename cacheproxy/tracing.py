@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from cacheproxy.errors import ProxyError
-    from cacheproxy.model import Served
+    from cacheproxy.events import Served
     from cacheproxy.ports import UpstreamRequest
 
 

@@ -6,10 +6,11 @@ import re
 
 import pytest
 
+from cacheproxy.events import Served
 from cacheproxy.flow.request_log import LOGGER, RequestLog
 from cacheproxy.log_settings import LogSettings
 from cacheproxy.logs import set_up_log
-from cacheproxy.model import CacheStatus, Served
+from cacheproxy.model import CacheStatus
 
 
 @pytest.fixture(autouse=True)

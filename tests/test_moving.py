@@ -14,7 +14,8 @@ from cacheproxy.core.features import FEATURE_NAMES, Features
 from cacheproxy.core.keys import VirtualKey
 from cacheproxy.core.pool import Label, Source
 from cacheproxy.errors import BadRequest
-from cacheproxy.model import CacheStatus, Layer, Served, Usage
+from cacheproxy.events import Served
+from cacheproxy.model import CacheStatus, Layer, Usage
 
 KEY = VirtualKey("alice", "alice", b"d" * 32, "cpk_", NOW, float("inf"))
 HIT = Served(

@@ -25,7 +25,8 @@ from cacheproxy.cli.common import (
 from cacheproxy.cli.economics import told_economics
 from cacheproxy.core.certificate import proven
 from cacheproxy.core.pool import LABELS_KEPT, Label, Source
-from cacheproxy.model import GROUPINGS, Layer, Tally
+from cacheproxy.events import GROUPINGS, Tally
+from cacheproxy.model import Layer
 from cacheproxy.settings import Settings
 
 _HARDLY_ANYTHING_USD: Final = 0.01

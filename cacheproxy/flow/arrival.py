@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from cacheproxy.errors import ProxyError
+    from cacheproxy.events import Served
     from cacheproxy.flow.messages import Headers
-    from cacheproxy.model import Served
     from cacheproxy.ports import UpstreamRequest
     from cacheproxy.tracing import Trace
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 from cacheproxy.core.judge_noise import PAIRS_WANTED
 from cacheproxy.core.policy import SURPRISING, Serve
 from cacheproxy.core.pool import Label, Source
+from cacheproxy.events import Checked
 from cacheproxy.flow.answers import text_of
-from cacheproxy.model import Checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable

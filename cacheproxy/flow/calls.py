@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
-from cacheproxy.model import CallResult
+from cacheproxy.events import CallResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

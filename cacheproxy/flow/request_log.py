@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from cacheproxy.model import Audited, Served
+    from cacheproxy.events import Audited, Served
 
 LOGGER: Final = "cacheproxy.requests"
 LONGEST: Final = 4_000

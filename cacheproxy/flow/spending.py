@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cacheproxy.model import CheckKind
+from cacheproxy.events import CheckKind
 
 if TYPE_CHECKING:
-    from cacheproxy.model import Audited, Served
+    from cacheproxy.events import Audited, Served
 
 ALLOWANCE_USD: Final = 0.05
 """For the first verdicts, before anything was saved."""

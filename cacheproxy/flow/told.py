@@ -6,14 +6,16 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cacheproxy.model import NO_USAGE, Audited, CacheStatus, CheckKind, CheckVerdict, Layer, Reason, Served, Usage
+from cacheproxy.events import Audited, CheckKind, Served
+from cacheproxy.model import NO_USAGE, CacheStatus, CheckVerdict, Layer, Reason, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cacheproxy.events import Checked
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.coalesce import Outcome
-    from cacheproxy.model import Checked, Entry, Verdict
+    from cacheproxy.model import Entry, Verdict
     from cacheproxy.ports import Observer
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from cacheproxy.server.collectors import GAUGES, GaugeCollector, PoolCollector
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from cacheproxy.events import Audited, CallResult, Served
     from cacheproxy.flow.pools import LivePool
-    from cacheproxy.model import Audited, CallResult, Served
 
 M = TypeVar("M", Counter, Histogram)
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from cacheproxy.model import CheckKind
+from cacheproxy.events import CheckKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cacheproxy.model import Audited, Served
+    from cacheproxy.events import Audited, Served
 
 Bucket: TypeAlias = tuple[str | int, ...]
 Sums: TypeAlias = list[float]

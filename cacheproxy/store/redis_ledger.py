@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cacheproxy import jsontext
 from cacheproxy.errors import BadRequest
-from cacheproxy.model import GROUPINGS, Tally
+from cacheproxy.events import GROUPINGS, Tally
 from cacheproxy.store.books import GROUPED, HOUR_S, SUMMED, Books, row_from, row_of
 from cacheproxy.store.redis_link import Script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from cacheproxy.model import Audited, Served
+    from cacheproxy.events import Audited, Served
     from cacheproxy.store.redis_layout import Layout
     from cacheproxy.store.redis_link import Command, Link
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from cacheproxy.errors import BadRequest
-from cacheproxy.model import GROUPINGS, Tally
+from cacheproxy.events import GROUPINGS, Tally
 from cacheproxy.store.books import GROUPED, HOUR_S, SUMMED, Books, named, row_from, row_of
 from cacheproxy.store.database import Failed
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping, Sequence
 
-    from cacheproxy.model import Audited, Served
+    from cacheproxy.events import Audited, Served
     from cacheproxy.store.books import Bucket, Sums
     from cacheproxy.store.database import Database, Outcome
 

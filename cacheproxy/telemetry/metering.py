@@ -11,7 +11,7 @@ from cacheproxy.telemetry import conventions as names
 if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
 
-    from cacheproxy.model import Audited, Served
+    from cacheproxy.events import Audited, Served
 
 _BAD_REQUEST = 400
 

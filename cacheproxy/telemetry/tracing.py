@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from cacheproxy.errors import ProxyError
-    from cacheproxy.model import Served
+    from cacheproxy.events import Served
     from cacheproxy.ports import UpstreamRequest
 
 _W3C: Final = TraceContextTextMapPropagator()

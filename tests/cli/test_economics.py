@@ -9,7 +9,8 @@ import time
 import pytest
 
 from cacheproxy.cli import run
-from cacheproxy.model import CacheStatus, Layer, Reason, Served, Usage
+from cacheproxy.events import Served
+from cacheproxy.model import CacheStatus, Layer, Reason, Usage
 from cacheproxy.settings import Settings
 from cacheproxy.store.sqlite import open_sqlite
 from cacheproxy.store.sqlite_ledger import SqliteLedger

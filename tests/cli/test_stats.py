@@ -9,7 +9,8 @@ import pytest
 
 from cacheproxy.cli import run
 from cacheproxy.cli.stats import Row, _figures, as_json, report
-from cacheproxy.model import CacheStatus, Layer, Served, Tally, Usage
+from cacheproxy.events import Served, Tally
+from cacheproxy.model import CacheStatus, Layer, Usage
 from cacheproxy.settings import Settings
 from cacheproxy.store.sqlite import open_sqlite
 from cacheproxy.store.sqlite_ledger import SqliteLedger

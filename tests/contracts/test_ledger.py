@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from cacheproxy.errors import BadRequest
-from cacheproxy.model import Audited, CacheStatus, CheckKind, CheckVerdict, Layer, Reason, Served, Tally, Usage
+from cacheproxy.events import Audited, CheckKind, Served, Tally
+from cacheproxy.model import CacheStatus, CheckVerdict, Layer, Reason, Usage
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).timestamp()
 HOUR = 3600.0

@@ -5,7 +5,8 @@ from support.candidates import always
 from support.judging import Coin, ScriptedJudge, same
 
 from cacheproxy.errors import UpstreamTimeout
-from cacheproxy.model import CheckKind, CheckVerdict
+from cacheproxy.events import CheckKind
+from cacheproxy.model import CheckVerdict
 from cacheproxy.upstream.scripted import Answer, Fails
 
 ASKED = "Please tell me what a reverse proxy does"

@@ -11,8 +11,9 @@ from support.waiting import until
 from cacheproxy.core.features import Record
 from cacheproxy.core.pool import Source
 from cacheproxy.errors import UpstreamTimeout
+from cacheproxy.events import CheckKind
 from cacheproxy.flow import audit
-from cacheproxy.model import CheckKind, CheckVerdict, Selection
+from cacheproxy.model import CheckVerdict, Selection
 from cacheproxy.upstream.scripted import Answer, Fails
 
 ASKED = "Please tell me what a reverse proxy does"

@@ -7,8 +7,9 @@ from support.judging import Coin, ScriptedJudge, cannot_tell, different, same
 from cacheproxy.core.judge_noise import Noise
 from cacheproxy.core.pool import Source
 from cacheproxy.errors import UpstreamTimeout
+from cacheproxy.events import CheckKind
 from cacheproxy.flow import audit
-from cacheproxy.model import CheckKind, Selection
+from cacheproxy.model import Selection
 from cacheproxy.upstream.scripted import Fails
 
 ASKED = "Please tell me what a reverse proxy does"

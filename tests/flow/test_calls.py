@@ -6,9 +6,9 @@ import json
 import pytest
 
 from cacheproxy.errors import Overloaded, RequestTimeout, UpstreamTimeout, UpstreamUnreachable
+from cacheproxy.events import CallResult
 from cacheproxy.flow.arrival import UNTRACED
 from cacheproxy.flow.calls import Calls
-from cacheproxy.model import CallResult
 from cacheproxy.ports import UpstreamRequest
 from cacheproxy.upstream.scripted import Answer, Fails, ScriptedUpstream
 

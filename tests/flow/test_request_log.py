@@ -4,8 +4,9 @@ import logging
 
 import pytest
 
+from cacheproxy.events import Served
 from cacheproxy.flow.request_log import LOGGER, LONGEST, RequestLog, members
-from cacheproxy.model import CacheStatus, Layer, Reason, Served
+from cacheproxy.model import CacheStatus, Layer, Reason
 
 HIT = Served(
     at=1.0,

@@ -7,23 +7,13 @@ from multidict import CIMultiDict
 
 from cacheproxy.core.eligibility import CacheRules
 from cacheproxy.core.scope import KeyRules
+from cacheproxy.events import Audited, Checked, CheckKind
 from cacheproxy.flow.arrival import Arrival
 from cacheproxy.flow.asked import Reader, Rules, TenantRules
 from cacheproxy.flow.coalesce import Outcome
 from cacheproxy.flow.routing import Route, Target
 from cacheproxy.flow.told import Hit, Miss, Saved, Teller
-from cacheproxy.model import (
-    NO_USAGE,
-    Audited,
-    CacheStatus,
-    Checked,
-    CheckKind,
-    CheckVerdict,
-    Layer,
-    Reason,
-    Usage,
-    Verdict,
-)
+from cacheproxy.model import NO_USAGE, CacheStatus, CheckVerdict, Layer, Reason, Usage, Verdict
 from cacheproxy.wire.dialects import DIALECTS
 
 PATH = "/v1/chat/completions"

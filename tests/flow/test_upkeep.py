@@ -6,10 +6,11 @@ import math
 from support.switch import Holder
 
 from cacheproxy.errors import PortUnavailable
+from cacheproxy.events import Audited, CheckKind, Served
 from cacheproxy.flow import upkeep
 from cacheproxy.flow.l1 import TRUST_S
 from cacheproxy.flow.upkeep import HitCounts
-from cacheproxy.model import MISSED, Audited, CacheStatus, CheckKind, Selection, Served
+from cacheproxy.model import MISSED, CacheStatus, Selection
 from cacheproxy.tasks import TaskSet
 
 ASKED = "Please tell me what a reverse proxy does"

@@ -8,7 +8,8 @@ import pytest
 
 from cacheproxy import __version__
 from cacheproxy.core.few import MOST
-from cacheproxy.model import Audited, CacheStatus, CallResult, CheckKind, CheckVerdict, Layer, Reason, Served, Usage
+from cacheproxy.events import Audited, CallResult, CheckKind, Served
+from cacheproxy.model import CacheStatus, CheckVerdict, Layer, Reason, Usage
 from cacheproxy.server.metrics import Metrics
 
 MISS = Served(

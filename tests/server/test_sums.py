@@ -3,8 +3,9 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from cacheproxy.events import Served
 from cacheproxy.flow.pools import LivePool
-from cacheproxy.model import CacheStatus, Layer, Served
+from cacheproxy.model import CacheStatus, Layer
 from cacheproxy.server.collectors import GAUGES
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.sums import RULES, Past, rule_of, together

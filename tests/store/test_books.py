@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from cacheproxy.model import CacheStatus, Served, Usage
+from cacheproxy.events import Served
+from cacheproxy.model import CacheStatus, Usage
 from cacheproxy.store.books import Books
 
 MISS = Served(

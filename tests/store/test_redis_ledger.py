@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cacheproxy.errors import PortUnavailable
-from cacheproxy.model import CacheStatus, Layer, Served, Usage
+from cacheproxy.events import Served
+from cacheproxy.model import CacheStatus, Layer, Usage
 from cacheproxy.store.redis_ledger import DAYS_KEPT_S, HOURS_KEPT_S
 
 DAY = 86_400.0

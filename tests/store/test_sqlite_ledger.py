@@ -6,7 +6,8 @@ from dataclasses import fields
 import pytest
 
 from cacheproxy.errors import PortUnavailable
-from cacheproxy.model import CacheStatus, Served, Tally, Usage
+from cacheproxy.events import Served, Tally
+from cacheproxy.model import CacheStatus, Usage
 from cacheproxy.store.books import SUMMED
 from cacheproxy.store.database import open_database
 from cacheproxy.store.sqlite_ledger import _TALLIED, SqliteLedger

@@ -4,7 +4,8 @@ import pytest
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as theirs
 from opentelemetry.semconv.attributes import error_attributes, http_attributes, server_attributes, url_attributes
 
-from cacheproxy.model import CacheStatus, Layer, Served, Usage
+from cacheproxy.events import Served
+from cacheproxy.model import CacheStatus, Layer, Usage
 from cacheproxy.telemetry import conventions as ours
 from cacheproxy.wire.dialects import DIALECTS
 

@@ -5,7 +5,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from cacheproxy.core.few import MOST
-from cacheproxy.model import Audited, CacheStatus, CheckKind, Layer, Served, Usage
+from cacheproxy.events import Audited, CheckKind, Served
+from cacheproxy.model import CacheStatus, Layer, Usage
 from cacheproxy.telemetry.metering import GenAiMetrics
 
 MISS = Served(

@@ -4,7 +4,8 @@ import pytest
 from multidict import CIMultiDict
 from support.collector import collecting
 
-from cacheproxy.model import CacheStatus, Served
+from cacheproxy.events import Served
+from cacheproxy.model import CacheStatus
 from cacheproxy.telemetry import otel
 from cacheproxy.telemetry.otel import open_telemetry
 

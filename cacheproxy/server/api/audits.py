@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from cacheproxy.core.pool import Label
+    from cacheproxy.events import Audited
     from cacheproxy.flow.pools import LivePool
-    from cacheproxy.model import Audited
     from cacheproxy.server.api.calls import Call, Handler
     from cacheproxy.server.api.recent import Recent
 

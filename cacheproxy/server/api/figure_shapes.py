@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cacheproxy.model import GROUPINGS
+from cacheproxy.events import GROUPINGS
 from cacheproxy.server.api.decision_shapes import PoolTold
 from cacheproxy.server.api.shapes import Asked, Seconds, Told
 

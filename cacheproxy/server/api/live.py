@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from cacheproxy.model import Served
+    from cacheproxy.events import Served
     from cacheproxy.server.api.calls import Call, Handler
     from cacheproxy.server.api.recent import Recent
     from cacheproxy.tasks import TaskSet

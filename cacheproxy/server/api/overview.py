@@ -29,8 +29,8 @@ from cacheproxy.server.refusal import Refused
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+    from cacheproxy.events import Tally
     from cacheproxy.flow.pools import LivePool
-    from cacheproxy.model import Tally
     from cacheproxy.ports import Ledger
     from cacheproxy.server.api.calls import Call, Handler
     from cacheproxy.server.api.recent import Recent

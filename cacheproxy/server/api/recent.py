@@ -15,7 +15,7 @@ from cacheproxy.model import CacheStatus, CheckVerdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from cacheproxy.model import Audited, Served
+    from cacheproxy.events import Audited, Served
 
 KEPT: Final = 5_000
 CHECKS_KEPT: Final = 1_000

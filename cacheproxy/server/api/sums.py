@@ -13,7 +13,7 @@ from cacheproxy.model import CacheStatus, Layer
 from cacheproxy.server.api.figure_shapes import HitRates, Hits
 
 if TYPE_CHECKING:
-    from cacheproxy.model import Tally
+    from cacheproxy.events import Tally
 
 BY: Final = ("status", "layer")
 _OWN_TIME: Final = (Layer.EXACT, Layer.SEMANTIC)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from support.panel import NOW
 
-from cacheproxy.model import CacheStatus, Layer, Reason, Served, Usage
+from cacheproxy.events import Served
+from cacheproxy.model import CacheStatus, Layer, Reason, Usage
 
 DAY = 86_400.0
 MISS = Served(

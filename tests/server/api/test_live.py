@@ -9,7 +9,8 @@ import pytest
 from support.panel import NOW
 from support.waiting import until
 
-from cacheproxy.model import CacheStatus, Layer, Reason, Served, Usage
+from cacheproxy.events import Served
+from cacheproxy.model import CacheStatus, Layer, Reason, Usage
 from cacheproxy.server.api import live
 from cacheproxy.wire.sse import SseParser
 

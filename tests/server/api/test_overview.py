@@ -6,7 +6,8 @@ import pytest
 from support.panel import NOW
 
 from cacheproxy.errors import PortUnavailable
-from cacheproxy.model import GROUPINGS, CacheStatus, Layer, Reason, Served, Tally, Usage
+from cacheproxy.events import GROUPINGS, Served, Tally
+from cacheproxy.model import CacheStatus, Layer, Reason, Usage
 from cacheproxy.server.api.overview import series
 from cacheproxy.server.refusal import Refused
 

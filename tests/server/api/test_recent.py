@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from support.panel import NOW
 
-from cacheproxy.model import Audited, CacheStatus, Checked, CheckKind, CheckVerdict, Layer, Reason, Served
+from cacheproxy.events import Audited, Checked, CheckKind, Served
+from cacheproxy.model import CacheStatus, CheckVerdict, Layer, Reason
 from cacheproxy.server.api.recent import KEPT, Recent
 
 MISS = Served(

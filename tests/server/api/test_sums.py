@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cacheproxy.model import Tally
+from cacheproxy.events import Tally
 from cacheproxy.server.api.sums import Sums
 
 
