@@ -24,6 +24,7 @@ from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.core.prior import load_prior, shipped_prior
 from cacheproxy.embed.shared import open_shared
 from cacheproxy.errors import ConfigError, PortUnavailable
+from cacheproxy.flow.calls import Calls, Counted
 from cacheproxy.flow.request_log import RequestLog
 from cacheproxy.flow.routing import DEFAULT, Routes
 from cacheproxy.flow.spending import Spending
@@ -157,7 +158,12 @@ async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncItera
             embedder=embedder,
             verifier=await stack.enter_async_context(open_verifier(settings, embedder)) if embedder else None,
             judge=_judge(
-                settings, embedder.patient if embedder else None, upstream=upstream, prices=prices, spending=spending
+                settings,
+                embedder.patient if embedder else None,
+                upstream=upstream,
+                calls=Calls(metrics),
+                prices=prices,
+                spending=spending,
             ),
             prices=prices,
             spending=spending,
@@ -332,14 +338,24 @@ def _prior(settings: Settings, embedder: Embedder) -> Likelihood | None:
 
 
 def _judge(
-    settings: Settings, embedder: Embedder | None, *, upstream: Upstream, prices: Prices, spending: Spending
+    settings: Settings,
+    embedder: Embedder | None,
+    *,
+    upstream: Upstream,
+    calls: Calls,
+    prices: Prices,
+    spending: Spending,
 ) -> Judge:
     """Who compares cached answers with fresh ones."""
     model = derive.judge_model(settings)
     llm: Judge | None = None
     if model is not None:
         llm = LlmJudge(
-            model, upstream=upstream, prices=prices, budget=spending, fence=partial(secrets.token_hex, _FENCE_BYTES)
+            model,
+            upstream=Counted(upstream, calls, name=model.upstream),
+            prices=prices,
+            budget=spending,
+            fence=partial(secrets.token_hex, _FENCE_BYTES),
         )
     match settings.judge:
         case JudgeName.AUTO:
