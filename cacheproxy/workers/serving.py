@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
@@ -74,10 +75,7 @@ async def attend(opened: AbstractAsyncContextManager[Served], operator: Operator
 
     Raises ``ProxyError`` when it cannot start.
     """
-    wishes: asyncio.Queue[str] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    for number, wish in ((signal.SIGINT, _NOW), (signal.SIGTERM, _DRAIN), (signal.SIGHUP, _RELOAD)):
-        loop.add_signal_handler(number, wishes.put_nowait, wish)
+    wishes = _wishes()
     async with opened as served, TaskSet("operator") as tasks:
 
         async def start() -> Serving | ProxyError:
@@ -108,6 +106,32 @@ async def attend(opened: AbstractAsyncContextManager[Served], operator: Operator
                 operator.on_ready(outcome)
         await tasks.aclose()  # nothing more is started
         await served.stop(at_once=wish == _NOW)
+
+
+def _wishes() -> asyncio.Queue[str]:
+    """What signals ask for, from now on.
+
+    SIGHUP is also what comes when the terminal is closed: that ends what was started in one, unless by ``nohup``.
+    """
+    wishes: asyncio.Queue[str] = asyncio.Queue()
+    ends_with_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+    def hang_up() -> None:
+        wishes.put_nowait(_DRAIN if ends_with_terminal and not _has_terminal() else _RELOAD)
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, wishes.put_nowait, _NOW)
+    loop.add_signal_handler(signal.SIGTERM, wishes.put_nowait, _DRAIN)
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
+    return wishes
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def refuse_change(before: Settings, after: Settings, names: Iterable[str]) -> None:

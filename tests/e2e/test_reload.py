@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from contextlib import suppress
 
 import pytest
 from support.groups import LOADING_S, WORKERS, Group, eventually, traffic
-from support.servers import PATIENCE_S, PATIENT
+from support.servers import PATIENCE_S, PATIENT, Process, environment
 
 from cacheproxy.lab.simulate import SimulateOptions, serving
 
@@ -114,6 +115,22 @@ async def test_one_process_that_was_told_to_reload_ends_as_ever(upstream, tmp_pa
         group.process.close()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_was_started_in_a_terminal_ends_with_it(upstream, tmp_path, workers):
+    """SIGHUP is what comes then, too."""
+    ours, theirs = os.openpty()
+    arguments = ("serve", "--mode", "exact", "--upstream-url", upstream, "--workers", str(workers))
+    places = ("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "data"))
+    process = Process([*arguments, *places], environment(), terminal=theirs)
+    os.close(theirs)
+    try:
+        process.served(LOADING_S)
+        os.close(ours)
+        assert process.process.wait(PATIENCE_S) == 0
+    finally:
+        process.close()
+
+
 # --- several
 
 
@@ -144,6 +161,8 @@ async def test_a_worker_that_hangs_as_it_is_started_again_keeps_no_reload_waitin
     await reloaded(group, TAKEN, data_dir=str(tmp_path / "other"))
     await eventually(lambda: len(group.pids() - before - hanging) == WORKERS)
     assert (await callers().ask("Are you there?", base=group.base)).status == 200
+    assert await asyncio.to_thread(group.process.terminate) == 0
+    assert group.said("did not end in") == []  # nobody waited for the one that hangs
 
 
 async def test_whoever_connects_while_a_worker_is_silent_is_answered_by_another(callers, several):

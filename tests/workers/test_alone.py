@@ -46,7 +46,8 @@ async def test_proxies_that_were_replaced_leave_nothing_behind(settings):
         for usage in ("zero", "original", "zero"):
             await alone.replace_all(settings(hit_usage=usage))
             assert await usage_told(serving) == usage
-        await until(lambda: proxies() == before + 1)
+        await until(lambda: not len(alone._tasks))  # the last one that was replaced has been closed
+        assert proxies() == before + 1
 
 
 async def test_a_new_proxy_that_is_not_ready_in_time_leaves_the_old_one_serving(settings):
