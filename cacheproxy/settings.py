@@ -209,7 +209,7 @@ class DeadlineSettings(Frozen):
     abandon_s: Annotated[float, Field(ge=0)] = 2
     """After its last listener left, an upstream call is cancelled when this has passed."""
     start_s: PositiveFloat = 300
-    """A worker, and whatever takes over on SIGHUP, has this long to become ready: to load an index, to fetch a model."""
+    """A worker, and what takes over on SIGHUP, has this long to become ready: to load an index, to fetch a model."""
     hung_s: PositiveFloat = 12
     """With workers, a process whose event loop stands still for this long is killed and started again."""
     drain_s: Annotated[float, Field(ge=0)] = 30

@@ -156,6 +156,7 @@ async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncItera
             labels=labels,
             index=index,
             embedder=embedder,
+            patient=embedder.patient if embedder else None,
             verifier=await stack.enter_async_context(open_verifier(settings, embedder)) if embedder else None,
             judge=_judge(
                 settings,
