@@ -92,13 +92,13 @@ def main() -> None:
         became: Counter[str] = Counter()
         for seed in range(asked.orderings):
             stream = domain.stream(asked.requests, np.random.default_rng(seed))
-            texts = [domain.texts[question] for question in stream.questions.tolist()]
+            texts = [corpus.profiles[question].text for question in stream.questions.tolist()]
             arm = certified(asked.budget, prior)
             watched = Watched(arm.policy, asked.budget, dict(zip(texts, stream.classes.tolist(), strict=True)))
             replace(arm, policy=watched).run(corpus, stream, seed=seed)
             became += watched.became
         requests = asked.orderings * asked.requests
-        became["asked before word for word"] = requests - became.total()
+        became["answered before, word for word"] = requests - became.total()
         print(f"{name}, {asked.part}: {asked.orderings} x {asked.requests:,}, budget {asked.budget:g}")
         for outcome, count in became.most_common():
             print(f"  {outcome:36} {count / requests:6.1%}")
