@@ -13,6 +13,7 @@ from cacheproxy.core import eligibility, scope
 from cacheproxy.errors import BadRequest
 from cacheproxy.flow.credentials import name_of
 from cacheproxy.flow.tee import decoded
+from cacheproxy.values import value
 from cacheproxy.wire.splice import remove_member
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Rules:
     max_body_bytes: int
 
 
-@dataclass(frozen=True)
+@value(frozen=True)
 class Asked:
     """One request to a cached API."""
 
@@ -101,7 +102,8 @@ class Asked:
     def again(self, incoming: Incoming, *, arrival: Arrival) -> Asked:
         """The same request, sent once more."""
         copy = object.__new__(Asked)
-        copy.__dict__.update(self.__dict__, headers=incoming.headers, arrival=arrival, known=True)
+        copy.__dict__ = members = self.__dict__.copy()  # a third quicker than to fill another one
+        members.update(headers=incoming.headers, arrival=arrival, known=True)
         return copy
 
     @property
