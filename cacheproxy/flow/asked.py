@@ -161,7 +161,8 @@ def understand(
         raw = remove_member(raw, "cache")
         recoded = True
     view = dialect.view(body)
-    tenant = tenant_of(incoming, route.query, rules)
+    credential = scope.credential(headers, route.query)
+    tenant = tenant_of(incoming, credential, rules)
     place = scope.Place(
         dialect=dialect.name,
         upstream=route.url,
@@ -191,7 +192,7 @@ def understand(
         keys=keys,
         tenant=tenant,
         caller=incoming.caller,
-        credential=name_of(incoming, route, secret=rules.keys.secret),
+        credential=name_of(incoming, route, credential, secret=rules.keys.secret),
         arrival=arrival,
     )
 
@@ -214,8 +215,8 @@ def _parse(raw: bytes) -> JsonObject:
     return body
 
 
-def tenant_of(incoming: Incoming, query: str, rules: Rules) -> str:
-    """Whose entries a caller shares. Raises ``BadRequest`` where a header should say so and does not."""
+def tenant_of(incoming: Incoming, credential: str, rules: Rules) -> str:
+    """Whose entries the caller with this credential shares. Raises ``BadRequest`` where a header should say it."""
     if rules.tenants.shared:
         return "shared"
     if incoming.caller is not None and incoming.caller.tenant:
@@ -225,7 +226,6 @@ def tenant_of(incoming: Incoming, query: str, rules: Rules) -> str:
         if named is None:
             raise BadRequest(f"the header {rules.tenants.header} must name the tenant")
         return scope.keyed_hash("tenant-name", named, secret=rules.keys.secret)[:16]
-    credential = scope.credential(incoming.headers, query)
     if not credential:
         return "anonymous"
     return scope.keyed_hash("tenant", credential, secret=rules.keys.secret)[:16]
