@@ -1,7 +1,7 @@
 """Plain values: dataclasses that are frozen for the type checker alone, and so cost less while requests are served.
 
 ``dataclass(frozen=True)`` refuses at run time too, and pays for it when a value is made: it sets each field by a call,
-in about twice the time. A request makes some twenty values, one of them with two dozen fields.
+in about twice the time. A miss makes a dozen values and more, one of them with two dozen fields.
 """
 
 from __future__ import annotations

@@ -173,7 +173,7 @@ class Teller:
         upstream: str = "",
     ) -> None:
         arrival, trace = asked.arrival, asked.arrival.trace
-        event = Served(  # by position: by name it takes twice as long, and every request passes here
+        event = Served(  # by position: by name it takes four times as long, and every request passes here
             self._now(),
             asked.dialect.name,
             upstream or asked.route.target.name,

@@ -173,7 +173,7 @@ class HttpUpstream:
 
 
 class _Call:
-    """One request and its answer, as a class: each miss passes here, and a generator takes three times as long."""
+    """One request and its answer, as a class: see ``flow.calls``, which is around it."""
 
     __slots__ = ("_request", "_response", "_upstream")
 
