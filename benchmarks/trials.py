@@ -27,7 +27,7 @@ BUDGETS = (0.01, 0.02, 0.05)
 SAMPLES = 2
 """Disjoint samples that a domain's classes are cut into, each time anew."""
 FEWEST_HITS = 300
-TOLD_EVERY = 20
+TOLD_EVERY = 10
 """Runs after which the counts so far are told."""
 SWAPPED = (0.1, 0.5, 1.0)
 """Shares of the classes whose answers change."""

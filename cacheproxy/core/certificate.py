@@ -25,11 +25,10 @@ from cacheproxy.core.judge_noise import UNMEASURED
 from cacheproxy.core.likelihood import logistic, sigmoid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     Vector = NDArray[np.float64]
+    Counts = NDArray[np.intp]
 
 ALPHA: Final = 0.05
 """How often, at most, a statement with confidence may be false."""
@@ -70,11 +69,8 @@ _CENTRE: Final = np.array([0.0, 1.0])
 _RIDGE: Final = np.array([1.0, 8.0])
 
 
-def upper_bound(wrong: float, total: float, alpha: float) -> float:
-    """The one-sided Clopper-Pearson bound: the largest share of wrong ones that is not refuted.
-
-    Parts of labels count as parts, as is usual where they have weights (Korn and Graubard 1998).
-    """
+def upper_bound(wrong: int, total: int, alpha: float) -> float:
+    """The one-sided Clopper-Pearson bound: the largest share of wrong ones that is not refuted."""
     return 1.0 if wrong >= total else float(betaincinv(wrong + 1, total - wrong, 1 - alpha))
 
 
@@ -143,7 +139,7 @@ def certified(
     *,
     budget: float,
     alpha: float,
-    roots: NDArray[np.intp] | None = None,
+    roots: Counts | None = None,
     counts: Vector | None = None,
     missed: float = UNMEASURED.missed,
 ) -> float | None:
@@ -164,24 +160,41 @@ def certified(
     weights = np.ones(len(scores)) if counts is None else counts[ranked]
     answers = np.arange(len(scores)) if roots is None else roots[ranked]
     spent = alpha / len(STRICTEST)
-
-    def holds(count: int) -> bool:
-        of_each = np.bincount(answers[:count])
-        worth = 1 / np.maximum(1, of_each / max(PROOFS_PER_ROOT, FAIR_SHARES * count / np.count_nonzero(of_each)))
-        bounds = (
-            upper_bound(float(wrong[:count].sum()), count, spent),
-            upper_bound(float(worth @ np.bincount(answers[:count], wrong[:count])), float(worth @ of_each), spent),
-        )
-        weighted = float(np.average(wrong[:count], weights=weights[:count]))
-        return max(max(bounds) / (1 - missed), weighted) <= budget
-
     loosest: float | None = None
     for times in STRICTEST:
-        for score, count in _scan(descending, math.ceil(times * labels_needed(budget, spent))):
-            if not holds(count):
-                break
+        above = _scan(descending, math.ceil(times * labels_needed(budget, spent)))
+        if not len(above):
+            continue
+        apart = _counted_apart(above, answers, wrong)
+        bound = np.maximum(_upper_bounds(np.cumsum(wrong)[above - 1], above, spent), _upper_bounds(*apart, spent)) / (
+            1 - missed
+        )
+        weighted = np.cumsum(wrong * weights)[above - 1] / np.cumsum(weights)[above - 1]
+        holds = np.maximum(bound, weighted) <= budget
+        held = len(holds) if holds.all() else int(np.argmin(holds))
+        if held:
+            score = float(descending[above[held - 1] - 1])
             loosest = score if loosest is None else min(score, loosest)
     return loosest
+
+
+def _counted_apart(above: Counts, answers: Counts, wrong: Vector) -> tuple[Vector, Vector]:
+    """Wrong labels and all, of the first so many ``above`` each, where no answer counts for more than its due."""
+    scan = np.searchsorted(above, np.arange(above[-1]), side="right")
+    place = scan * (int(answers.max()) + 1) + answers[: above[-1]]
+    shape = (len(above), int(answers.max()) + 1)
+    of_each = np.bincount(place, minlength=math.prod(shape)).reshape(shape).cumsum(axis=0)
+    wrong_of_each = np.bincount(place, wrong[: above[-1]], math.prod(shape)).reshape(shape).cumsum(axis=0)
+    due = np.maximum(PROOFS_PER_ROOT, FAIR_SHARES * above / np.count_nonzero(of_each, axis=1))
+    worth = 1 / np.maximum(1, of_each / due[:, None])
+    return (worth * wrong_of_each).sum(axis=1), (worth * of_each).sum(axis=1)
+
+
+def _upper_bounds(wrong: Vector, total: Vector | Counts, alpha: float) -> Vector:
+    """``upper_bound`` of several. Parts of labels count as parts, as is usual with weights (Korn and Graubard 1998)."""
+    some_right = wrong < total
+    bounds: Vector = np.where(some_right, betaincinv(wrong + 1, np.where(some_right, total - wrong, 1), 1 - alpha), 1.0)
+    return bounds
 
 
 def estimated(
@@ -200,7 +213,8 @@ def estimated(
     loosest: float | None = None
     ranked = np.argsort(-scores, kind="stable")
     wrong_above = np.cumsum(1 - right[ranked])
-    for score, count in _scan(scores[ranked], LABELS_TO_ESTIMATE):
+    for count in _scan(scores[ranked], LABELS_TO_ESTIMATE).tolist():
+        score = float(scores[ranked[count - 1]])
         above = int(np.searchsorted(-served, -score, side="right"))
         if above < TRAFFIC_NEEDED:
             continue
@@ -235,11 +249,11 @@ def _near(scores: Vector) -> Vector:
     return np.clip(scores, -_FARTHEST, _FARTHEST)
 
 
-def _scan(descending: Vector, first: int) -> Iterator[tuple[float, int]]:
-    """Scores from strict to loose, and how many labels are at or above each.
+def _scan(descending: Vector, first: int) -> Counts:
+    """How many labels are at or above each score, from strict to loose.
 
     Begins with the score of the ``first`` label. A score that several labels share counts them all: whoever serves from
     it serves them all.
     """
-    for place in range(first - 1, len(descending), max(1, len(descending) // _SCANNED)):
-        yield float(descending[place]), int(np.searchsorted(-descending, -descending[place], side="right"))
+    scores = descending[first - 1 :: max(1, len(descending) // _SCANNED)]
+    return np.unique(np.searchsorted(-descending, -scores, side="right"))

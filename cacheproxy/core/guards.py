@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["GUARDS", "Guard", "Profile", "first_objection", "objections", "profile"]
 
 Check: TypeAlias = "Callable[[Profile, Profile], bool]"
+Objecting: TypeAlias = "Callable[[Profile, Profile, Container[Reason]], Reason | None]"
+"""``first_objection``, or what stands for it."""
 
 _DEGREE_ROW: Final = next(number for number, row in enumerate(ALTERNATIVES) if row.startswith("more |"))
 _DEGREES: Final = frozenset(ALTERNATIVES[_DEGREE_ROW].replace("|", " ").split())

@@ -9,11 +9,13 @@ from __future__ import annotations
 import copy
 from collections import deque
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import numpy as np
 
 from cacheproxy.core.features import Key, Verified
+from cacheproxy.core.guards import first_objection
 from cacheproxy.core.policy import SURPRISING, Found, Serve, audit_rate, is_close
 from cacheproxy.core.pool import Label, Source, Stage
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cacheproxy.core.guards import Objecting
     from cacheproxy.core.policy import Assessed, Decision, Policy
     from cacheproxy.core.pool import Pool
     from cacheproxy.core.profile import Profile
@@ -49,6 +52,8 @@ class Corpus:
     vectors: Vectors
     compare: Callable[[int, int], Verified] | None = None
     """A verifier: what it says of two questions, of no root yet."""
+    objection: Objecting = field(default_factory=lambda: cache(first_objection))
+    """What guards say, of each pair once: streams of one corpus come to the same pairs again and again."""
 
 
 @dataclass(slots=True)
@@ -177,6 +182,7 @@ class Stream:
             observed={root: pool.observed[root] for root in roots if root in pool.observed},
             rule=pool.rule,
             tripped=pool.tripped,
+            objection=self._corpus.objection,
         )
         compare = self._compare(question) if self._rules.verify else None
         decision = decided(self._policy, found, draw, compare)
