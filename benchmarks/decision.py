@@ -3,6 +3,7 @@
     python benchmarks/decision.py --data DIR --cache DIR [--domains ...] [--arms ...] [--requests 6000] [--orderings 5]
     python benchmarks/decision.py ... --guarantee [--runs 200 --shadow 3000 --requests 1500]
                                                                    is the promise kept, over many disjoint samples?
+    python benchmarks/decision.py ... --synthetic [--runs 200]     is anything certified where the truth is the budget?
     python benchmarks/decision.py ... --drift                      answers change in the middle: does the breaker trip?
     python benchmarks/decision.py ... --traps                      pairs that look alike and are not
 
@@ -274,6 +275,7 @@ def main() -> None:
     parser.add_argument("--verifier", default=NO_VERIFIER, help="that the prior was trained with, for the arm verified")
     parser.add_argument("--markdown", action="store_true", help="the table of docs/decision.md too")
     parser.add_argument("--guarantee", action="store_true")
+    parser.add_argument("--synthetic", action="store_true")
     parser.add_argument("--drift", action="store_true")
     parser.add_argument("--traps", action="store_true")
     asked = parser.parse_args()
@@ -282,6 +284,10 @@ def main() -> None:
     embeddings = Embeddings(asked.cache)
     if asked.traps:
         result: dict[str, Any] = traps.measure(asked.data, embeddings, priors[asked.domains[0]])
+    elif asked.synthetic:
+        result = trials.synthetic(
+            shadow=asked.shadow, live=asked.requests, runs=asked.runs, seed=asked.seed, jobs=asked.jobs
+        )
     else:
         parts = {name: read_domain(name, asked.data).part(asked.part) for name in asked.domains}
         tokens = Tokens() if "verified" in asked.arms else None
