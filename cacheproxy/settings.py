@@ -92,7 +92,7 @@ class GuardSettings(Frozen):
     disabled: tuple[str, ...] = ()
     """Guards that do not veto."""
     final: bool = True
-    """Whether a veto stands whatever verdicts say; false lets the verdicts of a pool outweigh it, for more hits."""
+    """Whether vetoes stand until verdicts on that answer lift them; false lets any verdicts of a pool outweigh them."""
 
     @field_validator("disabled")
     @classmethod
