@@ -10,7 +10,7 @@ import copy
 from collections import deque
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class Corpus:
     vectors: Vectors
     compare: Callable[[int, int], Verified] | None = None
     """A verifier: what it says of two questions, of no root yet."""
-    objection: Objecting = field(default_factory=lambda: cache(first_objection))
+    objection: Objecting = field(default_factory=lambda: cast("Objecting", cache(first_objection)))
     """What guards say, of each pair once: streams of one corpus come to the same pairs again and again."""
 
 
