@@ -118,6 +118,7 @@ def assemble(
     labels: Labels,
     index: VectorIndex,
     embedder: Embedder | None,
+    patient: Embedder | None = None,
     verifier: Verifier | None,
     judge: Judge,
     prices: Prices,
@@ -134,7 +135,10 @@ def assemble(
     observers: Sequence[Observer] = (),
     tracer: Tracer | None = None,
 ) -> Flow:
-    """The flow, over any adapters. ``observers`` are told beside those that are part of it."""
+    """The flow, over any adapters. ``observers`` are told beside those that are part of it.
+
+    ``patient`` is the embedder for texts that no request waits for; by default the same one.
+    """
     cache, deadlines, now, clock = settings.cache, settings.deadlines, world.now, world.clock
     store_s, embedder_s = deadlines.store_ms / 1000, deadlines.embedder_ms / 1000
 
@@ -205,6 +209,7 @@ def assemble(
     again = Again(flights=flights, forwarder=forwarder, answers=answers, teller=teller, limit=limit)
     recall = Recall(
         embedder=embedder,
+        patient=patient or embedder,
         verifier=verifier,
         index=index,
         store=store,
