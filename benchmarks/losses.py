@@ -41,6 +41,7 @@ class Watched:
     """The class of each text that is asked."""
     became: Counter[str] = field(default_factory=Counter)
     seen: set[int] = field(default_factory=set)
+    guards_final: bool = True
     keeps_budgets: bool = True
     learns: bool = True
 

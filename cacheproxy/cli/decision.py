@@ -190,7 +190,7 @@ def calibrate(
         plots.require()
     labels = _stored(settings, pool) if file is None else _known(read_labels(file), settings)
     known = _prior(prior, settings.embedding_model, settings.decision.verifier, cold=False)
-    found = certificate_of(labels, budget=budget, prior=known)
+    found = certificate_of(labels, budget=budget, prior=known, guards_final=settings.guards.final)
     table = evaluation.render_certificate(found)
     report = found.to_json()
     if out is not None:

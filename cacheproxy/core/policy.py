@@ -133,6 +133,10 @@ class Policy(Protocol):
         """Whether a caller's own error budget means something to it."""
 
     @property
+    def guards_final(self) -> bool:
+        """Whether what a guard objects to is kept back, however likely it is to be right."""
+
+    @property
     def learns(self) -> bool:
         """Whether verdicts change what it does."""
 
@@ -146,6 +150,7 @@ class ThresholdPolicy:
 
     threshold: float
     disabled_guards: Container[Reason] = frozenset()
+    guards_final: bool = True
     keeps_budgets: bool = False
     learns: bool = False
 
@@ -179,9 +184,10 @@ class CertifiedPolicy:
     """Serve the likeliest answer where the pool's rule covers it.
 
     A guard's veto stands, but at answers of which the rule knows that they do not turn on what it objects to (any date
-    has the same opening hours). With ``guards_final`` False it does so only until verdicts lead to a rule; from then on
-    it is evidence that the pool's own verdicts may outweigh anywhere. ``certified_only`` leaves out what is not proven
-    to keep the budget: bootstrap hits, and those that are estimated to.
+    has the same opening hours). Such hits are never certified: they were chosen by the verdicts themselves. With
+    ``guards_final`` False a veto stands only until verdicts lead to a rule; from then on it is evidence that the pool's
+    own verdicts may outweigh anywhere. ``certified_only`` leaves out what is not proven to keep the budget: bootstrap
+    hits, and those that are estimated to.
     """
 
     budget: float
@@ -220,12 +226,14 @@ class CertifiedPolicy:
         assessed = Assessed(best, logit, threshold, tuple(groups[place] for place in ranked[1:]))
         hopeless = found.rule is not None and found.rule.hopeless(budget)
         excused = found.rule is not None and found.rule.excuses(best.root, best.features.veto)
-        final = self.guards_final and not excused
+        final = self.guards_final and (self.certified_only or not excused)
         barred = budget < allowed or hopeless
         refusal = self._refusal(assessed, stage, tripped=found.tripped, final=final, barred=barred)
         if refusal is not None:
             return Forward(refusal, nearest, assessed)
-        if found.rule is not None and logit >= found.rule.threshold(budget).certified:
+        if self.guards_final and best.objection is not None:
+            stage = Stage.ESTIMATED
+        elif found.rule is not None and logit >= found.rule.threshold(budget).certified:
             stage = Stage.CERTIFIED
         return Serve(best.keys[0], stage, assessed)
 

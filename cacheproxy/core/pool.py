@@ -163,26 +163,30 @@ def refit(
     total: int,
     noise: Noise = UNMEASURED,
     earlier: int = 0,
+    guards_final: bool = True,
 ) -> Rule:
     """A new rule from labels (oldest first) and the candidates of recent requests, labelled or not.
 
     ``total`` counts all labels that ever came, but for ``earlier`` ones, which only had their looks (see ``Pool``);
     ``noise`` is the judge's. Scores for thresholds come from models that did not see their label's answer: five folds
-    by root. ``budget`` is the operator's; the rule knows stricter and looser ones too.
+    by root. ``budget`` is the operator's; the rule knows stricter and looser ones too. With ``guards_final``,
+    thresholds rest on what no guard vetoes: the rest is not served by them, and how often it is right says nothing of
+    what is.
     """
     kept = capped(labels)
     # Threads gain nothing on tables this small, and wait for each other where cores are busy: 20 times as long.
     with threadpool_limits(1, "blas"):
         models, model = _cross_fitted(kept, prior)
         fair = _fair(kept)
-        guessed = _judged(fair, models)
-        proofs = _judged(_fair(capped(labels, of_root=LABELS_KEPT)), models)
+        guessed = _judged(_open(fair, guards_final=guards_final), models)
+        proofs = _judged(_open(_fair(capped(labels, of_root=LABELS_KEPT)), guards_final=guards_final), models)
         recent = model.logits(matrix(traffic))
+    openly = np.array([not guards_final or each.veto is None for each in traffic], np.bool_)
     thresholds = {}
     looser = Threshold(-_NEVER, -_NEVER)
     for each in sorted({*BUDGETS, budget}, reverse=True):
         estimated = certificate.estimated(
-            guessed.scores, guessed.right, recent, budget=each * certificate.LAG, counts=guessed.counts
+            guessed.scores, guessed.right, recent[openly], budget=each * certificate.LAG, counts=guessed.counts
         )
         certified = certificate.certified(
             proofs.scores,
@@ -201,7 +205,8 @@ def refit(
         )
     rule = Rule(model, thresholds, total)
     own = rule.threshold(budget)
-    return replace(rule, grey=grey_share(recent, own), needless=_needless(fair, guessed.scores, min(own)))
+    needless = _needless(fair, _cross_scores(fair, models), min(own))
+    return replace(rule, grey=grey_share(recent, own), needless=needless)
 
 
 def _needless(labels: Sequence[Label], scores: Matrix, least: float) -> frozenset[tuple[str, Veto]]:
@@ -235,6 +240,10 @@ class _Judged(NamedTuple):
 
 def _fair(labels: Sequence[Label]) -> list[Label]:
     return [label for label in labels if label.source is not Source.FEEDBACK]
+
+
+def _open(labels: Sequence[Label], *, guards_final: bool) -> list[Label]:
+    return [label for label in labels if not guards_final or label.features.veto is None]
 
 
 def _judged(labels: Sequence[Label], models: Sequence[Likelihood]) -> _Judged:
@@ -295,9 +304,11 @@ def capped(labels: Sequence[Label], *, of_root: int = LABELS_PER_ROOT) -> list[L
 class Pool:
     """What one pool knows, in memory. No I/O: whoever owns it persists the labels and adds them again at the start."""
 
-    def __init__(self, *, budget: float, prior: Likelihood | None) -> None:
+    def __init__(self, *, budget: float, prior: Likelihood | None, guards_final: bool = True) -> None:
         self.budget = budget
         self.prior = prior
+        self.guards_final = guards_final
+        """Whether what a guard vetoes is not served by a threshold, however likely it is to be right."""
         self.labels: deque[Label] = deque(maxlen=LABELS_KEPT)
         self.traffic: deque[Features] = deque(maxlen=TRAFFIC_KEPT)
         self.records: dict[str, Record] = {}
@@ -385,6 +396,7 @@ class Pool:
             budget=self.budget,
             total=self.total,
             earlier=self.earlier,
+            guards_final=self.guards_final,
         )
 
     def adopt(self, rule: Rule) -> None:

@@ -69,6 +69,7 @@ class VCachePolicy:
 
     delta: float
     disabled_guards: Container[Reason] = frozenset()
+    guards_final: bool = False
     keeps_budgets: bool = False
     learns: bool = True
 

@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 class LivePool(Pool):
     """A pool with a name, and labels on their way to the store."""
 
-    def __init__(self, name: str, *, budget: float, prior: Likelihood | None) -> None:
-        super().__init__(budget=budget, prior=prior)
+    def __init__(self, name: str, *, budget: float, prior: Likelihood | None, guards_final: bool = True) -> None:
+        super().__init__(budget=budget, prior=prior, guards_final=guards_final)
         self.name = name
         self.waiting: list[Label] = []
         self.fitting = False
@@ -137,7 +137,9 @@ class Pools:
             if len(self._pools) >= MOST_POOLS and DEFAULT in self._pools:
                 return self._pools[DEFAULT]
             budget = self._budgets.get(name, self._budget)
-            pool = self._pools[name] = LivePool(name, budget=budget, prior=self._prior)
+            pool = self._pools[name] = LivePool(
+                name, budget=budget, prior=self._prior, guards_final=self._policy.guards_final
+            )
         return pool
 
     async def load(self) -> None:
@@ -228,7 +230,14 @@ class Pools:
         """Make a rule from what is known now; what comes meanwhile waits for the next one."""
         trips = pool.monitor.trips
         labels, traffic, total = list(pool.labels), list(pool.traffic), pool.total
-        make = partial(refit, prior=pool.prior, budget=pool.budget, total=total, earlier=pool.earlier)
+        make = partial(
+            refit,
+            prior=pool.prior,
+            budget=pool.budget,
+            total=total,
+            earlier=pool.earlier,
+            guards_final=pool.guards_final,
+        )
         try:
             rule = await asyncio.to_thread(make, labels, traffic, noise=self.noise)
         finally:

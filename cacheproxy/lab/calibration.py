@@ -74,12 +74,14 @@ class Certificate:
         }
 
 
-def certificate_of(labels: Sequence[Label], *, budget: float, prior: Likelihood | None) -> Certificate:
+def certificate_of(
+    labels: Sequence[Label], *, budget: float, prior: Likelihood | None, guards_final: bool = True
+) -> Certificate:
     """Feed a pool with labels, oldest first, as the proxy does when it starts.
 
     Scores are of models that did not see the label's answer.
     """
-    pool = Pool(budget=budget, prior=prior)
+    pool = Pool(budget=budget, prior=prior, guards_final=guards_final)
     trips = 0
     for label in labels:
         pool.saw(label.features)
@@ -93,9 +95,10 @@ def certificate_of(labels: Sequence[Label], *, budget: float, prior: Likelihood 
         scores = cross_scored(kept, prior)
         right = np.array([label.right for label in kept], dtype=np.float64)
         bins = reliability(sigmoid(scores), right > 0)
+        barred = np.array([guards_final and label.features.veto is not None for label in kept], np.bool_)
         for each in sorted(rule.thresholds):
             threshold = rule.threshold(each)
-            served = scores >= min(threshold)
+            served = (scores >= min(threshold)) & ~barred
             wrong = Proportion(int((1 - right[served]).sum()), int(served.sum()))
             bound = certificate.upper_bound(wrong.count, wrong.of, certificate.ALPHA) if wrong.of else 1.0
             estimated, certified = (_chance(score) for score in threshold)

@@ -53,7 +53,7 @@ class Arm:
             stream.questions.tolist(),
             stream.classes.tolist(),
             self.policy,
-            pool=Pool(budget=self.budget, prior=self.prior),
+            pool=Pool(budget=self.budget, prior=self.prior, guards_final=self.policy.guards_final),
             chance=np.random.default_rng(seed + _OTHER_DICE),
             rules=self.rules,
             on_progress=on_progress,

@@ -241,6 +241,17 @@ def test_a_guard_is_overruled_at_an_answer_where_verdicts_have_shown_it_to_be_ne
     assert outcome in (getattr(decision, "stage", None), getattr(decision, "reason", None))
 
 
+# What is proven is proven of hits that no guard objects to: the others were chosen by the verdicts themselves.
+@pytest.mark.parametrize(
+    ("only", "outcome"), [(False, Stage.ESTIMATED), (True, Reason.GUARD_DATES)], ids=["told as estimated", "left out"]
+)
+def test_what_is_served_over_a_guards_objection_is_never_certified(only, outcome):
+    known = replace(rule(9.0, b100=(3.0, 3.0)), needless=frozenset({("this", Veto.AMOUNT)}))
+    asked, near = "Are you open on May 3?", key("Are you open on May 4?", root="this")
+    decision = certified(asked, near, known=known, certified_only=only)
+    assert outcome in (getattr(decision, "stage", None), getattr(decision, "reason", None))
+
+
 def test_a_guards_reason_is_told_before_the_thresholds():
     decision = certified("What is 2+3?", key("What is 2+2?"), known=rule(1.0, b100=(3.0, NEVER)))
     assert why_not(decision) is Reason.GUARD_NUMBERS
@@ -311,12 +322,17 @@ def test_audits_are_many_at_first_and_never_end(stage, hits, rate, expected):
 
 
 @pytest.mark.parametrize(
-    ("policy", "keeps_budgets", "learns"),
-    [(CertifiedPolicy(0.01), True, True), (ThresholdPolicy(0.9), False, False), (VCachePolicy(0.01), False, True)],
-    ids=["certified", "threshold", "vcache"],
+    ("policy", "keeps_budgets", "guards_final", "learns"),
+    [
+        (CertifiedPolicy(0.01), True, True, True),
+        (CertifiedPolicy(0.01, guards_final=False), True, False, True),
+        (ThresholdPolicy(0.9), False, True, False),
+        (VCachePolicy(0.01), False, False, True),
+    ],
+    ids=["certified", "certified, guards not final", "threshold", "vcache"],
 )
-def test_every_policy_says_what_it_heeds(policy: Policy, keeps_budgets, learns):
-    assert (policy.keeps_budgets, policy.learns) == (keeps_budgets, learns)
+def test_every_policy_says_what_it_heeds(policy: Policy, keeps_budgets, guards_final, learns):
+    assert (policy.keeps_budgets, policy.guards_final, policy.learns) == (keeps_budgets, guards_final, learns)
     assert isinstance(policy.decide(Found(profile("What?"), []), draw=0.5), Forward)
 
 

@@ -361,3 +361,18 @@ def test_a_rule_that_serves_nothing_excuses_nothing():
     found = refit([held_back(at) for at in range(50)], [], prior=None, budget=0.01, total=50)
     assert found.threshold(0.01) == Threshold()
     assert found.needless == frozenset()
+
+
+# Vetoed candidates that are right stood beside served ones that are wrong, and made a proof of the two together.
+def test_what_guards_hold_back_proves_nothing_of_what_is_served():
+    served = verdicts(3_000, error=0.04)
+    vetoed = [
+        replace(each, features=each.features._replace(vetoed_amount=1.0, objected=1.0), root=f"v{at % 499}", right=True)
+        for at, each in enumerate(verdicts(3_000, seed=5))
+        if each.right
+    ]
+    both = [each for pair in zip(served, vetoed, strict=False) for each in pair]
+    kept_back = refit(both, traffic(), prior=None, budget=0.02, total=len(both))
+    evidence = refit(both, traffic(), prior=None, budget=0.02, total=len(both), guards_final=False)
+    assert kept_back.threshold(0.02).certified == math.inf
+    assert evidence.threshold(0.02).certified < math.inf

@@ -138,6 +138,7 @@ def test_fewer_neighbours_are_looked_at_when_told_so():
 class Everything:
     """Serves the nearest key, as if it were certified."""
 
+    guards_final = True
     keeps_budgets = True
     learns = True
 

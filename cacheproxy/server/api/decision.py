@@ -165,7 +165,7 @@ class DecisionPage:
         candidates = similar if score == "similarity" or model is None else sigmoid(model.logits(rows))
         scores = chances if score == "p" else np.array([label.features.similarity for label in labels])
         barred = whatif.vetoed([label.features for label in labels])
-        if self._policy_lifts_vetoes:
+        if not self._policy.guards_final:
             barred = np.zeros(len(labels), np.bool_)
         else:
             candidates = np.where(whatif.vetoed(traffic), -np.inf, candidates)
@@ -178,10 +178,6 @@ class DecisionPage:
             np.array([1 / label.inclusion for label in labels])[kept],
             candidates,
         )
-
-    @property
-    def _policy_lifts_vetoes(self) -> bool:
-        return isinstance(self._policy, CertifiedPolicy) and not self._policy.guards_final
 
     def _threshold(self, pool: LivePool, score: Score) -> float | None:
         """The threshold that is in force, if it is one of this kind of score."""
