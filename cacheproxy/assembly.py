@@ -149,7 +149,7 @@ def assemble(
     rules = derive.rules(settings, secret=secret)
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
-    hits = HitCounts()
+    hits = HitCounts(partial(metrics.dropped, "hits"))
     l1 = L1(cache.l1_bytes, clock=clock, trust_s=TRUST_S)
     churn, withdrawn, explanations, lately = ScopeChurn(), Withdrawn(), Explanations(), Lately()
     prompts = Prompts(store=store, loading=reads, l1=l1)
@@ -162,6 +162,7 @@ def assemble(
         prior=prior,
         rate=settings.audit_rate,
         verifier=verifier_number(verifier.name) if verifier else 0.0,
+        dropped=partial(metrics.dropped, "labels"),
         tasks=tasks,
         now=now,
     )

@@ -106,6 +106,12 @@ class Metrics:
             ["op"],
             registry=registry,
         )
+        self._dropped = Counter(
+            "cacheproxy_dropped_total",
+            "What waited for the store and was given up, since too much waited",
+            ["what"],
+            registry=registry,
+        )
         self._tokens = Counter(
             "cacheproxy_tokens_total", "Tokens that upstreams were paid for", ["model", "kind"], registry=registry
         )
@@ -227,6 +233,10 @@ class Metrics:
     def failed(self, port: str, operation: str) -> None:
         """A port's call failed."""
         self._port_errors.labels(f"{port}.{operation}").inc()
+
+    def dropped(self, what: str) -> None:
+        """So much waited for the store that one more was given up."""
+        self._child(self._dropped, what).inc()
 
     def called(self, upstream: str, result: CallResult) -> None:
         """A call to an upstream has ended."""

@@ -148,7 +148,7 @@ for place = 5, #ARGV, 2 do
 end
 return 1
 """)
-"""Count hits, once. Arguments: who counted them, their batch's number, how long to remember it, when, ids and hits."""
+"""Count hits. 1, or 0 where they were. Arguments: who, their batch's number, seconds to know it, when, ids and hits."""
 
 EXPIRE: Final = _script(r"""
 local id, expires, life, writer, most = unpack(ARGV)
