@@ -16,7 +16,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cacheproxy.errors import ConfigError, PortUnavailable
-from cacheproxy.model import EVERYTHING
+from cacheproxy.model import EVERYTHING, MISSED
 from cacheproxy.store import codec, entries, vectors
 from cacheproxy.store.batches import forget_batches, is_new
 from cacheproxy.store.credentials import SqliteCredentials, forget_credentials
@@ -203,7 +203,7 @@ class SqliteStore:
         told: list[Change] = []
         while self._untold:
             told += self._untold.popleft()
-        self._readers.told(change.entry_id for change in told)
+        self._readers.told(None if change is MISSED else change.entry_id for change in told)
         return told
 
     # --- vectors
