@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from cacheproxy.core.policy import Policy
     from cacheproxy.flow.routing import Routes
     from cacheproxy.flow.spending import Spending
+    from cacheproxy.model import Reason
     from cacheproxy.ports import (
         Embedder,
         Judge,
@@ -131,10 +132,14 @@ def assemble(
     prior: Likelihood | None,
     secret: bytes,
     world: World,
+    bypass: Reason | None = None,
     observers: Sequence[Observer] = (),
     tracer: Tracer | None = None,
 ) -> Flow:
-    """The flow, over any adapters. ``observers`` are told beside those that are part of it."""
+    """The flow, over any adapters.
+
+    ``observers`` are told beside those that are part of it. ``bypass`` says why no request may touch the cache.
+    """
     cache, deadlines, now, clock = settings.cache, settings.deadlines, world.now, world.clock
     store_s, embedder_s = deadlines.store_ms / 1000, deadlines.embedder_ms / 1000
 
@@ -146,7 +151,7 @@ def assemble(
     leasing = shelter("leases", store_s)
     judging = shelter("judge", JUDGE_DEADLINE_S)
     verifying = shelter("verifier", deadlines.verifier_ms / 1000)
-    rules = derive.rules(settings, secret=secret)
+    rules = derive.rules(settings, secret=secret, bypass=bypass)
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
     hits = HitCounts(partial(metrics.dropped, "hits"))

@@ -142,6 +142,7 @@ class Metrics:
         ProcessCollector(registry=registry)
         self._keepers: dict[str, Callable[[], float]] = {}
         registry.register(GaugeCollector(self._keepers))
+        self._pools: Callable[[], Iterable[LivePool]] | None = None
         self._bounded = Few()
         self._children: dict[tuple[object, ...], object] = {}
         self._uncounted: list[Served] = []
@@ -152,8 +153,10 @@ class Metrics:
         self._keepers[name] = keeper
 
     def watch_pools(self, pools: Callable[[], Iterable[LivePool]]) -> None:
-        """Read what these pools promise, and how they fare, at each scrape."""
-        self._registry.register(PoolCollector(pools))
+        """Read what these pools promise, and how they fare, at each scrape; no others from now on."""
+        if self._pools is None:
+            self._registry.register(PoolCollector(lambda: self._pools() if self._pools else ()))
+        self._pools = pools
 
     def watch_breakers(self, states: Mapping[str, Callable[[], float]]) -> None:
         """Ask these for the breakers' states at each scrape."""
