@@ -30,6 +30,7 @@ from cacheproxy.flow.l1 import L1, TRUST_S
 from cacheproxy.flow.lately import Lately
 from cacheproxy.flow.learn import KeepRules, Learner
 from cacheproxy.flow.local import LocalFirst
+from cacheproxy.flow.orphans import Orphans
 from cacheproxy.flow.passthrough import PassThrough
 from cacheproxy.flow.pools import Pools
 from cacheproxy.flow.prompts import Prompts
@@ -148,8 +149,7 @@ def assemble(
 
     reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
     searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
-    leasing = shelter("leases", store_s)
-    judging = shelter("judge", JUDGE_DEADLINE_S)
+    leasing, judging = shelter("leases", store_s), shelter("judge", JUDGE_DEADLINE_S)
     verifying = shelter("verifier", deadlines.verifier_ms / 1000)
     rules = derive.rules(settings, secret=secret, bypass=bypass)
     policy = derive.policy(settings, prior=prior)
@@ -209,6 +209,14 @@ def assemble(
         prompts=settings.log.prompts,
     )
     again = Again(flights=flights, forwarder=forwarder, answers=answers, teller=teller, limit=limit)
+    orphans = Orphans(
+        store=store,
+        index=index,
+        prompts=prompts,
+        loading=reads,
+        written=lambda: learner.written(),  # noqa: PLW0108 - there is none yet
+        tasks=tasks,
+    )
     recall = Recall(
         embedder=embedder,
         verifier=verifier,
@@ -216,6 +224,7 @@ def assemble(
         store=store,
         l1=l1,
         prompts=prompts,
+        orphans=orphans,
         policy=policy,
         pools=pools,
         withdrawn=withdrawn,
