@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final
 
 from cacheproxy.model import CacheStatus, Layer
 from cacheproxy.server.api.figure_shapes import HitRates, Hits
@@ -18,28 +18,6 @@ if TYPE_CHECKING:
 BY: Final = ("status", "layer")
 _OWN_TIME: Final = (Layer.EXACT, Layer.SEMANTIC)
 """Layers whose hits take the cache's time. Who shares an answer waits for an upstream."""
-
-
-class Told(TypedDict):
-    """The members of ``Figures``."""
-
-    requests: int
-    hits: Hits
-    bypassed: int
-    hit_rates: HitRates
-    cost_usd: float
-    saved_usd: float
-    checks_usd: float
-    net_saved_usd: float
-    with_cache_usd: float
-    without_cache_usd: float
-    input_tokens: int
-    output_tokens: int
-    saved_input_tokens: int
-    saved_output_tokens: int
-    saved_s: float
-    cache_s: float
-    net_saved_s: float
 
 
 @dataclass(slots=True)
@@ -128,26 +106,26 @@ class Sums:
         """Hits of all layers per request; 0 without requests."""
         return sum(self.hits.values()) / (self.requests or 1)
 
-    def told(self) -> Told:
-        """As ``Figures`` has it."""
+    def told(self) -> dict[str, Any]:
+        """The members of ``Figures``, which checks them."""
         rates = {layer.value: self.hits[layer] / (self.requests or 1) for layer in Layer}
-        counts: dict[str, Any] = {layer.value: self.hits[layer] for layer in Layer}
-        return Told(
-            requests=self.requests,
-            hits=Hits(**counts),
-            bypassed=self.bypassed,
-            hit_rates=HitRates(**rates, all=self.hit_rate),
-            cost_usd=self.cost_usd,
-            saved_usd=self.saved_usd,
-            checks_usd=self.checks_usd,
-            net_saved_usd=self.saved_usd - self.checks_usd,
-            with_cache_usd=self.with_cache_usd,
-            without_cache_usd=self.without_cache_usd,
-            input_tokens=self.input_tokens,
-            output_tokens=self.output_tokens,
-            saved_input_tokens=self.saved_input_tokens,
-            saved_output_tokens=self.saved_output_tokens,
-            saved_s=self.saved_ms / 1000,
-            cache_s=self.cache_ms / 1000,
-            net_saved_s=self.net_saved_s,
-        )
+        counts = {layer.value: self.hits[layer] for layer in Layer}
+        return {
+            "requests": self.requests,
+            "hits": Hits(**counts),
+            "bypassed": self.bypassed,
+            "hit_rates": HitRates(**rates, all=self.hit_rate),
+            "cost_usd": self.cost_usd,
+            "saved_usd": self.saved_usd,
+            "checks_usd": self.checks_usd,
+            "net_saved_usd": self.saved_usd - self.checks_usd,
+            "with_cache_usd": self.with_cache_usd,
+            "without_cache_usd": self.without_cache_usd,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "saved_input_tokens": self.saved_input_tokens,
+            "saved_output_tokens": self.saved_output_tokens,
+            "saved_s": self.saved_ms / 1000,
+            "cache_s": self.cache_ms / 1000,
+            "net_saved_s": self.net_saved_s,
+        }

@@ -4,37 +4,20 @@ from __future__ import annotations
 
 import pytest
 from support.panel import NOW
+from support.served import MISS, hit_of
 
-from cacheproxy.events import Served
-from cacheproxy.model import CacheStatus, Layer, Reason, Usage
+from cacheproxy.model import Layer, Usage
 
 DAY = 86_400.0
-MISS = Served(
+MISS = MISS._replace(
     at=NOW - 2 * DAY,
-    dialect="openai-chat",
-    upstream="openai",
-    tenant="alice",
     model="gpt-4o",
-    http_status=200,
-    status=CacheStatus.MISS,
     duration_ms=1000.0,
     upstream_ms=1000.0,
-    reason=Reason.NO_ENTRY,
     usage=Usage(600_000, 400_000),
     cost_usd=3.0,
 )
-HIT = MISS._replace(
-    status=CacheStatus.HIT,
-    layer=Layer.EXACT,
-    reason=None,
-    usage=Usage(),
-    cost_usd=0.0,
-    saved_usage=Usage(600_000, 400_000),
-    saved_usd=3.0,
-    saved_ms=1000.0,
-    duration_ms=1.0,
-    upstream_ms=None,
-)
+HIT = hit_of(MISS, Layer.EXACT, duration_ms=1.0)
 
 
 def book(panel, *events):

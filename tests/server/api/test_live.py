@@ -7,36 +7,14 @@ import json
 
 import pytest
 from support.panel import NOW
+from support.served import MISS, hit_of
 from support.waiting import until
 
-from cacheproxy.events import Served
-from cacheproxy.model import CacheStatus, Layer, Reason, Usage
+from cacheproxy.model import Layer, Reason, Usage
 from cacheproxy.server.api import live
 from cacheproxy.wire.sse import SseParser
 
-MISS = Served(
-    at=NOW,
-    dialect="openai-chat",
-    upstream="openai",
-    tenant="alice",
-    model="gpt-4o-mini",
-    http_status=200,
-    status=CacheStatus.MISS,
-    duration_ms=900.0,
-    upstream_ms=850.0,
-    reason=Reason.NO_ENTRY,
-    usage=Usage(100, 50),
-    cost_usd=0.25,
-)
-HIT = MISS._replace(
-    status=CacheStatus.HIT,
-    layer=Layer.EXACT,
-    reason=None,
-    usage=Usage(),
-    cost_usd=0.0,
-    saved_usage=Usage(10, 5),
-    entry_id="e",
-)
+HIT = hit_of(MISS, Layer.EXACT, entry_id="e", saved_usage=Usage(10, 5))
 
 
 @pytest.fixture(autouse=True)

@@ -4,42 +4,18 @@ from __future__ import annotations
 
 import pytest
 from support.panel import NOW
+from support.served import MISS, hit_of
 
 from cacheproxy.errors import PortUnavailable
-from cacheproxy.events import GROUPINGS, Served, Tally
-from cacheproxy.model import CacheStatus, Layer, Reason, Usage
+from cacheproxy.events import GROUPINGS, Tally
+from cacheproxy.model import CacheStatus, Layer
 from cacheproxy.server.api.overview import series
 from cacheproxy.server.refusal import Refused
 
 ASKED = "What does a reverse proxy do?"
 HOUR = 3600.0
 DAY = 86_400.0
-MISS = Served(
-    at=NOW,
-    dialect="openai-chat",
-    upstream="openai",
-    tenant="alice",
-    model="gpt-4o-mini",
-    http_status=200,
-    status=CacheStatus.MISS,
-    duration_ms=900.0,
-    upstream_ms=850.0,
-    reason=Reason.NO_ENTRY,
-    usage=Usage(100, 50),
-    cost_usd=0.25,
-)
-HIT = MISS._replace(
-    status=CacheStatus.HIT,
-    layer=Layer.SEMANTIC,
-    reason=None,
-    duration_ms=4.0,
-    upstream_ms=None,
-    usage=Usage(),
-    cost_usd=0.0,
-    saved_usage=Usage(100, 50),
-    saved_usd=0.25,
-    saved_ms=850.0,
-)
+HIT = hit_of(MISS, Layer.SEMANTIC)
 
 
 def book(panel, *events):
