@@ -78,7 +78,7 @@ class RedisStore:
         self._labels = labels
         self._clock = clock
         self._writing = (secrets.token_hex(8), log_entries)
-        self._follower = Follower(link, layout, writer=self._writing[0], log_entries=log_entries)
+        self._follower = Follower(link, layout, writer=self._writing[0])
         self._catalogue = Catalogue(link, layout)
         self._room = Room(link, layout, limits=limits, writing=self._writing)
         self._embedding: EmbeddingName | None = None
@@ -217,9 +217,12 @@ class RedisStore:
             return (await self._room.look()).entries
         return sum([len(page) async for page in self._catalogue.selected(selection)])
 
-    def index_is_shared(self) -> None:
-        """All processes have one index: ``changes`` need not tell of vectors that came."""
-        self._follower.tells_of_new = False
+    async def index_is_shared(self) -> None:
+        """All processes have one index: from here on ``changes`` need not tell of vectors that came.
+
+        To be called before anything is held in memory. Raises ``PortUnavailable``.
+        """
+        await self._follower.begin(tells_of_new=False)
 
     async def changes(self) -> Sequence[Change]:
         """See ``Store``. One round trip where nothing happened."""

@@ -12,6 +12,7 @@ of a cluster: one script changes an entry, what finds it, the sums and the log, 
     :t:TAG     set     ids with a tag                       :g:ROOT  ids of a root's aliases
     :meta      hash    how many entries and bytes there are, and which embeddings
     :log       stream  what came and went, for other processes
+    :went      stream  what went alone, for those of one index; written once somebody follows it
     :done:WHO, :added:WHO   which batch of hits was counted last, and of each pool's labels, so that none counts twice
 
 A shard is chosen by the exact key and not by the scope: a scope that is busy is spread over the whole cluster, and a

@@ -55,23 +55,26 @@ class _Anew:
 class Follower:
     """Knows what the logs said so far. ``writer`` is this process's name in them."""
 
-    def __init__(self, link: Link, layout: Layout, *, writer: str, log_entries: int) -> None:
+    def __init__(self, link: Link, layout: Layout, *, writer: str) -> None:
         self.writer = writer
         self._link = link
         self._layout = layout
         self._catalogue = Catalogue(link, layout)
-        self._log_entries = log_entries
         self._places: list[bytes] = []
         self._placed: list[set[str]] = [set() for _ in range(layout.shards)]
         """The entries of each shard whose vectors this process was told, and so may have in its index."""
         self._anew: dict[int, _Anew] = {}
         self.readers = Readers()
         self._following = asyncio.Lock()
-        self.tells_of_new = True
-        """Whether it tells of vectors that came: not where all processes have one index, to which they went already."""
+        self._tells_of_new = True
 
-    async def begin(self) -> None:
-        """Take a place in every log. Raises ``PortUnavailable``."""
+    async def begin(self, *, tells_of_new: bool = True) -> None:
+        """Take a place in every log. Raises ``PortUnavailable``.
+
+        ``tells_of_new`` false: nothing is told of vectors that came, as where all processes have one index, to which
+        they went already. Then only the logs of what went are read.
+        """
+        self._tells_of_new = tells_of_new
         self._places = await self._link.ask_all([self._begin(shard) for shard in range(self._layout.shards)])
 
     def placed(self, shard: int, entry_id: str) -> None:
@@ -97,7 +100,7 @@ class Follower:
     async def _changes(self, embedding: EmbeddingName | None, *, now: float) -> Sequence[Change]:
         shards = range(self._layout.shards)
         commands = [
-            ("XRANGE", self._layout.key(shard, "log"), self._places[shard], "+", "COUNT", _RECORDS_AT_ONCE)
+            ("XRANGE", self._layout.key(shard, self._log), self._places[shard], "+", "COUNT", _RECORDS_AT_ONCE)
             for shard in shards
         ]
         stored, *records = await self._link.ask_all([("HGET", self._layout.key(0, "meta"), "embedding"), *commands])
@@ -127,7 +130,7 @@ class Follower:
         found: dict[_Record, bool] = {}
         for _, told in records:
             anybodys = told[b"k"] not in _OURS_ARE_KNOWN
-            others = self.tells_of_new and told[b"w"] != self.writer.encode()
+            others = self._tells_of_new and told[b"w"] != self.writer.encode()
             if told[b"i"] and (anybodys or others):
                 record = _Record(
                     text_of(told[b"i"]), bytes.fromhex(told[b"K"].decode()), bytes.fromhex(told[b"S"].decode())
@@ -155,7 +158,7 @@ class Follower:
         """These logs are followed from new places on: anything may have happened in their shards."""
         for shard, place in places.items():
             self._places[shard] = place
-            if self._placed[shard] or (self.tells_of_new and dimension is not None):
+            if self._placed[shard] or (self._tells_of_new and dimension is not None):
                 self._anew[shard] = _Anew(set(self._placed[shard]))
         self.readers.told([None])
         return MISSED
@@ -183,7 +186,7 @@ class Follower:
         anew = self._anew[shard]
         living = [each for each in page.listed if each.expires_at > now]
         anew.doubtful.difference_update(each.entry_id for each in living)
-        there = _changes(living, dimension) if self.tells_of_new else []
+        there = _changes(living, dimension) if self._tells_of_new else []
         self._take_note(there)
         anew.last = page.last
         if anew.last is not None:
@@ -206,7 +209,11 @@ class Follower:
             anew.doubtful.discard(entry_id)
 
     def _begin(self, shard: int) -> Command:
-        return BEGIN(self._layout.tag(shard), self.writer, self._log_entries)
+        return BEGIN(self._layout.tag(shard), self._log)
+
+    @property
+    def _log(self) -> str:
+        return "log" if self._tells_of_new else "went"
 
     async def _rows_of(self, shard: int, *, dimension: int, now: float) -> AsyncIterator[Sequence[IndexRow]]:
         async for block in self._catalogue.of_shard(shard):

@@ -209,3 +209,40 @@ async def test_what_got_another_time_to_expire_while_it_was_read_is_not_used_wit
     monkeypatch.undo()
     (entry,) = await follower.find(ours("kept").key)
     assert entry.expires_at == NOW + 1
+
+
+async def test_a_process_of_one_index_for_all_reads_nothing_of_what_others_stored(redis_world):
+    """It read each record of that and made nothing of it, which was a quarter of a busy worker's time."""
+    store, other = await redis_world.open(), await redis_world.open()
+    await store.index_is_shared()
+    await placed(other, "kept", "purged", "pinned")
+    client = await redis_world.client()
+    shards = {redis_world.shards_of(ours(name).key) for name in ("kept", "purged", "pinned")}
+    lengths = [await client.xlen(f"{{{redis_world.prefix}:{shard}}}:went") for shard in shards]
+    assert set(lengths) == {1}
+    assert await store.changes() == []
+    await other.remove(Selection(ids=[ours("purged").id]))
+    await other.expire_at(ours("pinned").id, NOW + 10)
+    changed = {change.entry_id: change.row is None for change in await store.changes()}
+    assert changed.keys() == {ours("purged").id, ours("pinned").id}
+    assert changed[ours("purged").id]
+
+
+async def test_a_process_of_one_index_for_all_notices_that_its_log_was_lost(redis_world):
+    store, other = await redis_world.open(), await redis_world.open()
+    await store.index_is_shared()
+    await placed(store, "purged", "kept")
+    client = await redis_world.client()
+    await other.remove(Selection(ids=[ours("purged").id]))
+    async for log in client.scan_iter(f"{{{redis_world.prefix}:*}}:went"):
+        await client.delete(log)
+    gone, there, missed = await told(store)
+    assert (gone, there, missed) == ({ours("purged").id}, set(), True)
+
+
+async def test_what_went_has_no_log_of_its_own_before_somebody_follows_it(redis_world):
+    store = await redis_world.open()
+    await placed(store, "purged")
+    await store.remove(Selection(ids=[ours("purged").id]))
+    client = await redis_world.client()
+    assert [log async for log in client.scan_iter(f"{{{redis_world.prefix}:*}}:went")] == []
