@@ -1,6 +1,7 @@
 """Where a company-sized cache saturates first: a small queueing simulation, with measured service times as its inputs.
 
-    python benchmarks/scale_simulation.py [--requests-per-s 100000] [--workers 64] [--shards 32] [--gpus 8] [--json]
+    python benchmarks/scale_simulation.py [--requests-per-s 100000] [--workers 64] [--shards 96] [--gpus 8]
+                                          [--insert-us 2000] [--replicas] [--json]
 
 Requests arrive at random (Poisson). Each walks through stations: a proxy's worker, a Redis shard, an embedding GPU, a
 thread that searches a vector set. A station is a number of servers, each with a queue of its own, one of which is
@@ -38,9 +39,9 @@ BATCH_S = 0.004
 class Costs:
     """Mean seconds of one server's work."""
 
-    hit: float = 85 * US
+    hit: float = 105 * US
     """A worker, for a hit: docs/benchmarks.md."""
-    miss: float = 318 * US
+    miss: float = 416 * US
     """A worker, for a miss in mode exact: likewise."""
     similar: float = 400 * US
     """What a worker spends beyond that where similarity is asked and the model is elsewhere. Assumed."""
@@ -50,6 +51,9 @@ class Costs:
     """A shard, for the prompts of eight neighbours: likewise."""
     write: float = 107 * US
     """A shard, for an entry and its vector: likewise."""
+    insert: float = 2_000 * US
+    """A shard, for putting a vector into a graph of 100,000: benchmarks/scale.py index --graph. Redis searches on
+    threads beside, and adds on its own."""
     lease: float = 4 * US
     """A shard, for taking and releasing a lease on a miss. Assumed."""
     record: float = 3 * US
@@ -142,6 +146,7 @@ def simulate(rate: float, size: Size, costs: Costs, requests: int, seed: int = 1
         }
     slower = 1 / (1 - following)
     writing = costs.write + size.workers * (costs.record if size.followers_of_vectors else costs.note)
+    writing += 0.0 if size.followers_of_vectors else costs.insert
     events: list[tuple[float, int, float, str, Iterator[tuple[str, float, float]]]] = []
     order, now = count(), 0.0
     for _ in range(requests):
@@ -178,16 +183,17 @@ def main() -> None:
     parser.add_argument("--requests-per-s", type=float, default=100_000)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=64)
-    parser.add_argument("--shards", type=int, default=32)
+    parser.add_argument("--shards", type=int, default=96)
     parser.add_argument("--gpus", type=int, default=8)
     parser.add_argument("--search-threads", type=int, default=128)
     parser.add_argument("--embeddings-per-s", type=float, default=14_200, help="of one GPU")
+    parser.add_argument("--insert-us", type=float, default=Costs.insert / US, help="of a vector, by a shard")
     parser.add_argument("--replicas", action="store_true", help="each worker holds all vectors, as with index: faiss")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     size = Size(asked.workers, asked.shards, asked.gpus, asked.search_threads, asked.embeddings_per_s, asked.replicas)
     for share in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5):
-        told = simulate(share * asked.requests_per_s, size, Costs(), asked.requests)
+        told = simulate(share * asked.requests_per_s, size, Costs(insert=asked.insert_us * US), asked.requests)
         if asked.json:
             print(json.dumps(told))
             continue

@@ -1,12 +1,20 @@
 """Requests per second of one worker and of several, and what the line to the shared embedding model costs.
 
-    python benchmarks/scale_workers.py [--workers 1 2] [--rounds 3] [--seconds 3] [--concurrency 64] [--json]
+    python benchmarks/scale_workers.py [--workers 1 2] [--rounds 3] [--seconds 4] [--concurrency 64]
+                                       [--generator wrk|python] [--json]
     python benchmarks/scale_workers.py --line
 
-The load generator, the stub upstream and the workers share one machine, so more workers cannot give more than the
-cores that are left: processor time per request is told for each of them, and beside the measured ratio the one that the
-cores allow, which is (cores / time per request of all processes) over what one worker can do alone. ``spread`` is the
-busiest worker's share of the workers' time. One worker is the usual single process, without a supervisor.
+The load generator, the upstream and the workers share one machine, so more workers cannot give more than the cores that
+are left. wrk asks and nginx answers where both are installed (Debian: ``wrk``, ``nginx-light``), since they take few;
+``--generator python`` asks and answers with what the other benchmarks use. Each round starts each number of workers
+anew with an empty store, one after the other, and asks first what is stored and then what is new; ratios are the
+medians of the rounds'. How many were hits and misses is told by the proxy itself. One worker is the usual single
+process, without a supervisor.
+
+Told as cores, which is processor time over time: what the workers with their supervisor, the generator, the upstream
+and everything else on the machine took. ``cpu_ms`` is the workers' for a request, ``busiest`` the busiest worker's
+share of it. ``allowed`` is the ratio that the machine has room for: the cores that generator and upstream leave, over
+those that one worker took, if a request costs what it costs one worker. It means nothing while others take cores.
 
 ``--line`` measures the exchange with an embedding process that computes nothing: over its own line (embed/shared.py)
 and over HTTP (embed/remote.py).
@@ -16,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
 import os
 import statistics
@@ -24,14 +31,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import psutil
 import uvloop
-from aiohttp import web
+from aiohttp import ClientSession, web
+from generators import Generator, Light, Own, Pressed, missing, stored
 from hot_path import Servers, _fill, _free_port, _until_open
-from load import Arm, body, questions
+from load import MOST_STRAYS
+from prometheus_client.parser import text_string_to_metric_families
 
 from cacheproxy.embed.remote import open_remote
 from cacheproxy.embed.shared import open_shared, sharing
@@ -63,67 +72,116 @@ async def _ready(port: int, workers: int, proxy: psutil.Process) -> list[psutil.
     raise TimeoutError(f"{workers} workers did not start in {_READY_S:.0f} s")
 
 
-async def measure(workers: int, *, rounds: int, seconds: float, concurrency: int) -> dict[str, Any]:
-    """Hits and misses of so many workers."""
+class Pressing(NamedTuple):
+    """One arm of one round."""
+
+    pressed: Pressed
+    workers_s: float
+    """Processor time of all that is the proxy; likewise below."""
+    upstream_s: float
+    others_s: float
+    busiest: float
+
+    @property
+    def rate(self) -> float:
+        """Requests/s."""
+        return self.pressed.requests / self.pressed.seconds
+
+
+async def measure(generator: Generator, workers: int, options: argparse.Namespace) -> dict[str, Pressing]:
+    """Hits and misses of so many workers: one round."""
     with Servers() as servers, tempfile.TemporaryDirectory() as data_dir:
-        upstream, port = _free_port(), _free_port()
-        servers.start_own("stub", upstream)
+        upstream, port, admin = _free_port(), _free_port(), _free_port()
+        answering = psutil.Process(generator.start_upstream(servers, upstream).pid)
         await _until_open(upstream)
         started = servers.start(
+            # On cores that others take too a look-up that misses its deadline would make a miss of a hit.
+            *("env", "CACHEPROXY_DEADLINES__STORE_MS=2000"),
             *(sys.executable, "-m", "cacheproxy", "serve", "--listen", f"127.0.0.1:{port}"),
-            *("--admin-listen", "127.0.0.1:0", "--upstream-url", f"http://127.0.0.1:{upstream}/v1"),
+            *("--admin-listen", f"127.0.0.1:{admin}", "--upstream-url", f"http://127.0.0.1:{upstream}/v1"),
             *("--data-dir", data_dir, "--mode", "exact", "--workers", str(workers)),
             stdout=os.open(os.devnull, os.O_WRONLY),
         )
-        answering = await _ready(port, workers, psutil.Process(started.pid))
-        texts = questions()
-        stored = [body(text) for text in texts[:200]]
-        for _ in range(4 * workers):  # so that each worker knows the caller and what is stored
-            await _fill(port, stored)
-        await asyncio.sleep(1.0)
-        novel = (body(f"{text} {number}") for number in itertools.count() for text in texts)
-        arms = {
-            "exact hit": Arm("exact hit", port, itertools.cycle(stored), b"X-Cache-Status: Hit"),
-            "miss": Arm("miss", port, novel, b"X-Cache-Status: Miss"),
-        }
-        told: dict[str, Any] = {}
-        me = psutil.Process()
-        for name, arm in arms.items():
-            before, own = [_seconds([each]) for each in answering], _seconds([me])
-            other = _seconds([child for child in me.children() if child.pid != started.pid])
-            for _ in range(rounds):
-                await arm.measure(concurrency, seconds)
-            spent = [_seconds([each]) - was for each, was in zip(answering, before, strict=True)]
-            served = arm.rate(concurrency) * rounds * seconds
-            told[name] = {
-                "requests_per_s": round(arm.rate(concurrency), 1),
-                "p50_ms": round(arm.p50(concurrency), 2),
-                "workers_cpu_ms": round(1000 * sum(spent) / served, 4),
-                "generator_cpu_ms": round(1000 * (_seconds([me]) - own) / served, 4),
-                "stub_cpu_ms": round(
-                    1000 * (_seconds([c for c in me.children() if c.pid != started.pid]) - other) / served, 4
-                ),
-                "spread": round(max(spent) / sum(spent), 3),
-            }
+        proxy = psutil.Process(started.pid)
+        serving = await _ready(port, workers, proxy)
+        await _fill(port, stored())
+        await generator.press(port, fresh=False, concurrency=options.concurrency, seconds=1)  # each has it in memory
+        told: dict[str, Pressing] = {}
+        for status in ("Hit", "Miss"):
+            known = await _answered(admin, status)
+            began = [_seconds([each]) for each in (*serving, proxy, answering)]
+            busy = _busy_s()
+            pressed = await generator.press(
+                port, fresh=status == "Miss", concurrency=options.concurrency, seconds=options.seconds
+            )
+            busy = _busy_s() - busy
+            ended = [_seconds([each]) for each in (*serving, proxy, answering)]
+            *each, supervisor, answered = [after - before for after, before in zip(ended, began, strict=True)]
+            whole = sum(each) + (supervisor if workers > 1 else 0.0)
+            if (right := await _answered(admin, status) - known) < (1 - MOST_STRAYS) * pressed.requests:
+                raise AssertionError(f"only {right:.0f} of {pressed.requests} answers were a {status}")
+            others = max(0.0, busy - whole - answered - pressed.cpu_s)
+            told[status] = Pressing(pressed, whole, answered, others, max(each) / sum(each))
         return told
 
 
+async def _answered(admin: int, status: str) -> float:
+    """How many requests ended like this, says the proxy."""
+    async with ClientSession() as session, session.get(f"http://127.0.0.1:{admin}/metrics") as response:
+        families = text_string_to_metric_families(await response.text())
+    samples = (sample for family in families for sample in family.samples)
+    return sum(s.value for s in samples if s.name == "cacheproxy_requests_total" and s.labels["status"] == status)
+
+
+def _busy_s() -> float:
+    """The processor time that all cores have spent."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
+
+
 async def compare(options: argparse.Namespace) -> dict[str, Any]:
-    """All of them, one after the other."""
+    """All of them, in turns."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    figures: dict[str, Any] = {"cores": cores, "load": os.getloadavg()[0], "workers": {}}
-    for workers in options.workers:
-        figures["workers"][workers] = await measure(
-            workers, rounds=options.rounds, seconds=options.seconds, concurrency=options.concurrency
-        )
-    base = figures["workers"].get(1)
-    for workers, arms in figures["workers"].items():
-        for name, arm in arms.items() if base else ():
-            alone = base[name]
-            whole_ms = arm["workers_cpu_ms"] + arm["generator_cpu_ms"] + arm["stub_cpu_ms"]
-            arm["ratio"] = round(arm["requests_per_s"] / alone["requests_per_s"], 2)
-            arm["allowed"] = round(min(workers, cores * alone["workers_cpu_ms"] / whole_ms), 2)
-    return figures
+    load = os.getloadavg()[0]
+    rounds: list[dict[int, dict[str, Pressing]]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(options.rounds):
+            generator: Generator = Light(Path(folder)) if options.generator == "wrk" else Own()
+            rounds.append({workers: await measure(generator, workers, options) for workers in options.workers})
+            print(f"round {number + 1} of {options.rounds} done", file=sys.stderr)
+    rows = [
+        {"workers": workers, "arm": arm, **_row([each[workers][arm] for each in rounds])}
+        for arm in ("Hit", "Miss")
+        for workers in options.workers
+    ]
+    alone = {row["arm"]: row for row in rows if row["workers"] == 1}
+    for row in rows if alone else ():
+        arm, workers, base = row["arm"], row["workers"], alone[row["arm"]]
+        row["ratio"] = round(statistics.median(each[workers][arm].rate / each[1][arm].rate for each in rounds), 2)
+        room = cores / (1 + (row["generator_ms"] + row["upstream_ms"]) / base["cpu_ms"])
+        row["allowed"] = round(min(workers, room / base["cores"]), 2)
+    return {"generator": options.generator, "cores": cores, "load": load, "rows": rows}
+
+
+def _row(rounds: list[Pressing]) -> dict[str, Any]:
+    """Medians of what a round tells alone, and means of what adds up."""
+    seconds = sum(each.pressed.seconds for each in rounds)
+    requests = sum(each.pressed.requests for each in rounds)
+    workers = sum(each.workers_s for each in rounds)
+    generator = sum(each.pressed.cpu_s for each in rounds)
+    upstream = sum(each.upstream_s for each in rounds)
+    return {
+        "requests_per_s": round(statistics.median(each.rate for each in rounds)),
+        "p50_ms": round(statistics.median(each.pressed.p50_ms for each in rounds), 2),
+        "cpu_ms": round(1000 * workers / requests, 4),
+        "generator_ms": round(1000 * generator / requests, 4),
+        "upstream_ms": round(1000 * upstream / requests, 4),
+        "cores": round(workers / seconds, 2),
+        "generator_cores": round(generator / seconds, 2),
+        "upstream_cores": round(upstream / seconds, 2),
+        "others_cores": round(sum(each.others_s for each in rounds) / seconds, 2),
+        "busiest": round(statistics.median(each.busiest for each in rounds), 2),
+    }
 
 
 # --- the line to the shared model
@@ -186,13 +244,10 @@ async def _exchange(embedder: Embedder) -> dict[str, float]:
 
 
 def _table(figures: dict[str, Any]) -> str:
-    columns = ("requests_per_s", "p50_ms", "workers_cpu_ms", "generator_cpu_ms", "stub_cpu_ms", "spread")
-    columns = (*columns, "ratio", "allowed")
-    lines = [f"{figures['cores']} cores, load {figures['load']:.1f} at the start"]
-    lines.append(f"{'workers':>7} {'arm':<10}" + "".join(f"{column:>17}" for column in columns))
-    for workers, arms in figures["workers"].items():
-        for name, arm in arms.items():
-            lines.append(f"{workers:>7} {name:<10}" + "".join(f"{arm.get(column, ''):>17}" for column in columns))
+    rows = figures["rows"]
+    lines = [f"{figures['generator']}, {figures['cores']} cores, load {figures['load']:.1f} at the start"]
+    lines.append("  ".join(rows[-1]))
+    lines += ["  ".join(f"{row[column]:>{len(column)}}" for column in rows[-1]) for row in rows]
     return "\n".join(lines)
 
 
@@ -201,8 +256,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=int, default=4, help="of each arm in each round")
     parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--generator", choices=("wrk", "python"), help="wrk, with nginx, where both are installed")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--line", action="store_true")
     parser.add_argument("--serve-line", nargs=2, help=argparse.SUPPRESS)
@@ -210,8 +266,17 @@ def main() -> None:
     if options.serve_line:
         uvloop.run(serve_line(options.serve_line[0], int(options.serve_line[1])))
         return
-    figures = uvloop.run(measure_line() if options.line else compare(options))
-    print(json.dumps(figures) if options.json or options.line else _table(figures))
+    if options.line:
+        print(json.dumps(uvloop.run(measure_line())))
+        return
+    if absent := " and ".join(missing()):
+        if options.generator == "wrk":
+            parser.error(f"--generator wrk needs {absent}")
+        if options.generator is None:
+            print(f"without {absent} Python asks and answers, and takes much of the cores", file=sys.stderr)
+    options.generator = options.generator or ("python" if absent else "wrk")
+    figures = uvloop.run(compare(options))
+    print(json.dumps(figures) if options.json else _table(figures))
 
 
 if __name__ == "__main__":
