@@ -1,7 +1,7 @@
 """Reaches the store that the settings name: at the start, or as soon as it is there.
 
 A Redis that is away must not keep callers from their upstreams. What is wrong and stays wrong, a password or a name,
-ends the start; and is told in the log, again and again tried, where it turns up later.
+ends the start; where that turns up only later, it is told in the log and tried again.
 """
 
 from __future__ import annotations

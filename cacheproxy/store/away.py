@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 class Away:
     """Any port that the store has: entries, labels, keys."""
 
-    def may_hold(self, key: bytes) -> bool:
-        """Not a thing is here."""
-        return not key
+    def may_hold(self, _: bytes) -> bool:
+        """See ``Store``: nothing is here."""
+        return False
 
     def __getattr__(self, operation: str) -> Callable[..., Coroutine[Any, Any, NoReturn]]:
         if operation.startswith("_"):
