@@ -120,6 +120,7 @@ def assemble(
     labels: Labels,
     index: VectorIndex,
     embedder: Embedder | None,
+    patient: Embedder | None = None,
     verifier: Verifier | None,
     judge: Judge,
     prices: Prices,
@@ -140,6 +141,7 @@ def assemble(
     """The flow, over any adapters.
 
     ``observers`` are told beside those that are part of it. ``bypass`` says why no request may touch the cache.
+    ``patient`` is the embedder for texts that no request waits for; by default the same one.
     """
     cache, deadlines, now, clock = settings.cache, settings.deadlines, world.now, world.clock
     store_s, embedder_s = deadlines.store_ms / 1000, deadlines.embedder_ms / 1000
@@ -219,6 +221,7 @@ def assemble(
     )
     recall = Recall(
         embedder=embedder,
+        patient=patient or embedder,
         verifier=verifier,
         index=index,
         store=store,

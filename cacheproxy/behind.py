@@ -16,6 +16,7 @@ from cacheproxy.assembly import assemble
 from cacheproxy.config import in_force
 from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.core.prior import load_prior, shipped_prior
+from cacheproxy.flow.calls import Calls, Counted
 from cacheproxy.flow.request_log import RequestLog
 from cacheproxy.flow.spending import Spending
 from cacheproxy.index.flat import FlatIndex
@@ -166,8 +167,16 @@ def _assembled(
         labels=kept.labels,
         index=index,
         embedder=embedder,
+        patient=patient,
         verifier=lasting.verifier,
-        judge=_judge(settings, patient, upstream=lasting.upstream, prices=prices, spending=spending),
+        judge=_judge(
+            settings,
+            patient,
+            upstream=lasting.upstream,
+            calls=Calls(lasting.metrics),
+            prices=prices,
+            spending=spending,
+        ),
         prices=prices,
         spending=spending,
         upstream=lasting.upstream,
@@ -253,14 +262,24 @@ def _prior(settings: Settings, embedder: Embedder) -> Likelihood | None:
 
 
 def _judge(
-    settings: Settings, embedder: Embedder | None, *, upstream: Upstream, prices: Prices, spending: Spending
+    settings: Settings,
+    embedder: Embedder | None,
+    *,
+    upstream: Upstream,
+    calls: Calls,
+    prices: Prices,
+    spending: Spending,
 ) -> Judge:
     """Who compares cached answers with fresh ones."""
     model = derive.judge_model(settings)
     llm: Judge | None = None
     if model is not None:
         llm = LlmJudge(
-            model, upstream=upstream, prices=prices, budget=spending, fence=partial(secrets.token_hex, _FENCE_BYTES)
+            model,
+            upstream=Counted(upstream, calls, name=model.upstream),
+            prices=prices,
+            budget=spending,
+            fence=partial(secrets.token_hex, _FENCE_BYTES),
         )
     match settings.judge:
         case JudgeName.AUTO:

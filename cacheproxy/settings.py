@@ -92,7 +92,7 @@ class GuardSettings(Frozen):
     disabled: tuple[str, ...] = ()
     """Guards that do not veto."""
     final: bool = True
-    """Whether a veto stands whatever verdicts say; false lets the verdicts of a pool outweigh it, for more hits."""
+    """Whether vetoes stand until verdicts on that answer lift them; false lets any verdicts of a pool outweigh them."""
 
     @field_validator("disabled")
     @classmethod
@@ -208,6 +208,10 @@ class DeadlineSettings(Frozen):
     """Each further byte of a caller's request; then it gets a 408."""
     abandon_s: Annotated[float, Field(ge=0)] = 2
     """After its last listener left, an upstream call is cancelled when this has passed."""
+    start_s: PositiveFloat = 300
+    """A worker, and what takes over on SIGHUP, has this long to become ready: to load an index, to fetch a model."""
+    hung_s: PositiveFloat = 12
+    """With workers, a process whose event loop stands still for this long is killed and started again."""
     drain_s: Annotated[float, Field(ge=0)] = 30
     """On SIGTERM, requests in flight may take this long to finish."""
     unready_s: Annotated[float, Field(ge=0)] = 0

@@ -6,19 +6,16 @@ not need them starts quickly.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import random
 import secrets
-import signal
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
-
-import uvloop
 
 from cacheproxy import __version__, derive
 from cacheproxy.assembly import World
@@ -31,7 +28,7 @@ from cacheproxy.opening import now, open_embedder, open_verifier
 from cacheproxy.server.admin import build_admin
 from cacheproxy.server.api.health import Queued
 from cacheproxy.server.api.recent import Recent
-from cacheproxy.server.listen import Slots, admin_listener, admin_socket, data_listener
+from cacheproxy.server.listen import CallersSlots, Slots, admin_listener, admin_socket, data_listener, operators_slots
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.readiness import Readiness
 from cacheproxy.store.dbfile import size_on_disk
@@ -40,12 +37,12 @@ from cacheproxy.upstream.http import HttpUpstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
-    from pathlib import Path
 
     from cacheproxy.address import Address
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.embed.remote import RemoteEmbedder
     from cacheproxy.embed.shared import SharedEmbedder
+    from cacheproxy.jsontext import JsonObject
     from cacheproxy.ports import Observer
     from cacheproxy.settings import Settings
     from cacheproxy.tracing import Tracer
@@ -77,23 +74,34 @@ class Running:
     """Tell load balancers that it is about to end."""
     render: Callable[[], bytes]
     """Its metrics."""
-    slots: Slots | None = None
-    """A worker's share of the listening sockets."""
+    slots: CallersSlots | None = None
+    """Its share of the listening sockets, where they outlive it."""
+    operators: Slots | None = None
+    """Likewise, of the admin plane's."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedModel:
+    """Where the embedding model is that workers share, and what it said of itself."""
+
+    path: Path
+    hello: JsonObject
 
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """What a worker gets from its supervisor, in place of listeners and a model of its own."""
+    """What a proxy gets in place of listeners of its own: they outlive it."""
 
     listen: Address
     sockets: Sequence[int]
     """The listening sockets' descriptors."""
-    admin: Path
-    """Where its admin plane is, for the supervisor alone."""
-    model: Path | None
-    """Where the shared embedding model is; None without one."""
-    no_model: str
-    """Why there is none."""
+    admin: Address
+    admin_sockets: Sequence[int] | Path
+    """Those of the admin plane, or where that is for the supervisor alone."""
+    model: SharedModel | None = None
+    """The shared embedding model; without one it loads its own."""
+    no_model: str = ""
+    """Why there is no model at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +112,11 @@ class Telemetry:
     observers: Sequence[Observer] = ()
 
 
-def run_proxy(settings: Settings, on_ready: Callable[[Running], None] = lambda _: None) -> None:
-    """Serve until SIGINT or SIGTERM, then let requests under way finish. Raises ``ConfigError``."""
-    uvloop.run(_serve(settings, on_ready))
-
-
 @asynccontextmanager
 async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncIterator[Running]:
     """Build everything and serve; leaving the block drains and closes it. Raises ``ConfigError``.
 
-    A worker has a ``seat``, and accepts nothing before it takes up ``slots``. Where the store is a Redis that cannot be
+    One that has a ``seat`` accepts nothing before it takes up ``slots``. Where the store is a Redis that cannot be
     reached, requests are forwarded past the cache until it can.
     """
     async with AsyncExitStack() as stack:
@@ -144,22 +147,21 @@ async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncItera
             started=now(),
         )
         plane = await stack.enter_async_context(connecting.standing(lasting))
-        # What is here now stays: the garbage collector need not walk it again and again while requests are served.
-        # What comes is mostly kept for long (entries) or gone at once, so it looks more seldom, too.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
+        settle_memory()
         _watch(lasting)
         token = derive.plain(settings.admin_token) or None
         admin = build_admin(metrics=metrics, handlers=connecting.handlers(), token=token, hosts=settings.admin_hosts)
-        drain_s, slots = settings.deadlines.drain_s, None
+        drain_s, slots, operators = settings.deadlines.drain_s, None, None
         if seat is None:
             admin_address = await stack.enter_async_context(admin_listener(admin, settings.admin_listen))
             data_address = await stack.enter_async_context(data_listener(plane, settings.listen, drain_s=drain_s))
         else:
-            admin_address, data_address = settings.admin_listen, seat.listen
-            await stack.enter_async_context(admin_socket(admin, seat.admin))
-            slots = await stack.enter_async_context(Slots(plane, seat.sockets, drain_s=drain_s))
+            admin_address, data_address = seat.admin, seat.listen
+            if isinstance(seat.admin_sockets, Path):
+                await stack.enter_async_context(admin_socket(admin, seat.admin_sockets))
+            else:
+                operators = await stack.enter_async_context(operators_slots(admin, seat.admin_sockets))
+            slots = await stack.enter_async_context(CallersSlots(plane, seat.sockets, drain_s=drain_s))
         yield Running(
             data=data_address,
             admin=admin_address,
@@ -171,24 +173,19 @@ async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncItera
             leave=lasting.ready.leave,
             render=metrics.render,
             slots=slots,
+            operators=operators,
         )
 
 
-async def _serve(settings: Settings, on_ready: Callable[[Running], None]) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    async with open_proxy(settings) as running:
+def settle_memory() -> None:
+    """What is here now stays: the garbage collector need not walk it again and again while requests are served.
 
-        def leave() -> None:
-            running.leave()
-            loop.call_later(settings.deadlines.unready_s, stop.set)
-
-        loop.add_signal_handler(signal.SIGTERM, leave)
-        on_ready(running)
-        await stop.wait()
-        running.leave()
+    What comes is mostly kept for long (entries) or gone at once, so it looks more seldom, too.
+    """
+    gc.unfreeze()  # a proxy that was here before this one, and is not any more
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 @asynccontextmanager
@@ -220,7 +217,7 @@ async def _embedder(
         return None, seat.no_model
     try:
         if seat is not None and seat.model is not None:
-            shared = await open_shared(seat.model, max_waiting=settings.batching.max_queue)
+            shared = await open_shared(seat.model.path, hello=seat.model.hello, max_waiting=settings.batching.max_queue)
             return await stack.enter_async_context(shared), ""
         return await stack.enter_async_context(open_embedder(settings, metrics.batched)), ""
     except PortUnavailable as error:

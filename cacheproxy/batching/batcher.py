@@ -5,8 +5,9 @@
 - Every caller is answered: with its result, with an error, or with ``PortUnavailable`` when the batcher closes. One
   item that makes the model fail does not fail the others of its batch.
 - Equal items that are in the batcher at the same time are computed once.
-- Patient items wait until no others do, and go in smaller batches: nobody else waits behind more than one of these.
-  Under steady load one of their batches runs after each few others, so that they are late and no worse.
+- Patient items wait until no others do, and go in batches so small that they take a moment on this machine as it is
+  now: nobody else waits behind more than one of these. Under steady load one of their batches runs after each few
+  others, so that they are late and no worse.
 - A caller that leaves takes its item out of the queue. A full queue says ``Overloaded`` at once.
 """
 
@@ -34,7 +35,10 @@ Outcomes: TypeAlias = "Iterable[tuple[int, R | ProxyError]]"
 """One computed batch: positions in what was asked, each with its result or with what is wrong with that item."""
 
 PATIENT_AT_ONCE: Final = 16
-"""Patient items in a batch: what an urgent one may have to wait for."""
+"""Patient items in a batch, at most."""
+_PATIENT_AT_FIRST: Final = 4
+PATIENT_S: Final = 0.05
+"""What an urgent item may have to wait for: batches of patient ones that take longer get smaller, down to one item."""
 PATIENCE: Final = 8
 """Batches of others that run while patient items wait, until it is their turn."""
 log = logging.getLogger(__name__)
@@ -77,6 +81,7 @@ class Batcher(Generic[T, R]):
         max_wait_s: float = 0.002,
         on_batch: Callable[[int, float], None] | None = None,
         thread: ThreadPoolExecutor | None = None,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._compute = compute
         self._name = name
@@ -86,6 +91,8 @@ class Batcher(Generic[T, R]):
         self._on_batch = on_batch
         self._waiting: dict[T, _Slot[T, R]] = {}  # a queue: dicts keep their order
         self._patient: dict[T, _Slot[T, R]] = {}
+        self._clock = clock
+        self._patient_at_once = min(_PATIENT_AT_FIRST, PATIENT_AT_ONCE, max_items)
         self._passed = 0
         self._running: dict[T, _Slot[T, R]] = {}
         self._expected = max_items
@@ -147,15 +154,24 @@ class Batcher(Generic[T, R]):
             while self._waiting or self._patient:
                 patient = self._patients_turn()
                 queue = self._patient if patient else self._waiting
-                most = min(PATIENT_AT_ONCE, self._max_items) if patient else self._max_items
-                items = list(islice(queue, most))
+                items = list(islice(queue, self._patient_at_once if patient else self._max_items))
                 self._running = {item: queue.pop(item) for item in items}
+                started = self._clock()
                 await self._run(list(self._running.values()))
-                if len(items) > 1 and not patient:
+                if patient:
+                    self._adapt(len(items), self._clock() - started)
+                elif len(items) > 1:
                     await self._gather(len(items))
         finally:
             self._draining = False
             self._abandon(self._closing() if self._closed else PortUnavailable(f"{self._name} stopped unexpectedly"))
+
+    def _adapt(self, size: int, seconds: float) -> None:
+        """Have the next batch of patient items take as long as it may, going by the one that ran."""
+        if seconds > PATIENT_S:
+            self._patient_at_once = max(1, size // 2)
+        elif seconds < PATIENT_S / 2 and size == self._patient_at_once:
+            self._patient_at_once = min(2 * size, PATIENT_AT_ONCE, self._max_items)
 
     def _patients_turn(self) -> bool:
         """Whether the next batch is one of patient items."""

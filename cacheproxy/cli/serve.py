@@ -13,8 +13,7 @@ from cacheproxy.settings import Policy
 
 if TYPE_CHECKING:
     from cacheproxy.settings import Settings
-    from cacheproxy.wiring import Running
-    from cacheproxy.workers.supervisor import Serving
+    from cacheproxy.workers.serving import Serving
 
 
 def serve(
@@ -84,31 +83,32 @@ def serve(
     }
     loaded = settings_from(flags)
     calm_threads()
-    if loaded.settings.workers > 1:
-        _supervise(loaded.settings, flags)
-        return
-    from cacheproxy import wiring  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
-
-    set_up_log(loaded.settings.log)
-    wiring.run_proxy(loaded.settings, on_ready=lambda running: say(banner(running)))
+    _serve(loaded.settings, flags)
 
 
-def _supervise(settings: "Settings", flags: dict[str, Any]) -> None:
-    from cacheproxy.workers.supervisor import supervise  # noqa: PLC0415 - only where there are several processes
+def _serve(settings: "Settings", flags: dict[str, Any]) -> None:
+    from cacheproxy.workers.serving import Operator  # noqa: PLC0415 - what serves is heavy, and --help needs none of it
+
+    several = settings.workers > 1
 
     def log_as(settings: "Settings") -> None:
-        set_up_log(settings.log, process="supervisor")
+        set_up_log(settings.log, process="supervisor" if several else "")
 
     log_as(settings)
-    supervise(
-        settings,
-        read=lambda: load(flags=flags).settings,
-        on_settings=log_as,
-        on_ready=lambda serving: say(banner(serving)),
+    operator = Operator(
+        read=lambda: load(flags=flags).settings, on_settings=log_as, on_ready=lambda serving: say(banner(serving))
     )
+    if several:
+        from cacheproxy.workers.supervisor import supervise  # noqa: PLC0415 - only where there are several processes
+
+        supervise(settings, operator)
+    else:
+        from cacheproxy.workers.alone import serve_alone  # noqa: PLC0415 - likewise
+
+        serve_alone(settings, operator)
 
 
-def banner(running: "Running | Serving") -> str:
+def banner(running: "Serving") -> str:
     """What a proxy that has just started is, and a line to paste."""
     settings = running.settings
     rows = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -60,6 +61,13 @@ class Record(NamedTuple):
 NO_RECORD: Final = Record()
 
 
+class Veto(StrEnum):
+    """What a guard objects to, as far as features tell."""
+
+    AMOUNT = "amount"
+    SENSE = "sense"
+
+
 class Features(NamedTuple):
     """One candidate group. Similarities are cosines in 0..1."""
 
@@ -103,6 +111,13 @@ class Features(NamedTuple):
     """Which verifier compared the prompt with the nearest key (``verifier_number``); 0 where none did."""
     verified: float = 0.0
     """What it said, 0..1; 0 where none did."""
+
+    @property
+    def veto(self) -> Veto | None:
+        """What a guard has against each of the guarded keys."""
+        if self.vetoed_amount:
+            return Veto.AMOUNT
+        return Veto.SENSE if self.vetoed_sense else None
 
 
 FEATURE_NAMES: Final = Features._fields

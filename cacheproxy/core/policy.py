@@ -175,10 +175,10 @@ class Bootstrap:
 class CertifiedPolicy:
     """Serve the likeliest answer where the pool's rule covers it.
 
-    A guard's veto stands. With ``guards_final`` False it does so only until verdicts lead to a rule; from then on it is
-    evidence that the pool's own verdicts may outweigh, since guards err in some places (two dates, one answer) and not
-    in others. ``certified_only`` leaves out what is not proven to keep the budget: bootstrap hits, and those that are
-    estimated to.
+    A guard's veto stands, but at answers of which the rule knows that they do not turn on what it objects to (any date
+    has the same opening hours). With ``guards_final`` False it does so only until verdicts lead to a rule; from then on
+    it is evidence that the pool's own verdicts may outweigh anywhere. ``certified_only`` leaves out what is not proven
+    to keep the budget: bootstrap hits, and those that are estimated to.
     """
 
     budget: float
@@ -210,20 +210,23 @@ class CertifiedPolicy:
         threshold = self._threshold(found.rule, stage, budget)
         assessed = Assessed(best, logit, threshold, tuple(groups[place] for place in ranked[1:]))
         hopeless = found.rule is not None and found.rule.hopeless(budget)
-        refusal = self._refusal(assessed, stage, tripped=found.tripped, barred=budget < allowed or hopeless)
+        excused = found.rule is not None and found.rule.excuses(best.root, best.features.veto)
+        final = self.guards_final and not excused
+        barred = budget < allowed or hopeless
+        refusal = self._refusal(assessed, stage, tripped=found.tripped, final=final, barred=barred)
         if refusal is not None:
             return Forward(refusal, nearest, assessed)
         if found.rule is not None and logit >= found.rule.threshold(budget).certified:
             stage = Stage.CERTIFIED
         return Serve(best.keys[0], stage, assessed)
 
-    def _refusal(self, assessed: Assessed, stage: Stage, *, tripped: bool, barred: bool) -> Reason | None:
-        """Why a candidate is not served; None where it is."""
+    def _refusal(self, assessed: Assessed, stage: Stage, *, tripped: bool, final: bool, barred: bool) -> Reason | None:
+        """Why a candidate is not served; None where it is. ``final`` is whether a guard's word is."""
         bootstrapped = stage is Stage.BOOTSTRAP
         unlikely = assessed.logit < assessed.threshold
         if tripped:
             return Reason.TRIPPED
-        if assessed.group.objection is not None and (self.guards_final or bootstrapped or unlikely):
+        if assessed.group.objection is not None and (final or bootstrapped or unlikely):
             return assessed.group.objection
         if bootstrapped and (unlikely or barred or self.certified_only):
             return Reason.UNCERTIFIED

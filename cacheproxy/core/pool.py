@@ -18,7 +18,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cacheproxy.core import certificate
-from cacheproxy.core.features import NO_RECORD, Features, Record, matrix
+from cacheproxy.core.features import NO_RECORD, Features, Record, Veto, matrix
 from cacheproxy.core.judge_noise import UNMEASURED, Noise
 from cacheproxy.core.likelihood import Likelihood, bent, fit
 from cacheproxy.core.monitor import Monitor
@@ -61,6 +61,10 @@ DRIFT_DEVIATIONS: Final = 3.0
 """... and are too many when they are so many standard deviations over what was expected."""
 HOPELESS: Final = 2_000
 """With so many labels and still no score at which the budget is kept, the bootstrap rule ends: it may break it too."""
+NEEDLESS: Final = 3
+"""Verdicts on what only guards held back that show them to be needless at an answer, if all are right ..."""
+NEEDLESS_PER_WRONG: Final = 20
+"""... and so many more for each that is wrong."""
 _FOLDS: Final = 5
 _NEVER: Final = math.inf
 
@@ -128,6 +132,12 @@ class Rule:
     """How many there had been when it was made."""
     grey: float = 0.0
     """The share of requests near the operator's threshold at that time."""
+    needless: frozenset[tuple[str, Veto]] = frozenset()
+    """Answers, by their root, and what guards need not object to there."""
+
+    def excuses(self, root: str, veto: Veto | None) -> bool:
+        """Whether verdicts on this very answer have shown that it does not turn on what a guard objects to."""
+        return veto is not None and (root, veto) in self.needless
 
     def threshold(self, budget: float) -> Threshold:
         """For the largest known budget that is no larger than the one asked for."""
@@ -171,6 +181,7 @@ def refit(
         model = fit(rows, right, prior=prior)
     recent = model.logits(matrix(traffic))
     fair = np.array([label.source is not Source.FEEDBACK for label in kept], np.bool_)
+    fairly = [label for label, is_fair in zip(kept, fair.tolist(), strict=True) if is_fair]
     scores, right, counts, few = scores[fair], right[fair], counts[fair], few[fair]
     alpha = certificate.alpha_at(certificate.look_at(total + earlier))
     thresholds = {}
@@ -187,7 +198,21 @@ def refit(
             max(looser.certified, _NEVER if certified is None else certified),
         )
     rule = Rule(model, thresholds, total)
-    return replace(rule, grey=grey_share(recent, rule.threshold(budget)))
+    own = rule.threshold(budget)
+    return replace(rule, grey=grey_share(recent, own), needless=_needless(fairly, scores, min(own)))
+
+
+def _needless(labels: Sequence[Label], scores: Matrix, least: float) -> frozenset[tuple[str, Veto]]:
+    """What guards need not object to, answer by answer: they alone held back what verdicts then called right.
+
+    What a score of ``least`` would not have served says nothing of guards, right or wrong.
+    """
+    right, wrong = Counter[tuple[str, Veto]](), Counter[tuple[str, Veto]]()
+    for label, score in zip(labels, scores.tolist(), strict=True):
+        veto = label.features.veto
+        if veto is not None and score >= least:
+            (right if label.right else wrong)[label.root, veto] += 1
+    return frozenset(which for which, count in right.items() if count >= NEEDLESS + NEEDLESS_PER_WRONG * wrong[which])
 
 
 def _few_of_each(labels: Sequence[Label]) -> NDArray[np.bool_]:

@@ -1,7 +1,8 @@
 """What another threshold would come to: hit rate against error, from recorded labels. Pure.
 
 Labels tell the error: each counts by one over the chance with which it was asked for, since what is served is seldom
-labelled. The candidates of recent requests tell the hit rate. What a guard vetoes is served at no threshold.
+labelled. The candidates of recent requests tell the hit rate. What a guard vetoes counts as served at no threshold:
+where a rule knows that this is needless at an answer, the hit rate is told too low, never too high.
 """
 
 from __future__ import annotations

@@ -190,9 +190,10 @@ async def sharing(
     patient: Embedder | None = None,
     verifier: Verifier | None = None,
     device: str = "",
-) -> AsyncIterator[None]:
+) -> AsyncIterator[JsonObject]:
     """Let other processes use an embedder, and what compares questions. Whoever may open ``path`` may use them.
 
+    Gives what is said to each of them first.
     ``patient`` is the embedder for texts that nobody waits for.
     """
     callers: set[_Caller] = set()
@@ -202,7 +203,7 @@ async def sharing(
             lambda: _Caller(offered, tasks, callers), str(path)
         )
         try:
-            yield
+            yield offered.hello
         finally:
             server.close()
             for caller in list(callers):
@@ -318,14 +319,14 @@ class SharedEmbedder:
                 _, link = await asyncio.get_running_loop().create_unix_connection(_Link, str(self._path))
                 try:
                     async with asyncio.timeout(_HELLO_S):
-                        self._meet(parse(await link.hello))
+                        self.meet(parse(await link.hello))
                 except BaseException:
                     link.close()  # a process that hangs is connected to all the same, and again by each who asks
                     raise
             self._link = link
             return link
 
-    def _meet(self, hello: Any) -> None:
+    def meet(self, hello: Any) -> None:
         """Take note of which model it is."""
         named = (str(member(hello, "model")), count(hello, "dimension"))
         if self.model and named != (self.model, self.dimension):
@@ -378,8 +379,14 @@ def _sound(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-async def open_shared(path: Path, *, max_waiting: int = 1024) -> SharedEmbedder:
-    """The embedder that ``sharing`` shares at ``path``. Raises ``PortUnavailable``."""
+async def open_shared(path: Path, *, hello: JsonObject | None = None, max_waiting: int = 1024) -> SharedEmbedder:
+    """The embedder that ``sharing`` shares at ``path``. Raises ``PortUnavailable``.
+
+    Where it is known what ``sharing`` gave, the embedding process may be away at the moment.
+    """
     embedder = SharedEmbedder(path, max_waiting=max_waiting)
-    await embedder.connect()
+    if hello is None:
+        await embedder.connect()
+    else:
+        embedder.meet(hello)
     return embedder

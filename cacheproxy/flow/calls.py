@@ -1,4 +1,4 @@
-"""Calls to upstreams, each counted by how it went and traced where somebody traces. All of the flow's go this way."""
+"""Calls to upstreams, each counted by how it went and traced where somebody traces. All go this way."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 from cacheproxy.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
 from cacheproxy.events import CallResult
+from cacheproxy.flow.arrival import UNTRACED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
     from cacheproxy.ports import CallWatch, Upstream, UpstreamRequest, UpstreamResponse
     from cacheproxy.tracing import Trace
@@ -47,6 +49,19 @@ class Calls:
             raise
         finally:
             self.watch.called(name, result)
+
+
+class Counted:
+    """An upstream for whoever makes calls of no request's trace."""
+
+    def __init__(self, upstream: Upstream, calls: Calls, *, name: str) -> None:
+        self._upstream = upstream
+        self._calls = calls
+        self._name = name
+
+    def send(self, request: UpstreamRequest) -> AbstractAsyncContextManager[UpstreamResponse]:
+        """As ``Upstream.send``."""
+        return self._calls.make(self._upstream, request, name=self._name, trace=UNTRACED)
 
 
 def result_of(status: int) -> CallResult:

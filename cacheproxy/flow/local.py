@@ -59,7 +59,7 @@ class LocalFirst:
         self._proofs = proofs
         self._clock = clock
         # One failure is enough to leave it alone for a moment: the next request need not find out again.
-        self._breaker = Breaker(threshold=1, cooldown_s=_COOLDOWN_S)
+        self._breaker = Breaker(threshold=1, first_cooldown_s=_COOLDOWN_S, cooldown_s=_COOLDOWN_S)
         self._target = Target(LOCAL, rules.base_url, ("Authorization", f"Bearer {rules.key or LOCAL}"))
 
     async def asked(self, asked: Asked) -> Asked | None:

@@ -73,13 +73,15 @@ class Recalled:
 class Recall:
     """Finds and decides; also puts new entries where they can be found. Without an embedder it always forwards.
 
-    ``affords`` says whether asking the upstream for an entry's answer again is within the limit for audits.
+    ``patient`` embeds what no request waits for. ``affords`` says whether asking the upstream for an entry's answer
+    again is within the limit for audits.
     """
 
     def __init__(
         self,
         *,
         embedder: Embedder | None,
+        patient: Embedder | None,
         verifier: Verifier | None,
         index: VectorIndex,
         store: Store,
@@ -98,6 +100,7 @@ class Recall:
         draw: Callable[[], float],
     ) -> None:
         self._embedder = embedder
+        self._patient = patient
         self._verifier = verifier if policy.keeps_budgets else None
         self._index = index
         self._store = store
@@ -182,12 +185,12 @@ class Recall:
 
         Returns its vector; None when it could not be placed, and so stays an exact entry.
         """
-        if self._embedder is None:
+        if self._patient is None:
             return None
         try:
             if vector is None:
                 async with asyncio.timeout(PLACING_S):
-                    vector = await self._embedder.embed(entry.prompt)
+                    vector = await self._patient.embed(entry.prompt)
             await self._index.add(IndexRow(entry.id, entry.scope, vector, root, entry.expires_at))
         except (ProxyError, TimeoutError) as error:
             log.debug("entry %s stays exact: %s", entry.id, error)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 NO_GUARDS: Final = frozenset(guard.reason for guard in GUARDS)
 _OTHER_DICE: Final = 1_000_003
 """Orderings and the coins of a run come from seeds that never meet."""
+_STORED: Final = "stored"
+"""The one entry of a pair: no rule that was learnt on a stream knows its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ def _decided(
         if pair.a.strip() == pair.b.strip():
             run.outcome[place], run.similarity[place], run.candidate_right[place] = offline.EXACT, 0.0, False
             continue
-        key = Key("0", "0", float(run.similarity[place]), corpus.profiles[2 * place])
+        key = Key(_STORED, _STORED, float(run.similarity[place]), corpus.profiles[2 * place])
         found = Found(corpus.profiles[2 * place + 1], [key], rule=rule)
         compare = corpus.compare if arm.rules.verify else None
         closer = None if compare is None else lambda _, at=place, compare=compare: compare(2 * at + 1, 2 * at)

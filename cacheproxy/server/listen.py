@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cacheproxy.server.data_plane import DataPlane
 
 _BACKLOG: Final = 1024
+_OPERATORS_S: Final = 1.0
 _LOOK_S: Final = 0.05
 
 
@@ -32,17 +33,14 @@ async def data_listener(plane: DataPlane, address: Address, *, drain_s: float) -
 
 
 class Slots:
-    """A worker's share of listening sockets that outlive it: it may take some up and leave them again.
+    """A share of listening sockets that outlive the server: it may take some up and leave them again.
 
-    Whoever connects waits in a socket's queue until some process takes it up, so nobody is turned away in between.
+    Whoever connects waits in a socket's queue until some server takes it up, so nobody is turned away in between.
     """
 
-    def __init__(self, plane: DataPlane, sockets: Sequence[int], *, drain_s: float) -> None:
-        self._plane = plane
+    def __init__(self, runner: web.BaseRunner, sockets: Sequence[int]) -> None:
+        self._runner = runner
         self._sockets = sockets
-        self._drain_s = self._left_s = drain_s
-        self._server = CallersServer(plane)
-        self._runner = web.ServerRunner(self._server, shutdown_timeout=0.0)
         self._taken: dict[int, web.SockSite] = {}
 
     async def __aenter__(self) -> Self:
@@ -53,8 +51,6 @@ class Slots:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.take(())
-        self._server.pre_shutdown()
-        await self._server.shutdown(self._left_s)
         await self._runner.cleanup()
 
     async def take(self, slots: Collection[int]) -> None:
@@ -67,6 +63,28 @@ class Slots:
                 self._taken[slot] = site
         for slot in self._taken.keys() - set(slots):
             await self._taken.pop(slot).stop()
+
+    async def take_all(self) -> None:
+        """Accept from every one."""
+        await self.take(range(len(self._sockets)))
+
+
+class CallersSlots(Slots):
+    """Those of the data plane."""
+
+    def __init__(self, plane: DataPlane, sockets: Sequence[int], *, drain_s: float) -> None:
+        self._plane = plane
+        self._drain_s = self._left_s = drain_s
+        self._server = CallersServer(plane)
+        super().__init__(web.ServerRunner(self._server, shutdown_timeout=0.0), sockets)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.take(())
+        self._server.pre_shutdown()
+        await self._server.shutdown(self._left_s)
+        await super().__aexit__(kind, error, trace)
 
     async def retire(self) -> None:
         """Accept no more, and wait until every connection has had its last answer, which says so, and is closed.
@@ -82,10 +100,15 @@ class Slots:
         self._left_s = max(0.0, until - loop.time())
 
 
+def operators_slots(app: web.Application, sockets: Sequence[int]) -> Slots:
+    """Those of the admin plane."""
+    return Slots(OperatorsRunner(app, shutdown_timeout=_OPERATORS_S), sockets)
+
+
 @asynccontextmanager
 async def admin_socket(app: web.Application, path: Path) -> AsyncIterator[None]:
     """Serve the supervisor alone, on a unix socket in a folder of its own."""
-    runner = OperatorsRunner(app, shutdown_timeout=1.0)
+    runner = OperatorsRunner(app, shutdown_timeout=_OPERATORS_S)
     await runner.setup()
     try:
         await web.UnixSite(runner, str(path)).start()
@@ -97,7 +120,7 @@ async def admin_socket(app: web.Application, path: Path) -> AsyncIterator[None]:
 @asynccontextmanager
 async def admin_listener(app: web.Application, address: Address) -> AsyncIterator[Address]:
     """Serve operators; yields the address that was bound."""
-    async with _listening(OperatorsRunner(app, shutdown_timeout=1.0), address) as bound:
+    async with _listening(OperatorsRunner(app, shutdown_timeout=_OPERATORS_S), address) as bound:
         yield bound
 
 

@@ -123,7 +123,7 @@ class Metrics:
         )
         self._results = Counter(
             "cacheproxy_upstream_results_total",
-            "Calls to upstreams by how they went, audits and passed through ones included, those of judges not",
+            "Calls to upstreams by how they went, audits, judges' and passed through ones included",
             ["upstream", "result"],
             registry=registry,
         )

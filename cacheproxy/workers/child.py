@@ -8,17 +8,21 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from cacheproxy.errors import ConfigError
 from cacheproxy.workers.control import Control, packed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cacheproxy.jsontext import JsonObject
     from cacheproxy.settings import Settings
 
+BEAT_S: Final = 2.0
+"""A sign of life is asked for so often."""
+SILENT: Final = 2
+"""So many without an answer make a process silent."""
 log = logging.getLogger(__name__)
 
 
@@ -31,7 +35,8 @@ class Child:
         self.goodbye: JsonObject = {}
         """What it said at its end."""
         self.ready: JsonObject = {}
-        """What it said when it was ready."""
+        """What it said when it was ready; nothing before."""
+        self._unanswered = 0
         self._process = process
         self._control = control
         self._leaving = False
@@ -71,25 +76,44 @@ class Child:
         self._leaving = True
         self.say(leave=how)
 
-    async def watched(self, patience_s: float) -> None:
+    @property
+    def silent(self) -> bool:
+        """Whether it has not answered for a while: busy, or hanging."""
+        return self._unanswered >= SILENT
+
+    async def watched(
+        self, patience_s: float, on_silence: Callable[[], None] = lambda: None, *, beat_s: float = BEAT_S
+    ) -> None:
         """Until its end, ask for signs of life: one that gives none for so long hangs, and is killed.
 
-        One that is on its way out is left to whoever waits for its end.
+        Counted are questions without an answer, and not seconds: a supervisor that stood still itself, with the whole
+        machine, blames nobody. ``on_silence`` is called when it falls silent, and when it is heard again. One that is
+        on its way out is left to whoever waits for its end.
         """
+        beat_s = min(beat_s, patience_s / SILENT)
         while not self.gone.is_set() and not self._leaving:
-            seen = self._control.signs
+            seen, was_silent = self._control.signs, self.silent
             self._control.beat()
             with suppress(TimeoutError):
-                async with asyncio.timeout(patience_s):
+                async with asyncio.timeout(beat_s):
                     await self.gone.wait()
-            if self._control.signs == seen and self.alive and not self._leaving:
-                log.error("%s (process %d) gave no sign of life in %.0f s", self.name, self.pid, patience_s)
+            self._unanswered = self._unanswered + 1 if self._control.signs == seen else 0
+            if not self.alive or self._leaving:
+                return
+            if self._unanswered * beat_s >= patience_s:
+                log.error("%s (process %d) gave no sign of life in %g s", self.name, self.pid, patience_s)
                 self.kill()
                 return
+            if self.silent != was_silent:
+                on_silence()
 
-    async def readied(self) -> JsonObject:
-        """Wait until it is ready; what it said then. Raises ``ConfigError``."""
-        heard = await self._control.hear()
+    async def readied(self, patience_s: float) -> JsonObject:
+        """Wait until it is ready; what it said then. Raises ``ConfigError``, also when that takes too long."""
+        try:
+            async with asyncio.timeout(patience_s):
+                heard = await self._control.hear()
+        except TimeoutError as error:
+            raise ConfigError(f"{self.name} was not ready within {patience_s:g} s (deadlines.start_s)") from error
         if heard is None:
             await self._process.wait()
             raise ConfigError(f"{self.name} {self.ending} before it was ready; the log says more")

@@ -52,10 +52,10 @@ async def _live(descriptor: int) -> int:
                 device=embedder.device,
             )
             async with (
-                shared,
+                shared as hello,
                 admin_socket(metrics_alone(metrics), Path(str(first["admin"]))),
             ):
-                control.say(ready=True, no_model="")
+                control.say(ready=True, no_model="", hello=hello)
                 while (heard := await control.hear()) is not None and "leave" not in heard:
                     pass
             control.say(metrics=metrics.render().decode())

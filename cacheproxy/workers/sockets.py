@@ -1,19 +1,23 @@
-"""The listening sockets of one address, one for each worker. The supervisor keeps them, whoever comes and goes.
+"""The listening sockets of one address, which outlive whoever accepts from them.
 
-With SO_REUSEPORT the kernel spreads connections over them by a hash. One that waits in a socket's queue is lost only
-when the last copy of that socket is closed: so the supervisor has one of each, and accepts from none.
+For workers there is one for each: with SO_REUSEPORT the kernel spreads connections over them by a hash. One that waits
+in a socket's queue is lost only when the last copy of that socket is closed: so the supervisor has one of each, and
+accepts from none.
 """
 
 from __future__ import annotations
 
+import errno
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from cacheproxy.address import Address
 from cacheproxy.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
+
+_NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 def bind(address: Address, count: int) -> tuple[Address, Sequence[socket.socket]]:
@@ -29,6 +33,26 @@ def bind(address: Address, count: int) -> tuple[Address, Sequence[socket.socket]
             pass
         for _ in range(count):
             one = _bound(bound, shared=True)
+            sockets.append(one)
+            bound = Address(address.host, one.getsockname()[1])
+    except OSError as error:
+        close(sockets)
+        raise address.taken(error) from error
+    return bound, sockets
+
+
+def bind_alone(address: Address) -> tuple[Address, Sequence[socket.socket]]:
+    """A socket for each address that the name has, and the address with its real port. Raises ``ConfigError``."""
+    sockets: list[socket.socket] = []
+    bound = address
+    try:
+        for family, where in _places(address):
+            try:
+                one = _socket(family, (where[0], bound.port, *where[2:]), shared=False)
+            except OSError as error:
+                if sockets and error.errno in _NOT_HERE:
+                    continue  # localhost has an IPv6 address, and this machine has none
+                raise
             sockets.append(one)
             bound = Address(address.host, one.getsockname()[1])
     except OSError as error:
@@ -56,10 +80,18 @@ def close(sockets: Sequence[socket.socket]) -> None:
 
 
 def _bound(address: Address, *, shared: bool) -> socket.socket:
-    family, kind, protocol, _, where = socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    one = socket.socket(family, kind, protocol)
+    family, where = next(iter(_places(address)))
+    return _socket(family, where, shared=shared)
+
+
+def _places(address: Address) -> Collection[tuple[int, tuple[Any, ...]]]:
+    """The family and the socket address of each that the name has."""
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return {(family, where): None for family, _, _, _, where in found}
+
+
+def _socket(family: int, where: tuple[Any, ...], *, shared: bool) -> socket.socket:
+    one = socket.socket(family, socket.SOCK_STREAM)
     try:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:

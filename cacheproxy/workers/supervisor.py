@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import tempfile
 import time
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -27,94 +26,68 @@ from cacheproxy.tasks import TaskSet
 from cacheproxy.workers import sockets
 from cacheproxy.workers.child import Child
 from cacheproxy.workers.seating import STEADY_S, pause_s, seated
+from cacheproxy.workers.serving import Serving, attend, refuse_change
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from cacheproxy.address import Address
+    from cacheproxy.jsontext import JsonObject
     from cacheproxy.settings import Settings
+    from cacheproxy.workers.serving import Operator
 
 log = logging.getLogger(__name__)
 
 MARGIN_S: Final = 10.0
 """For what comes after the last answer: storing what was learnt, closing the store."""
-HUNG_S: Final = 20.0
-"""A process whose event loop stands still for so long is not busy."""
 _WORKER: Final = "cacheproxy.workers.worker"
 _EMBEDDING: Final = "cacheproxy.workers.embedding"
 _MODEL: Final = "embedder"
-_STARTED: Final = "started"
-_RELOAD: Final = "reload"
-_DRAIN: Final = "drain"
-_NOW: Final = "now"
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
-    """Workers that serve."""
+class _Model:
+    """The embedding process, as far as workers need to know of it."""
 
-    data: Address
-    admin: Address
-    upstream_url: str
-    store: str
-    model: str
-    no_model: str
+    child: Child | None = None
+    """None where there is none, or while it is being started again."""
+    path: Path | None = None
+    """Where it is asked; None where there is none."""
+    hello: JsonObject | None = None
+    """What it said that it has."""
+    no_model: str = ""
+    """Why there is none, where there should be one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What all workers of one time are started with."""
+
     settings: Settings
+    sockets: Sequence[socket.socket]
+    model: _Model
 
 
-def supervise(
-    settings: Settings,
-    *,
-    read: Callable[[], Settings],
-    on_settings: Callable[[Settings], None],
-    on_ready: Callable[[Serving], None],
-) -> None:
-    """Serve until SIGINT or SIGTERM, then let requests under way finish. Raises ``ConfigError``.
-
-    On SIGHUP ``read`` gives the settings anew, and ``on_settings`` is told those that are taken.
-    """
-    asyncio.run(_supervise(settings, read, on_settings, on_ready))
+def supervise(settings: Settings, operator: Operator) -> None:
+    """Serve until SIGINT or SIGTERM, then let requests under way finish. Raises ``ConfigError``."""
+    asyncio.run(attend(_open_supervisor(settings), operator))
 
 
-async def _supervise(
-    settings: Settings,
-    read: Callable[[], Settings],
-    on_settings: Callable[[Settings], None],
-    on_ready: Callable[[Serving], None],
-) -> None:
-    wishes: asyncio.Queue[str] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    for number, wish in ((signal.SIGINT, _NOW), (signal.SIGTERM, _DRAIN), (signal.SIGHUP, _RELOAD)):
-        loop.add_signal_handler(number, wishes.put_nowait, wish)
+@asynccontextmanager
+async def _open_supervisor(settings: Settings) -> AsyncIterator[Supervisor]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cacheproxy-")))
         tasks = await stack.enter_async_context(TaskSet("supervisor"))
         front = await stack.enter_async_context(Front(now=now))
         listen, bound = sockets.bind(settings.listen, settings.workers)
-        supervisor = Supervisor(settings, listen=listen, bound=bound, folder=folder, front=front, tasks=tasks)
-        stack.callback(supervisor.close)
+        stack.callback(sockets.close, bound)
         admin = await stack.enter_async_context(admin_listener(front.app(), settings.admin_listen))
-
-        async def reload() -> None:
-            try:
-                fresh = read()
-                await supervisor.replace_all(fresh)
-            except ConfigError as error:
-                log.error("the settings stay as they were: %s", error.message)  # noqa: TRY400 - it says what to do
-            else:
-                on_settings(fresh)
-                log.info("%d workers serve by the settings as they are now", fresh.workers)
-
-        starting = tasks.begin(supervisor.start(), name="start")
-        starting.add_done_callback(lambda _: wishes.put_nowait(_STARTED))
-        while (wish := await wishes.get()) not in {_NOW, _DRAIN}:
-            if wish == _STARTED:
-                await starting  # raises what kept it from starting
-                on_ready(supervisor.serving(admin))
-            else:
-                tasks.start(reload(), name="reload")
-        await supervisor.stop(at_once=wish == _NOW)
+        supervisor = Supervisor(
+            settings, listen=listen, admin=admin, bound=bound, folder=folder, front=front, tasks=tasks
+        )
+        stack.callback(supervisor.close)
+        yield supervisor
 
 
 class Supervisor:
@@ -125,91 +98,81 @@ class Supervisor:
         settings: Settings,
         *,
         listen: Address,
+        admin: Address,
         bound: Sequence[socket.socket],
         folder: Path,
         front: Front,
         tasks: TaskSet,
     ) -> None:
-        self._settings = settings
+        self._common = _Common(settings, bound, _Model())
         self._listen = listen
-        self._sockets = list(bound)
+        self._admin = admin
         self._folder = folder
         self._front = front
         self._tasks = tasks
         self._workers: dict[int, Child] = {}
         """Those that serve, by the place that each has."""
-        self._model: Child | None = None
-        self._model_path: Path | None = None
-        self._no_model = ""
         self._started = 0
         self._failures: dict[str, int] = {}
         self._stopping = False
-        self._changing = asyncio.Lock()
+        self._replacing = asyncio.Lock()
         self._children: set[Child] = set()
         """Everything that runs, those included that are on their way in or out."""
 
     # --- starting
 
-    async def start(self) -> None:
+    async def start(self) -> Serving:
         """Start everything. Raises ``ConfigError``."""
-        async with self._changing:
-            await self._start_model(self._settings)
-            self._install(await self._start_workers(self._settings))
-
-    def serving(self, admin: Address) -> Serving:
-        """What serves."""
-        told = self._workers[0].ready["told"]
+        common = replace(self._common, model=await self._start_model(self._common.settings))
+        workers = await self._start_workers(common)
+        self._install(common, workers)
+        told = workers[0].ready["told"]
         return Serving(
             self._listen,
-            admin,
+            self._admin,
             told["upstream_url"],
             told["store"],
             told["model"],
             told["no_model"],
-            self._settings,
+            common.settings,
         )
 
-    async def _start_model(self, settings: Settings) -> None:
-        """Start the embedding process, if the settings ask for one, in place of what was known of another."""
-        self._model, self._model_path, self._no_model = None, None, ""
+    async def _start_model(self, settings: Settings) -> _Model:
+        """Start an embedding process, if the settings ask for one."""
         if not derive.needs_process_for_model(settings):
-            return
+            return _Model()
         path = self._fresh_path("model")
         child = await self._start_child(_MODEL, _EMBEDDING, settings, model=str(path))
         if told := str(child.ready["no_model"]):
-            self._no_model = told
-            return
-        self._model, self._model_path = child, path
+            return _Model(no_model=told)
+        return _Model(child, path, child.ready["hello"])
 
-    async def _start_workers(self, settings: Settings) -> dict[int, Child]:
+    async def _start_workers(self, common: _Common) -> dict[int, Child]:
         """New workers, all ready; if one fails, none. Raises ``ConfigError``."""
-        started: dict[int, Child] = {}
-        try:
-            # The first one alone: it makes what is missing, and brings the database up to date.
-            started[0] = await self._start_worker(0, settings)
-            others = range(1, settings.workers)
-            starting = {place: self._tasks.begin(self._start_worker(place, settings), name="start") for place in others}
-            if starting:
-                await asyncio.wait(starting.values())
-            started |= {place: task.result() for place, task in starting.items() if task.exception() is None}
-            for task in starting.values():
-                task.result()
-        except BaseException:
-            for child in started.values():
-                child.kill()
-            raise
-        return started
+        # The first one alone: it makes what is missing, and brings the database up to date.
+        first = await self._start_worker(0, common)
+        others = (self._start_worker(place, common) for place in range(1, common.settings.workers))
+        outcomes = [first, *await asyncio.gather(*others, return_exceptions=True)]
+        started = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+        for failure in outcomes:
+            if isinstance(failure, BaseException):
+                for child in started:
+                    child.kill()
+                raise failure
+        return dict(enumerate(started))
 
-    async def _start_worker(self, place: int, settings: Settings) -> Child:
+    async def _start_worker(self, place: int, common: _Common) -> Child:
+        descriptors = [one.fileno() for one in common.sockets]
+        model = common.model
         return await self._start_child(
             f"worker {place + 1}",
             _WORKER,
-            settings,
-            descriptors=[one.fileno() for one in self._sockets],
+            common.settings,
+            descriptors=descriptors,
             listen=str(self._listen),
-            sockets=[one.fileno() for one in self._sockets],
-            model=None if self._model_path is None else str(self._model_path),
-            no_model=self._no_model,
+            sockets=descriptors,
+            model=None if model.path is None else {"path": str(model.path), "hello": model.hello},
+            no_model=model.no_model,
         )
 
     async def _start_child(
@@ -220,14 +183,15 @@ class Supervisor:
             child = await Child.start(name, module, settings, descriptors=descriptors, admin=str(admin), **more)
         self._children.add(child)
         try:
-            await child.readied()
+            await child.readied(settings.deadlines.start_s)
         except BaseException:
             child.kill()
+            await child.ended()
             self._children.discard(child)
             raise
         self._front.joined(Member(child.pid, admin, serves=module == _WORKER))
         self._tasks.start(self._accompany(child), name=name)
-        self._tasks.start(child.watched(HUNG_S), name=f"pulse of {name}")
+        self._tasks.start(child.watched(settings.deadlines.hung_s, self._seat), name=f"pulse of {name}")
         log.info("%s is ready: process %d", name, child.pid)
         return child
 
@@ -236,13 +200,15 @@ class Supervisor:
         self._children.discard(child)
         await self._front.left(child.pid, str(child.goodbye.get("metrics", "")))
 
-    def _install(self, workers: dict[int, Child]) -> None:
+    def _install(self, common: _Common, workers: dict[int, Child]) -> None:
         """From here on these serve, and are watched."""
+        fresh_model = common.model.path != self._common.model.path
+        self._common = common
         self._workers = workers
         for place, child in workers.items():
             self._tasks.start(self._watch_worker(place, child), name=f"watch {child.name}")
-        if self._model is not None:
-            self._tasks.start(self._watch_model(self._model), name=f"watch {_MODEL}")
+        if fresh_model and common.model.child is not None:
+            self._tasks.start(self._watch_model(common.model.child), name=f"watch {_MODEL}")
         self._seat()
 
     def _fresh_path(self, kind: str) -> Path:
@@ -262,8 +228,8 @@ class Supervisor:
     async def _watch_model(self, child: Child) -> None:
         since = time.monotonic()
         await child.gone.wait()
-        if self._model is child and not self._stopping:
-            self._model = None
+        if self._common.model.child is child and not self._stopping:
+            self._common = replace(self._common, model=replace(self._common.model, child=None))
             await self._again(child, since, self._revive_model)
 
     async def _again(self, child: Child, since: float, revive: Callable[[], Awaitable[None]]) -> None:
@@ -276,36 +242,48 @@ class Supervisor:
             self._failures[child.name] = failures + 1
             await asyncio.sleep(pause_s(failures))
             try:
-                async with self._changing:
-                    await revive()
+                await revive()
             except ConfigError as error:
-                log.error("%s does not start: %s", child.name, error.message)  # noqa: TRY400 - it says what to do
+                if not self._stopping:
+                    log.error("%s does not start: %s", child.name, error.message)  # noqa: TRY400 - it says what to do
             else:
                 return
 
+    # Neither waits for a change of everything, nor lets one wait: what starts slowly, or hangs, must not keep an
+    # operator's remedy away. So when it is ready it may not be needed any more.
+
     async def _revive_worker(self, place: int) -> None:
-        if place in self._workers or place >= self._settings.workers:
+        common = self._common
+        if place in self._workers or place >= common.settings.workers:
             return  # all were replaced meanwhile
-        child = await self._start_worker(place, self._settings)
+        child = await self._start_worker(place, common)
+        if common.settings is not self._common.settings:
+            child.leave("replaced")
+            return
         self._workers[place] = child
         self._tasks.start(self._watch_worker(place, child), name=f"watch {child.name}")
         self._seat()
 
     async def _revive_model(self) -> None:
-        path = self._model_path
-        if self._model is not None or path is None:
+        settings, model = self._common.settings, self._common.model
+        if model.child is not None or model.path is None:
             return
-        path.unlink(missing_ok=True)
-        child = await self._start_child(_MODEL, _EMBEDDING, self._settings, model=str(path))
+        model.path.unlink(missing_ok=True)
+        child = await self._start_child(_MODEL, _EMBEDDING, settings, model=str(model.path))
         if told := str(child.ready["no_model"]):
             raise ConfigError(told)
-        self._model = child
+        if self._common.model is not model:
+            child.leave(how=True)
+            return
+        self._common = replace(self._common, model=replace(model, child=child))
         self._tasks.start(self._watch_model(child), name=f"watch {_MODEL}")
 
     def _seat(self) -> None:
-        """Tell each worker which sockets are its own now."""
-        for place, slots in seated(len(self._sockets), self._settings.workers, self._workers.keys()).items():
-            self._workers[place].say(slots=slots)
+        """Tell each worker which sockets are its own now; those of a silent one are another's, until it is heard."""
+        answering = [place for place, child in self._workers.items() if not child.silent]
+        slots, homes = len(self._common.sockets), self._common.settings.workers
+        for place, taken in seated(slots, homes, answering or self._workers).items():
+            self._workers[place].say(slots=taken)
 
     # --- replacing and ending
 
@@ -314,31 +292,30 @@ class Supervisor:
 
         Raises ``ConfigError``; then everything is as it was.
         """
-        for name in ("listen", "admin_listen"):
-            if getattr(settings, name) != getattr(self._settings, name):
-                raise ConfigError(f"{name} cannot change while it is listened on: restart for that")
-        async with self._changing:
-            before = (self._model, self._model_path, self._no_model)
-            bound = len(self._sockets)
-            same_model = _model_part(settings) == _model_part(self._settings) and not self._no_model
+        refuse_change(self._common.settings, settings, ("listen", "admin_listen"))
+        async with self._replacing:
+            before = self._common
+            same_model = _model_part(settings) == _model_part(before.settings) and not before.model.no_model
+            joined = sockets.join(self._listen, settings.workers - len(before.sockets))
+            model = before.model
             try:
-                self._sockets += sockets.join(self._listen, settings.workers - bound)
                 if not same_model:
-                    await self._start_model(settings)
-                fresh = await self._start_workers(settings)
-            except ConfigError:
-                if self._model is not None and self._model is not before[0]:
-                    self._model.kill()
-                self._model, self._model_path, self._no_model = before
-                sockets.close(self._sockets[bound:])
-                del self._sockets[bound:]
+                    model = await self._start_model(settings)
+                common = _Common(settings, [*before.sockets, *joined], model)
+                fresh = await self._start_workers(common)
+            except BaseException:
+                if model is not before.model and model.child is not None:
+                    model.child.kill()
+                sockets.close(joined)
                 raise
-            old = list(self._workers.values())
-            self._settings = settings
+            old, unused = list(self._workers.values()), self._common.model.child
+            if same_model:  # which may have been started again meanwhile
+                common = replace(common, model=self._common.model)
             self._failures.clear()
-            self._install(fresh)
-            unused = None if same_model else before[0]
-            self._tasks.start(self._retire(old, unused, settings.deadlines.drain_s), name="retire")
+            self._install(common, fresh)
+            self._tasks.start(
+                self._retire(old, None if same_model else unused, settings.deadlines.drain_s), name="retire"
+            )
 
     async def _retire(self, workers: Sequence[Child], model: Child | None, drain_s: float) -> None:
         for child in workers:
@@ -354,11 +331,14 @@ class Supervisor:
         Unless it is to be ``at_once``, load balancers get time to see it first.
         """
         self._stopping = True
-        deadlines = self._settings.deadlines
+        deadlines = self._common.settings.deadlines
         unready_s = 0.0 if at_once else deadlines.unready_s
         workers = [child for child in self._children if child.name != _MODEL]
         for child in workers:
-            child.leave(unready_s)
+            if child.ready:
+                child.leave(unready_s)
+            else:  # it serves nobody, and hears nothing yet
+                child.kill()
         await self._gone(workers, unready_s + deadlines.drain_s + MARGIN_S)
         # The model's process has nothing to finish: it is killed with whatever else is left.
 
@@ -373,7 +353,7 @@ class Supervisor:
         self._stopping = True
         for child in list(self._children):
             child.kill()
-        sockets.close(self._sockets)
+        sockets.close(self._common.sockets)
 
 
 def _model_part(settings: Settings) -> object:

@@ -17,7 +17,7 @@ from cacheproxy.address import Address
 from cacheproxy.errors import ProxyError
 from cacheproxy.logs import set_up_log
 from cacheproxy.tasks import TaskSet
-from cacheproxy.wiring import Seat, open_proxy
+from cacheproxy.wiring import Seat, SharedModel, open_proxy
 from cacheproxy.workers.control import Control, unpacked
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ async def _live(descriptor: int) -> int:
     settings = unpacked(first["settings"])
     set_up_log(settings.log, process=str(first["name"]))
     try:
-        async with open_proxy(settings, _seat(first)) as running:
+        async with open_proxy(settings, _seat(settings, first)) as running:
             control.say(ready=True, told=_described(running))
             await _serve(running, settings, control, told)
     except ProxyError as error:
@@ -83,13 +83,14 @@ async def _obey(slots: Slots, control: Control) -> float | str | None:
     return None
 
 
-def _seat(first: JsonObject) -> Seat:
+def _seat(settings: Settings, first: JsonObject) -> Seat:
     model = first.get("model")
     return Seat(
         listen=Address.parse(str(first["listen"])),
         sockets=first["sockets"],
-        admin=Path(str(first["admin"])),
-        model=None if model is None else Path(str(model)),
+        admin=settings.admin_listen,
+        admin_sockets=Path(str(first["admin"])),
+        model=None if model is None else SharedModel(Path(str(model["path"])), model["hello"]),
         no_model=str(first["no_model"]),
     )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from support.doubling import Model, settled, submitting
 
 from cacheproxy.batching import batcher as batcher_module
@@ -52,7 +53,7 @@ async def test_patient_items_get_their_turn_under_steady_load(opened, monkeypatc
 async def test_few_patient_items_are_computed_at_once(opened, monkeypatch):
     monkeypatch.setattr(batcher_module, "PATIENT_AT_ONCE", 2)
     model = Model()
-    batcher = opened(model)
+    batcher = opened(model, clock=lambda: 0.0)
     answers = await asyncio.gather(*(batcher.submit(item, patient=True) for item in range(5)))
     assert answers == [0, 2, 4, 6, 8]
     assert [len(call) for call in model.calls] == [2, 2, 1]
@@ -86,3 +87,29 @@ async def test_a_patient_caller_that_leaves_takes_its_item_along(opened):
     await settled(first)
     await batcher.aclose()
     assert model.calls == [[0]]
+
+
+class Timed(Model):
+    """A model that takes so many seconds for an item, by a clock of its own."""
+
+    def __init__(self, item_s):
+        super().__init__()
+        self.now = 0.0
+        self._item_s = item_s
+
+    def answer(self, items):
+        self.now += self._item_s * len(items)
+        return super().answer(items)
+
+
+@pytest.mark.parametrize(
+    ("item_s", "wanted"),
+    [(0.2, [4, 2, 1, 1, 1, 1]), (0.02, [4, 2, 2, 2]), (0.0001, [4, 6])],
+    ids=["a long answer on a busy machine", "sentences", "with time to spare"],
+)
+async def test_patient_items_hold_nobody_up_for_long(opened, item_s, wanted):
+    """Sixteen sentences of answers that were judged took longer than the whole deadline of a question."""
+    model = Timed(item_s)
+    batcher = opened(model, clock=lambda: model.now)
+    await asyncio.gather(*(batcher.submit(item, patient=True) for item in range(10)))
+    assert [len(call) for call in model.calls] == wanted

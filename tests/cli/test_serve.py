@@ -3,12 +3,11 @@ from __future__ import annotations
 from cacheproxy.address import Address
 from cacheproxy.cli.serve import banner
 from cacheproxy.settings import Settings
-from cacheproxy.wiring import Running
-from cacheproxy.workers.supervisor import Serving
+from cacheproxy.workers.serving import Serving
 
 
 def told(*, model: str = "m on cpu", no_model: str = "") -> str:
-    running = Running(
+    serving = Serving(
         data=Address("127.0.0.1", 8090),
         admin=Address("::1", 8091),
         upstream_url="https://llm.example/v1",
@@ -16,10 +15,8 @@ def told(*, model: str = "m on cpu", no_model: str = "") -> str:
         model=model,
         no_model=no_model,
         settings=Settings(policy="threshold", threshold=0.97),
-        leave=lambda: None,
-        render=bytes,
     )
-    return banner(running)
+    return banner(serving)
 
 
 def test_the_banner_tells_where_what_and_how():

@@ -14,6 +14,7 @@ from cacheproxy.core.features import (
     VOTE_SHARPNESS,
     Features,
     Record,
+    Veto,
     describe,
     matrix,
 )
@@ -149,17 +150,18 @@ def test_a_guard_vetoes_a_candidate_only_when_each_of_its_nearest_keys_is_object
 
 
 @pytest.mark.parametrize(
-    ("asked", "cached", "reason", "amount", "sense"),
+    ("asked", "cached", "reason", "veto"),
     [
-        ("Pay 100 euros", "Pay 200 euros", Reason.GUARD_NUMBERS, 1.0, 0.0),
-        ("How do I enable 2FA?", "How do I disable 2FA?", Reason.GUARD_ANTONYMS, 0.0, 1.0),
-        ("How do I enable 2FA?", "How can I enable 2FA?", None, 0.0, 0.0),
+        ("Pay 100 euros", "Pay 200 euros", Reason.GUARD_NUMBERS, Veto.AMOUNT),
+        ("How do I enable 2FA?", "How do I disable 2FA?", Reason.GUARD_ANTONYMS, Veto.SENSE),
+        ("How do I enable 2FA?", "How can I enable 2FA?", None, None),
     ],
 )
-def test_vetoes_of_amounts_and_of_sense_are_told_apart(asked, cached, reason, amount, sense):
+def test_vetoes_of_amounts_and_of_sense_are_told_apart(asked, cached, reason, veto):
     found = only(asked, key(cached))
     assert found.objection is reason
-    assert (found.features.vetoed_amount, found.features.vetoed_sense) == (amount, sense)
+    assert (found.features.vetoed_amount, found.features.vetoed_sense) == (veto is Veto.AMOUNT, veto is Veto.SENSE)
+    assert found.features.veto is veto
 
 
 def test_a_disabled_guard_vetoes_nothing():

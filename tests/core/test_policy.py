@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.candidates import always, key, rule
 
-from cacheproxy.core.features import Verified, describe
+from cacheproxy.core.features import Verified, Veto, describe
 from cacheproxy.core.likelihood import believing_guards
 from cacheproxy.core.policy import (
     BOOTSTRAP_AUDITS,
@@ -224,6 +224,21 @@ def test_a_rule_outvotes_a_guard_only_where_guards_are_not_final():
     near, known = key("What is 2+2?", 0.9), rule(99.0, b100=(3.0, NEVER))
     assert why_not(certified("What is 2+3?", near, known=known)) is Reason.GUARD_NUMBERS
     assert stage_of(certified("What is 2+3?", near, known=known, guards_final=False)) is Stage.ESTIMATED
+
+
+@pytest.mark.parametrize(
+    ("root", "veto", "logit", "outcome"),
+    [
+        pytest.param("this", Veto.AMOUNT, 5.0, Stage.ESTIMATED, id="shown to be needless here"),
+        pytest.param("this", Veto.SENSE, 5.0, Reason.GUARD_DATES, id="another kind was"),
+        pytest.param("other", Veto.AMOUNT, 5.0, Reason.GUARD_DATES, id="at another answer it was"),
+        pytest.param("this", Veto.AMOUNT, 2.0, Reason.GUARD_DATES, id="not likely enough in any case"),
+    ],
+)
+def test_a_guard_is_overruled_at_an_answer_where_verdicts_have_shown_it_to_be_needless(root, veto, logit, outcome):
+    known = replace(rule(logit, b100=(3.0, NEVER)), needless=frozenset({(root, veto)}))
+    decision = certified("Are you open on May 3?", key("Are you open on May 4?", root="this"), known=known)
+    assert outcome in (getattr(decision, "stage", None), getattr(decision, "reason", None))
 
 
 def test_a_guards_reason_is_told_before_the_thresholds():

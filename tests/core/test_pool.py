@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.candidates import always, features, label, rule
 
 from cacheproxy.core import certificate
-from cacheproxy.core.features import Record
+from cacheproxy.core.features import Record, Veto
 from cacheproxy.core.judge_noise import Noise
 from cacheproxy.core.pool import (
     BUDGETS,
@@ -20,6 +20,8 @@ from cacheproxy.core.pool import (
     LABELS_KEPT,
     LABELS_LIVE_S,
     LABELS_PER_ROOT,
+    NEEDLESS,
+    NEEDLESS_PER_WRONG,
     OBSERVED_PER_ROOT,
     Pool,
     Source,
@@ -302,3 +304,48 @@ def test_a_judge_that_errs_more_proves_less():
     )
     assert sure.threshold(0.05).certified < math.inf
     assert doubtful.threshold(0.05).certified == math.inf
+
+
+def held_back(at, *, right=True, similarity=0.95, root="hours", source=Source.MISS, veto="vetoed_amount"):
+    """A verdict on a candidate to which a guard objected."""
+    known = label(at, right=right, similarity=similarity, root=root, source=source)
+    return replace(known, features=known.features._replace(**{veto: 1.0}))
+
+
+@pytest.mark.parametrize(
+    ("held", "needless"),
+    [
+        pytest.param([held_back(1), held_back(2)], set(), id="too few"),
+        pytest.param([held_back(at) for at in range(NEEDLESS)], {("hours", Veto.AMOUNT)}, id="all right"),
+        pytest.param(
+            [held_back(at, veto="vetoed_sense") for at in range(NEEDLESS)], {("hours", Veto.SENSE)}, id="another kind"
+        ),
+        pytest.param([held_back(at, root=f"r{at}") for at in range(NEEDLESS)], set(), id="of several answers"),
+        pytest.param([held_back(0, right=False), *(held_back(at) for at in range(9))], set(), id="one wrong"),
+        pytest.param(
+            [held_back(0, right=False), *(held_back(at) for at in range(NEEDLESS + NEEDLESS_PER_WRONG))],
+            {("hours", Veto.AMOUNT)},
+            id="one wrong of many",
+        ),
+        pytest.param(
+            [held_back(0, right=False, similarity=0.4), *(held_back(at) for at in range(NEEDLESS))],
+            {("hours", Veto.AMOUNT)},
+            id="wrong, and unlikely in any case",
+        ),
+        pytest.param([held_back(at, source=Source.FEEDBACK) for at in range(9)], set(), id="complained of"),
+    ],
+)
+def test_guards_are_needless_at_an_answer_where_they_alone_held_back_what_was_right(held, needless):
+    found = fitted([*verdicts(1_500), *held], budget=0.05)
+    assert found.stage(0.05) is not Stage.BOOTSTRAP
+    assert found.needless == needless
+    for root, veto in needless:
+        assert found.excuses(root, veto)
+        assert not found.excuses("another", veto)
+        assert not found.excuses(root, None)
+
+
+def test_a_rule_that_serves_nothing_excuses_nothing():
+    found = refit([held_back(at) for at in range(50)], [], prior=None, budget=0.01, total=50)
+    assert found.threshold(0.01) == Threshold()
+    assert found.needless == frozenset()

@@ -185,6 +185,22 @@ async def http(api_key):
 
 
 @pytest.fixture
+async def callers(api_key):
+    """Opens callers, each with connections of its own: ``kept`` open, or a new one for each request."""
+    sessions = []
+
+    def opened(*, kept=False):
+        connector = aiohttp.TCPConnector(force_close=not kept)
+        session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=PATIENCE_S))
+        sessions.append(session)
+        return Http(session, "", api_key)
+
+    yield opened
+    for session in sessions:
+        await session.close()
+
+
+@pytest.fixture
 def calls(simulated):
     """How many requests reached the simulated upstream, in all."""
 

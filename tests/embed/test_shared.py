@@ -201,3 +201,16 @@ async def test_a_model_that_says_nothing_is_not_waited_for_and_its_connection_is
         asking.cancel()
         await asyncio.wait({asking})
         await closed.wait()
+
+
+async def test_one_who_knows_the_model_may_come_while_it_is_away_and_has_it_once_it_is_there(tmp_path):
+    """A worker that was started again before the embedding process was had no model for ever."""
+    path = tmp_path / "socket"
+    async with sharing(HashedEmbedder(), path, device="cpu") as hello:
+        pass
+    async with await open_shared(path, hello=hello) as shared:
+        assert (shared.model, shared.dimension, shared.device) == (HashedEmbedder().model, 256, "cpu")
+        with pytest.raises(PortUnavailable):
+            await shared.embed("a text")
+        async with sharing(HashedEmbedder(), path):
+            assert np.array_equal(await shared.embed("a text"), await HashedEmbedder().embed("a text"))

@@ -8,7 +8,7 @@ import pytest
 from cacheproxy.errors import Overloaded, RequestTimeout, UpstreamTimeout, UpstreamUnreachable
 from cacheproxy.events import CallResult
 from cacheproxy.flow.arrival import UNTRACED
-from cacheproxy.flow.calls import Calls
+from cacheproxy.flow.calls import Calls, Counted
 from cacheproxy.ports import UpstreamRequest
 from cacheproxy.upstream.scripted import Answer, Fails, ScriptedUpstream
 
@@ -87,6 +87,18 @@ async def test_what_its_caller_ended_counts_as_given_up(make, watch, why):
         async with call:
             raise why
     assert watch.calls == [("groq", CallResult.GIVEN_UP)]
+
+
+async def test_calls_of_no_request_count_too(watch):
+    """A judge's were in no metric."""
+    upstream = ScriptedUpstream([Answer(chunks=[b"{}"]), Fails(UpstreamTimeout("slow"))])
+    counted = Counted(upstream, Calls(watch), name="groq")
+    async with counted.send(ASKED) as response:
+        assert response.status == 200
+    with pytest.raises(UpstreamTimeout):
+        async with counted.send(ASKED):
+            pass
+    assert watch.calls == [("groq", CallResult.OK), ("groq", CallResult.TIMEOUT)]
 
 
 async def test_untraced_the_request_goes_as_it_is(make):

@@ -12,6 +12,7 @@ from cacheproxy.errors import Overloaded, PortUnavailable
 
 ASKED = "Please tell me what a reverse proxy does"
 SIMILAR = f"{ASKED}!"
+OTHER = "How tall is the Eiffel Tower?"
 
 
 class Embeds:
@@ -43,6 +44,18 @@ def failing(error):
 
 
 # --- the empty scope
+
+
+async def test_no_question_waits_behind_one_whose_answer_is_being_put_away(open_world):
+    """Each look-up that came too late was embedded once more, before those of the next questions."""
+    patient = constant(1.0)
+    world = await open_world(embedder=failing(PortUnavailable("slow")), patient=patient)
+    await world.send(world.chat(ASKED))
+    await world.settled()
+    told = await world.send(world.chat(OTHER))
+    assert told.cache == ("Miss", "embedder-unavailable")
+    await world.settled()
+    assert patient.texts == [ASKED, OTHER]
 
 
 async def test_an_empty_scope_is_forwarded_at_once_and_embedded_afterwards(open_world):

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from itertools import product
+
 from support.corpora import made_up, vectors_of
 
+from cacheproxy.core.features import Veto
 from cacheproxy.core.pool import Rule, Threshold
 from cacheproxy.core.prior import train
 from cacheproxy.lab.corpus import corpus_of
@@ -60,6 +63,13 @@ def test_pairs_of_one_text_are_left_to_the_exact_cache():
 def test_vcache_serves_nothing_on_a_pair_since_it_has_observed_nothing():
     (tally,) = over_pairs([vcache(0.5)], PAIRS, CORPUS, seed=0)
     assert tally.wrong.of == 0
+
+
+# The stored question had the name of a stream's first answer, and passed for it.
+def test_a_pair_passed_for_an_answer_of_the_stream_that_a_rule_was_learnt_on():
+    known = Rule(trained(), {0.01: Threshold(estimated=-99.0)}, 100, needless=frozenset(product("0123456789", Veto)))
+    (tally,) = over_pairs([certified(0.01, None)], PAIRS, CORPUS, seed=0, rule=known)
+    assert tally.wrong.count == 0
 
 
 def test_a_pair_is_decided_by_what_a_pool_had_learnt():

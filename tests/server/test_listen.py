@@ -12,7 +12,7 @@ from cacheproxy.address import Address
 from cacheproxy.errors import ConfigError
 from cacheproxy.flow.messages import Streamed, Whole
 from cacheproxy.server.data_plane import DataPlane
-from cacheproxy.server.listen import Slots, admin_listener, data_listener
+from cacheproxy.server.listen import CallersSlots, admin_listener, data_listener
 from cacheproxy.workers.sockets import bind, close
 
 ANYWHERE = Address("127.0.0.1", 0)
@@ -161,7 +161,7 @@ def shared():
 async def test_whoever_connects_waits_until_somebody_takes_the_slots(shared, session):
     address, sockets = shared
     asking = [asyncio.ensure_future(session.get(f"http://{address}/")) for _ in range(8)]
-    async with Slots(plane(), sockets, drain_s=5) as slots:
+    async with CallersSlots(plane(), sockets, drain_s=5) as slots:
         await slots.take([0])
         await slots.take([0, 1])
         assert [await (await each).read() for each in asking] == [b"ok"] * 8
@@ -169,7 +169,7 @@ async def test_whoever_connects_waits_until_somebody_takes_the_slots(shared, ses
 
 async def test_slots_pass_from_one_to_the_other_and_nobody_is_turned_away(shared, session):
     address, sockets = shared
-    async with Slots(plane(), sockets, drain_s=5) as one, Slots(plane(), sockets, drain_s=5) as other:
+    async with CallersSlots(plane(), sockets, drain_s=5) as one, CallersSlots(plane(), sockets, drain_s=5) as other:
         await one.take([0, 1])
         asking = [asyncio.ensure_future(session.get(f"http://{address}/")) for _ in range(16)]
         await other.take([0, 1])
@@ -180,7 +180,7 @@ async def test_slots_pass_from_one_to_the_other_and_nobody_is_turned_away(shared
 
 async def test_one_that_retires_answers_once_more_on_each_connection_and_says_that_it_is_the_last(shared, session):
     address, sockets = shared
-    async with Slots(plane(), sockets, drain_s=20) as slots:
+    async with CallersSlots(plane(), sockets, drain_s=20) as slots:
         await slots.take([0, 1])
         async with session.get(f"http://{address}/") as response:
             assert "Connection" not in response.headers
@@ -193,7 +193,7 @@ async def test_one_that_retires_answers_once_more_on_each_connection_and_says_th
 
 async def test_a_connection_that_stays_idle_is_closed_in_the_end(shared, session):
     address, sockets = shared
-    async with Slots(plane(), sockets, drain_s=0.1) as slots:
+    async with CallersSlots(plane(), sockets, drain_s=0.1) as slots:
         await slots.take([0, 1])
         async with session.get(f"http://{address}/") as response:
             await response.read()

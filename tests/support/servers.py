@@ -14,6 +14,9 @@ import urllib.request
 from collections import Counter
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from fcntl import ioctl
+from functools import partial
+from termios import TIOCSCTTY
 
 import uvloop
 from aiohttp import web
@@ -189,13 +192,16 @@ class Recording:
 class Process:
     """``cacheproxy serve`` as a process of its own, ended with the test."""
 
-    def __init__(self, arguments, environ):
+    def __init__(self, arguments, environ, *, terminal=None):
+        """``terminal`` is a descriptor of the one that it is to be started in; by default it has the tests' own."""
+        own = {"stdin": terminal, "start_new_session": True, "preexec_fn": partial(ioctl, terminal, TIOCSCTTY, 0)}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "cacheproxy", *arguments],
             env=environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            **({} if terminal is None else own),
         )
         self.log: list[str] = []
         self._logger = threading.Thread(target=self._read_log, daemon=True)

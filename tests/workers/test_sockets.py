@@ -6,7 +6,7 @@ import pytest
 
 from cacheproxy.address import Address
 from cacheproxy.errors import ConfigError
-from cacheproxy.workers.sockets import bind, close, join
+from cacheproxy.workers.sockets import bind, bind_alone, close, join
 
 ANYWHERE = Address("127.0.0.1", 0)
 
@@ -44,6 +44,22 @@ def test_an_address_that_one_process_listens_on_is_taken():
         address = Address("127.0.0.1", alone.getsockname()[1])
         with pytest.raises(ConfigError, match="choose another address"):
             bind(address, 2)
+
+
+def test_one_process_listens_at_each_address_of_a_name_on_one_port():
+    address, sockets = bind_alone(Address("localhost", 0))
+    places = {one.getsockname()[0] for one in sockets}
+    assert "127.0.0.1" in places
+    assert len(places) == len(sockets)
+    assert {one.getsockname()[1] for one in sockets} == {address.port}
+    close(sockets)
+
+
+def test_one_process_does_not_share_an_address_with_another():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = Address("127.0.0.1", other.getsockname()[1])
+        with pytest.raises(ConfigError, match="choose another address"):
+            bind_alone(address)
 
 
 def test_a_name_that_does_not_resolve_is_an_error_that_says_so():

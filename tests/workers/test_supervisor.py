@@ -29,7 +29,7 @@ async def test_when_one_worker_does_not_start_none_of_the_others_is_left_behind(
 
     monkeypatch.setattr(Supervisor, "_start_worker", start)
     async with TaskSet("test") as tasks:
-        supervisor = Supervisor(settings, listen=None, bound=(), folder=tmp_path, front=None, tasks=tasks)
+        supervisor = Supervisor(settings, listen=None, admin=None, bound=(), folder=tmp_path, front=None, tasks=tasks)
         with pytest.raises(ConfigError, match="no room"):
-            await supervisor._start_workers(settings)
+            await supervisor._start_workers(supervisor._common)
     assert [each.killed for each in started] == [True] * 3

@@ -46,6 +46,8 @@ NEAREST: Final = 1_000
 """So many of the nearest in meaning are held against the other conditions."""
 SEARCH_S: Final = 30.0
 """How long a search by meaning may take: it looks at every vector that there is."""
+TURN_S: Final = 5.0
+"""How long one waits for others, which have the memory for one at a time."""
 _DIALECTS: Final = {dialect.name: dialect for dialect in DIALECTS.values()}
 
 
@@ -143,14 +145,18 @@ class EntriesPage:
     async def _nearest(self, asked: EntriesAsked) -> EntryList:
         if self._embedder is None:
             raise PortUnavailable("there is no embedding model here: search by text")
-        if self._searching.locked():
-            raise Overloaded("another search by meaning is under way: try again", retry_after_s=1)
-        async with self._searching:
-            try:
-                async with asyncio.timeout(SEARCH_S):
-                    similar = await nearest(self._store, await self._embedder.embed(asked.meaning), NEAREST)
-            except TimeoutError:
-                raise PortUnavailable(f"the search took over {SEARCH_S:.0f} s") from None
+        try:
+            async with asyncio.timeout(TURN_S):
+                await self._searching.acquire()
+        except TimeoutError:
+            raise Overloaded("other searches by meaning are under way: try again", retry_after_s=1) from None
+        try:
+            async with asyncio.timeout(SEARCH_S):
+                similar = await nearest(self._store, await self._embedder.embed(asked.meaning), NEAREST)
+        except TimeoutError:
+            raise PortUnavailable(f"the search took over {SEARCH_S:.0f} s") from None
+        finally:
+            self._searching.release()
         among = selection(asked, ids=tuple(similar))
         found = await self._store.browse(among, limit=NEAREST) if similar else ()
         best = sorted(found, key=lambda entry: (-similar[entry.id], entry.id))[: asked.limit]

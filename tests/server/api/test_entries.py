@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 import pytest
 from support.judging import ScriptedJudge, same
+from support.waiting import until
 
 from cacheproxy.embed.hashed import HashedEmbedder
 from cacheproxy.errors import TurnTooLong
@@ -114,6 +116,45 @@ async def test_without_a_model_nothing_is_found_by_meaning(panels):
 async def test_a_search_that_takes_too_long_ends(panel, monkeypatch):
     monkeypatch.setattr(page, "SEARCH_S", 0.0)
     assert (await panel.get("/entries?meaning=x"))[0] == 503
+
+
+class Held(HashedEmbedder):
+    """An embedder that keeps whoever asks until it is let go."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = 0
+        self.go = asyncio.Event()
+
+    async def embed(self, text):
+        self.asked += 1
+        await self.go.wait()
+        return await super().embed(text)
+
+
+async def test_a_second_search_at_the_same_moment_waits_its_turn(panels):
+    """It was refused, to whoever typed on in the dashboard."""
+    held = Held()
+    panel = await panels(embedder=held)
+    first = asyncio.ensure_future(panel.get("/entries?meaning=x"))
+    await until(lambda: held.asked)
+    second = asyncio.ensure_future(panel.get("/entries?meaning=y"))
+    await panel.get("/entries?text=x")
+    assert held.asked == 1
+    held.go.set()
+    assert [(await each)[0] for each in (first, second)] == [200, 200]
+
+
+async def test_a_search_waits_for_others_only_so_long(panels, monkeypatch):
+    monkeypatch.setattr(page, "TURN_S", 0.01)
+    held = Held()
+    panel = await panels(embedder=held)
+    first = asyncio.ensure_future(panel.get("/entries?meaning=x"))
+    await until(lambda: held.asked)
+    assert (await panel.get("/entries?meaning=y"))[0] == 503
+    held.go.set()
+    assert (await first)[0] == 200
+    assert (await panel.get("/entries?meaning=y"))[0] == 200
 
 
 async def test_an_entry_is_shown_whole(filled):
