@@ -75,7 +75,10 @@ class Connecting:
             plane = DataPlane(behind.proxy, lasting.ready, now=lasting.world.now, body_s=body_s, door=behind.door)
             if self._why_away:
                 tasks.start(self._connect(lasting, over, plane), name="connect")
-            yield plane
+            try:
+                yield plane
+            finally:
+                self._behind = None  # aiohttp's caches keep handlers for a while, and they need keep nothing else
 
     def state(self) -> Mapping[str, object]:
         """What ``/readyz`` tells."""
