@@ -1,7 +1,9 @@
 """The hit decision on streams of public questions: how often each policy hits, and how often it is wrong.
 
     python benchmarks/decision.py --data DIR --cache DIR [--domains ...] [--arms ...] [--requests 6000] [--orderings 5]
-    python benchmarks/decision.py ... --guarantee [--runs 200]     is the promise kept, over many disjoint samples?
+    python benchmarks/decision.py ... --guarantee [--runs 200 --shadow 3000 --requests 1500]
+                                                                   is the promise kept, over many disjoint samples?
+    python benchmarks/decision.py ... --synthetic [--runs 200]     is anything certified where the truth is the budget?
     python benchmarks/decision.py ... --drift                      answers change in the middle: does the breaker trip?
     python benchmarks/decision.py ... --traps                      pairs that look alike and are not
 
@@ -12,7 +14,8 @@ Wrong is per semantic hit; its 95% interval is Clopper and Pearson's, over all o
 Arms: exact, static (--thresholds, as the field does it: no guards), guarded (the same with guards), vcache, ours
 (budgets .01, .02, .05), verified (late interaction looks at close decisions; in one process, and only where it is asked
 for), lenient (verdicts may outweigh guards), cold (no prior), judge (3% of the verdicts wrong), minus (a stage left out
-each), ceiling (the right answer is among the eight nearest of all questions asked before).
+each), ceiling (the right answer is among the eight nearest of all questions asked before); and for how soon a
+certificate comes: shadow (--shadow requests in shadow first) and audited (more audits), each from the prior and cold.
 
 Where all classes of a domain are to be reported on (--part all), name a prior that was trained on the others:
 `python benchmarks/prior.py --only banking77,qqp --out FILE`, then --domains clinc150 --part all --prior FILE.
@@ -43,7 +46,7 @@ from cacheproxy.lab.streams import Part
 from cacheproxy.lab.tally import LIMITS, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.lab.offline import Corpus
@@ -51,18 +54,25 @@ if TYPE_CHECKING:
 
 BUDGETS = (0.01, 0.02, 0.05)
 THRESHOLDS = (0.7, 0.75, 0.8, 0.84, 0.86, 0.88, 0.9, 0.91, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
-KINDS = ("exact", "static", "guarded", "vcache", "ours", "verified", "lenient", "cold", "judge", "minus", "ceiling")
+KINDS = (
+    *("exact", "static", "guarded", "vcache", "ours", "verified", "lenient", "cold", "judge", "minus", "ceiling"),
+    *("shadow", "audited"),
+)
+APART = ("verified", "shadow", "audited")
+"""Kinds that run only where they are asked for."""
 JUDGE_ERROR = 0.03
+AUDITED = (0.3, 0.6)
+"""Shares of the hits that are audited where a proof is wanted sooner."""
 NEIGHBORS = 8
 
 
-def arms(kinds: Sequence[str], prior: Likelihood, thresholds: Sequence[float]) -> list[Arm]:
-    """The arms of these kinds; the ceiling is no policy and computed apart."""
-    wrong_judge = Rules(judge_error=JUDGE_ERROR)
+def arms(asked: argparse.Namespace, prior: Likelihood) -> list[Arm]:
+    """The arms of the kinds that are asked for; the ceiling is no policy and computed apart."""
+    wrong_judge, in_shadow = Rules(judge_error=JUDGE_ERROR), Rules(shadow=asked.shadow)
     every: dict[str, list[Arm]] = {
         "exact": [Arm("exact", threshold(2.0).policy)],
-        "static": [threshold(each, guards=False) for each in thresholds],
-        "guarded": [threshold(each) for each in thresholds],
+        "static": [threshold(each, guards=False) for each in asked.thresholds],
+        "guarded": [threshold(each) for each in asked.thresholds],
         "vcache": [vcache(delta) for delta in BUDGETS],
         "ours": [certified(budget, prior, name=f"ours {budget:g}") for budget in BUDGETS],
         "verified": [
@@ -74,6 +84,17 @@ def arms(kinds: Sequence[str], prior: Likelihood, thresholds: Sequence[float]) -
             for budget in BUDGETS
         ],
         "cold": [certified(budget, None, name=f"ours {budget:g}, cold") for budget in BUDGETS],
+        "shadow": [
+            certified(budget, start, name=f"ours {budget:g}, {asked.shadow:,} in shadow{cold}", rules=in_shadow)
+            for budget in BUDGETS
+            for start, cold in ((prior, ""), (None, ", cold"))
+        ],
+        "audited": [
+            certified(budget, start, name=f"ours {budget:g}, {rate:.0%} audits{cold}", rules=Rules(audit_rate=rate))
+            for budget in BUDGETS
+            for start, cold in ((prior, ""), (None, ", cold"))
+            for rate in AUDITED
+        ],
         "judge": [
             certified(budget, prior, name=f"ours {budget:g}, judge errs in 3%", rules=wrong_judge) for budget in BUDGETS
         ],
@@ -86,7 +107,7 @@ def arms(kinds: Sequence[str], prior: Likelihood, thresholds: Sequence[float]) -
             certified(0.01, prior, name="ours 0.01, 20% audits", rules=Rules(audit_rate=0.2)),
         ],
     }
-    return [arm for kind in kinds for arm in every.get(kind, [])]
+    return [arm for kind in asked.arms for arm in every.get(kind, [])]
 
 
 @dataclass(frozen=True)
@@ -194,11 +215,8 @@ def best_static(tallies: Sequence[Tally]) -> dict[str, Any]:
     return found
 
 
-def streams(asked: argparse.Namespace, benches: Sequence[Bench], prior: Likelihood) -> dict[str, Any]:
+def streams(asked: argparse.Namespace, benches: Sequence[Bench], priors: Mapping[str, Likelihood]) -> dict[str, Any]:
     """The streams, arm by arm."""
-    chosen: list[Arm | int] = [*arms(asked.arms, prior, asked.thresholds)]
-    if "ceiling" in asked.arms:
-        chosen += [NEIGHBORS, 1]
     results: dict[str, Any] = {}
     rows = [
         "| stream | arm | hit rate | second half | wrong per semantic hit (95%) | net saving | first certified hit |",
@@ -208,6 +226,9 @@ def streams(asked: argparse.Namespace, benches: Sequence[Bench], prior: Likeliho
         print(
             f"{bench.name}, {asked.part}: {len(bench.domain.classes):,} classes, {asked.orderings} x {asked.requests:,}"
         )
+        chosen: list[Arm | int] = [*arms(asked, priors[bench.name])]
+        if "ceiling" in asked.arms:
+            chosen += [NEIGHBORS, 1]
         tallies = measure(bench, chosen, asked)
         rows += [markdown(bench.name, tally) for tally in tallies]
         results[bench.name] = {"arms": [tally.to_json() for tally in tallies], "static": best_static(tallies)}
@@ -216,13 +237,27 @@ def streams(asked: argparse.Namespace, benches: Sequence[Bench], prior: Likeliho
     return results
 
 
+def read_priors(told: str, verifier: str) -> dict[str, Likelihood]:
+    """The prior of each domain: the shipped one, that of one file, or that of a file each."""
+    shipped = shipped_prior(embedding_model=DEFAULT_MODEL)
+    assert shipped is not None
+
+    def read(file: str) -> Likelihood:
+        return load_prior(Path(file).read_text(), embedding_model=DEFAULT_MODEL, verifier=verifier)
+
+    if "=" not in told:
+        return dict.fromkeys(FILES, read(told) if told else shipped)
+    named = dict(each.split("=", 1) for each in told.split(","))
+    return dict.fromkeys(FILES, shipped) | {name: read(file) for name, file in named.items()}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     parser.add_argument("--domains", type=partial(split, known=FILES), default=list(FILES))
     parser.add_argument(
-        "--arms", type=partial(split, known=KINDS), default=[kind for kind in KINDS if kind != "verified"]
+        "--arms", type=partial(split, known=KINDS), default=[kind for kind in KINDS if kind not in APART]
     )
     parser.add_argument("--thresholds", type=lambda text: [float(each) for each in text.split(",")], default=THRESHOLDS)
     parser.add_argument("--part", type=Part, choices=list(Part), default=Part.REPORT)
@@ -231,23 +266,28 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200, help="with --guarantee")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--prior", type=Path, metavar="FILE", help="instead of the one that ships")
+    parser.add_argument(
+        "--shadow", type=int, default=3_000, help="requests in shadow, with --guarantee and --arms shadow"
+    )
+    parser.add_argument(
+        "--prior", metavar="FILE", default="", help="instead of the one that ships, or DOMAIN=FILE,DOMAIN=FILE"
+    )
     parser.add_argument("--verifier", default=NO_VERIFIER, help="that the prior was trained with, for the arm verified")
     parser.add_argument("--markdown", action="store_true", help="the table of docs/decision.md too")
     parser.add_argument("--guarantee", action="store_true")
+    parser.add_argument("--synthetic", action="store_true")
     parser.add_argument("--drift", action="store_true")
     parser.add_argument("--traps", action="store_true")
     asked = parser.parse_args()
     began = time.monotonic()
-    prior = (
-        shipped_prior(embedding_model=DEFAULT_MODEL)
-        if asked.prior is None
-        else load_prior(asked.prior.read_text(), embedding_model=DEFAULT_MODEL, verifier=asked.verifier)
-    )
-    assert prior is not None
+    priors = read_priors(asked.prior, asked.verifier)
     embeddings = Embeddings(asked.cache)
     if asked.traps:
-        result: dict[str, Any] = traps.measure(asked.data, embeddings, prior)
+        result: dict[str, Any] = traps.measure(asked.data, embeddings, priors[asked.domains[0]])
+    elif asked.synthetic:
+        result = trials.synthetic(
+            shadow=asked.shadow, live=asked.requests, runs=asked.runs, seed=asked.seed, jobs=asked.jobs
+        )
     else:
         parts = {name: read_domain(name, asked.data).part(asked.part) for name in asked.domains}
         tokens = Tokens() if "verified" in asked.arms else None
@@ -261,12 +301,17 @@ def main() -> None:
         ]
         if asked.guarantee:
             result = trials.guarantee(
-                benches, prior, runs=asked.runs, requests=asked.requests, seed=asked.seed, jobs=asked.jobs
+                trials.Trial(
+                    {bench.name: bench for bench in benches}, priors, shadow=asked.shadow, live=asked.requests
+                ),
+                runs=asked.runs,
+                seed=asked.seed,
+                jobs=asked.jobs,
             )
         elif asked.drift:
-            result = trials.drift(benches, prior, orderings=asked.orderings, requests=asked.requests, seed=asked.seed)
+            result = trials.drift(benches, priors, orderings=asked.orderings, requests=asked.requests, seed=asked.seed)
         else:
-            result = streams(asked, benches, prior)
+            result = streams(asked, benches, priors)
     print(f"{time.monotonic() - began:.0f} s")
     print(json.dumps(result))
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cacheproxy.values import value
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -110,7 +112,7 @@ class Reason(StrEnum):
     STORED_COMPLETION = "stored-completion"
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Usage:
     """Tokens of one answer, in the terms of the price tables.
 
@@ -128,7 +130,7 @@ class Usage:
 NO_USAGE = Usage()
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class View:
     """What a dialect reads out of a request's body. The body itself is forwarded, never this.
 
@@ -154,7 +156,7 @@ class View:
     """The upstream keeps the answer under its id (Responses API with ``store``): a hit keeps the id too."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class AnswerView:
     """What a dialect reads out of a complete answer."""
 
@@ -168,7 +170,7 @@ class AnswerView:
     """The plain text of the answer, for comparing and estimating; may be empty."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Entry:
     """One stored answer, under the exact key and in the scope of the request that produced it."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cacheproxy.model import EVERYTHING
+from cacheproxy.values import value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -251,7 +252,7 @@ class Budget(Protocol):
         """Book what a reservation came to."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class UpstreamRequest:
     """A request to forward. ``url`` is complete and already encoded; headers keep their order and spelling."""
 

@@ -19,17 +19,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from scipy.special import betaincinv, betaln
+from scipy.special import betaincinv, betaln, polygamma
 
 from cacheproxy.core.judge_noise import UNMEASURED
 from cacheproxy.core.likelihood import logistic, sigmoid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     Vector = NDArray[np.float64]
+    Counts = NDArray[np.intp]
 
 ALPHA: Final = 0.05
 """How often, at most, a statement with confidence may be false."""
@@ -48,11 +47,16 @@ MISFIT: Final = 0.5
 on risky scores, but no more than that, whatever the recalibrated curve says."""
 TRAFFIC_NEEDED: Final = 20
 """Recent requests at or above a score before the error there is estimated."""
-FIRST_LOOK: Final = 300
-"""Labels at the first look at the certificate; each doubling is another look."""
-STRICTEST: Final = 1.5
-"""The scan begins where there are so many times the labels that zero errors would need: with just enough of them a
-single unlucky verdict would undo any proof."""
+FAIR_SHARES: Final = 4
+"""So many times its fair share of a proof one answer may have: errors cluster by answer ..."""
+PROOFS_PER_ROOT: Final = 10
+"""... but in any case so many labels."""
+_PATIENCE: Final = 3
+"""What a look may spend falls with the square of its number, plus this: a proof seldom comes at the very first."""
+STRICTEST: Final = (1.5, 2.5)
+"""Scans begin where there are so many times the labels that zero errors would need: with just enough of them a single
+unlucky verdict would undo any proof, and of more of them some may be wrong. Each scan has its part of alpha."""
+_ROUNDING: Final = 1e-9
 _SCANNED: Final = 100
 """Scores that are looked at, at most, between the strictest and the loosest."""
 _GIVE_UP: Final = 6
@@ -82,16 +86,31 @@ def labels_needed(budget: float, alpha: float = ALPHA) -> int:
 
 
 def alpha_at(look: int, alpha: float = ALPHA) -> float:
-    """What the ``look``-th look (from 1) may spend, so that all looks of a pool at a budget together spend alpha."""
-    return 6 * alpha / (math.pi * look) ** 2
+    """What the ``look``-th look (from 1) may spend, so that all looks of a pool at a budget together spend alpha.
 
-
-def look_at(labels: int) -> int:
-    """Which look it is with so many labels: a new one each time that they have doubled.
-
-    Fits in between look at mostly the same labels and spend no alpha of their own.
+    Nothing before the first one.
     """
-    return max(1, 1 + math.floor(math.log2(max(labels, 1) / FIRST_LOOK)))
+    return alpha / float(polygamma(1, 1 + _PATIENCE)) / (look + _PATIENCE) ** 2 if look else 0.0
+
+
+def first_look(budget: float) -> int:
+    """The labels at the first look at a budget: with fewer nothing can be proven, so no look is spent on them."""
+    return math.ceil(min(STRICTEST) * labels_needed(budget, alpha_at(1) / len(STRICTEST)))
+
+
+def look_at(labels: int, budget: float, *, growth: float, most: int) -> int:
+    """Which look at a budget it is when so many labels have come, 0 where it is none yet.
+
+    A fit comes when labels have grown by ``growth``, or when ``most`` have come since the last one. Each is a look of
+    its own, so that all together spend alpha however much alike their labels are: the logarithm grows by one or more
+    from fit to fit, and so does the tangent that takes its place where fits come more often than that.
+    """
+    first = first_look(budget)
+    if labels < first:
+        return 0
+    steady = max(first, most / (growth - 1))
+    grown = math.log(min(labels, steady) / first) + max(0.0, labels / steady - 1)
+    return 1 + math.floor(grown / math.log(growth) + _ROUNDING)
 
 
 def proven(wrong: int, total: int, alpha: float = ALPHA) -> float:
@@ -120,25 +139,62 @@ def certified(
     *,
     budget: float,
     alpha: float,
+    roots: Counts | None = None,
     counts: Vector | None = None,
     missed: float = UNMEASURED.missed,
 ) -> float | None:
     """The loosest score from which serving is certified; None where nothing is.
 
-    Begins at a strict score, chosen by the number of labels above it and without looking at a verdict, and ends at the
-    first failure. The bound is widened for wrong answers that the judge ``missed``. The share of wrong labels must be
-    within the budget also where each counts by ``counts``, as in ``estimated``: many labels of easy misses beside few
-    audits of hits prove little about hits.
+    Each scan begins at a strict score, chosen by the number of labels above it and without looking at a verdict, and
+    ends at the first failure. The bound is widened for wrong answers that the judge ``missed``. It has to hold where
+    each label counts once, which is exact for questions that lead to these answers as often as those that were judged;
+    and where no answer (``roots``, a number for each label's) counts more than a few times a fair share, so that one
+    that is asked for all the time proves nothing of the others. The share of wrong labels must be within the budget
+    also where each counts by ``counts``, as in ``estimated``: many labels of easy misses beside few audits of hits
+    prove little about hits. Nothing is spent on having to hold in several ways.
     """
-    weights = np.ones(len(scores)) if counts is None else counts
+    if not alpha:
+        return None
+    ranked = np.argsort(-scores, kind="stable")
+    descending, wrong = scores[ranked], 1 - right[ranked]
+    weights = np.ones(len(scores)) if counts is None else counts[ranked]
+    answers = np.arange(len(scores)) if roots is None else roots[ranked]
+    spent = alpha / len(STRICTEST)
     loosest: float | None = None
-    for score, count, wrong in _scan(scores, right, math.ceil(STRICTEST * labels_needed(budget, alpha))):
-        above = scores >= score
-        weighted = float(np.average(1 - right[above], weights=weights[above]))
-        if max(upper_bound(wrong, count, alpha) / (1 - missed), weighted) > budget:
-            break
-        loosest = score
+    for times in STRICTEST:
+        above = _scan(descending, math.ceil(times * labels_needed(budget, spent)))
+        if not len(above):
+            continue
+        apart = _counted_apart(above, answers, wrong)
+        bound = np.maximum(_upper_bounds(np.cumsum(wrong)[above - 1], above, spent), _upper_bounds(*apart, spent)) / (
+            1 - missed
+        )
+        weighted = np.cumsum(wrong * weights)[above - 1] / np.cumsum(weights)[above - 1]
+        holds = np.maximum(bound, weighted) <= budget
+        held = len(holds) if holds.all() else int(np.argmin(holds))
+        if held:
+            score = float(descending[above[held - 1] - 1])
+            loosest = score if loosest is None else min(score, loosest)
     return loosest
+
+
+def _counted_apart(above: Counts, answers: Counts, wrong: Vector) -> tuple[Vector, Vector]:
+    """Wrong labels and all, of the first so many ``above`` each, where no answer counts for more than its due."""
+    scan = np.searchsorted(above, np.arange(above[-1]), side="right")
+    place = scan * (int(answers.max()) + 1) + answers[: above[-1]]
+    shape = (len(above), int(answers.max()) + 1)
+    of_each = np.bincount(place, minlength=math.prod(shape)).reshape(shape).cumsum(axis=0)
+    wrong_of_each = np.bincount(place, wrong[: above[-1]], math.prod(shape)).reshape(shape).cumsum(axis=0)
+    due = np.maximum(PROOFS_PER_ROOT, FAIR_SHARES * above / np.count_nonzero(of_each, axis=1))
+    worth = 1 / np.maximum(1, of_each / due[:, None])
+    return (worth * wrong_of_each).sum(axis=1), (worth * of_each).sum(axis=1)
+
+
+def _upper_bounds(wrong: Vector, total: Vector | Counts, alpha: float) -> Vector:
+    """``upper_bound`` of several. Parts of labels count as parts, as is usual with weights (Korn and Graubard 1998)."""
+    some_right = wrong < total
+    bounds: Vector = np.where(some_right, betaincinv(wrong + 1, np.where(some_right, total - wrong, 1), 1 - alpha), 1.0)
+    return bounds
 
 
 def estimated(
@@ -155,11 +211,14 @@ def estimated(
     served = np.sort(traffic)[::-1]
     risk = np.cumsum(1 - curve.chance(served)) / np.arange(1, len(served) + 1)
     loosest: float | None = None
-    for score, count, wrong in _scan(scores, right, LABELS_TO_ESTIMATE):
+    ranked = np.argsort(-scores, kind="stable")
+    wrong_above = np.cumsum(1 - right[ranked])
+    for count in _scan(scores[ranked], LABELS_TO_ESTIMATE).tolist():
+        score = float(scores[ranked[count - 1]])
         above = int(np.searchsorted(-served, -score, side="right"))
         if above < TRAFFIC_NEEDED:
             continue
-        seen = (wrong + 0.5) / (count + 1)
+        seen = (float(wrong_above[count - 1]) + 0.5) / (count + 1)
         if max(float(risk[above - 1]), MISFIT * seen) <= budget:
             loosest = score
         elif loosest is not None or count > _GIVE_UP * LABELS_TO_ESTIMATE:
@@ -190,15 +249,11 @@ def _near(scores: Vector) -> Vector:
     return np.clip(scores, -_FARTHEST, _FARTHEST)
 
 
-def _scan(scores: Vector, right: Vector, first: int) -> Iterator[tuple[float, int, int]]:
-    """Scores from strict to loose, how many labels are at or above each, and how many of those are wrong.
+def _scan(descending: Vector, first: int) -> Counts:
+    """How many labels are at or above each score, from strict to loose.
 
     Begins with the score of the ``first`` label. A score that several labels share counts them all: whoever serves from
     it serves them all.
     """
-    ranked = np.argsort(-scores, kind="stable")
-    descending = scores[ranked]
-    wrong = np.cumsum(1.0 - right[ranked])
-    for place in range(first - 1, len(ranked), max(1, len(ranked) // _SCANNED)):
-        count = int(np.searchsorted(-descending, -descending[place], side="right"))
-        yield float(descending[place]), count, int(wrong[count - 1])
+    scores = descending[first - 1 :: max(1, len(descending) // _SCANNED)]
+    return np.unique(np.searchsorted(-descending, -scores, side="right"))

@@ -12,6 +12,7 @@ from cacheproxy.core.controls import tighter
 from cacheproxy.core.searching import SearchingModels
 from cacheproxy.core.volatile import is_volatile
 from cacheproxy.model import Mode, Reason
+from cacheproxy.values import value
 
 if TYPE_CHECKING:
     import re
@@ -48,7 +49,7 @@ class CacheRules:
     searching_models: SearchingModels = SEARCHING_MODELS
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Eligibility:
     """What one request may do. ``bypass`` set: nothing at all."""
 

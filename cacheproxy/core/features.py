@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cacheproxy.core.guards import Objecting
     from cacheproxy.core.profile import Profile
 
 VOTE_SHARPNESS: Final = 12.0
@@ -140,9 +141,17 @@ class Group:
 
 
 def describe(
-    asked: Profile, keys: Sequence[Key], records: Mapping[str, Record], *, disabled_guards: Container[Reason] = ()
+    asked: Profile,
+    keys: Sequence[Key],
+    records: Mapping[str, Record],
+    *,
+    disabled_guards: Container[Reason] = (),
+    objection: Objecting = first_objection,
 ) -> list[Group]:
-    """The groups with the most votes, at most three. ``keys`` come most similar first; those of one scope only."""
+    """The groups with the most votes, at most three. ``keys`` come most similar first; those of one scope only.
+
+    ``objection`` is what guards say of two texts.
+    """
     if not keys:
         return []
     weights = [math.exp(VOTE_SHARPNESS * (key.similarity - keys[0].similarity)) for key in keys]
@@ -159,7 +168,7 @@ def describe(
         own = [keys[place] for place in members[root]]
         best = own[0]
         other = next((similarity for similarity, name in nearest if name != root), _NOBODY_ELSE)
-        objections = [first_objection(asked, key.profile, disabled_guards) for key in own[:KEYS_GUARDED]]
+        objections = [objection(asked, key.profile, disabled_guards) for key in own[:KEYS_GUARDED]]
         objected = sum(objection is not None for objection in objections) / len(objections)
         theirs = content_words(best.profile)
         covered = frozenset().union(*(content_words(key.profile) for key in own))

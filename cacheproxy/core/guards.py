@@ -17,15 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from cacheproxy.core import guard_tables as tables
 from cacheproxy.core.guard_words import ALTERNATIVES
 from cacheproxy.core.lexicon import conflicts, prefixed_opposites
-from cacheproxy.core.profile import (
-    ALTERNATIVES_LEXICON,
-    LANGUAGES_LEXICON,
-    NAMES_LEXICON,
-    OPPOSITES_LEXICON,
-    Profile,
-    profile,
-    stem,
-)
+from cacheproxy.core.profile import OPPOSITES_LEXICON, Profile, profile, stem
 from cacheproxy.model import Reason
 
 if TYPE_CHECKING:
@@ -34,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["GUARDS", "Guard", "Profile", "first_objection", "objections", "profile"]
 
 Check: TypeAlias = "Callable[[Profile, Profile], bool]"
+Objecting: TypeAlias = "Callable[[Profile, Profile, Container[Reason]], Reason | None]"
+"""``first_objection``, or what stands for it."""
 
 _DEGREE_ROW: Final = next(number for number, row in enumerate(ALTERNATIVES) if row.startswith("more |"))
 _DEGREES: Final = frozenset(ALTERNATIVES[_DEGREE_ROW].replace("|", " ").split())
@@ -74,7 +68,7 @@ def _language(a: Profile, b: Profile) -> bool:
         return True
     if a.language != b.language and a.language and b.language:
         return True
-    return LANGUAGES_LEXICON.columns(a.words) != LANGUAGES_LEXICON.columns(b.words)
+    return a.languages != b.languages
 
 
 def _numbers(a: Profile, b: Profile) -> bool:
@@ -119,8 +113,8 @@ def _antonyms(a: Profile, b: Profile) -> bool:
         return True
     if _inserted_modifier(a.words, b.words) or _inserted_modifier(b.words, a.words):
         return True
-    opposed = conflicts(OPPOSITES_LEXICON.columns(a.vocabulary), OPPOSITES_LEXICON.columns(b.vocabulary))
-    exclusive = conflicts(ALTERNATIVES_LEXICON.columns(a.vocabulary), ALTERNATIVES_LEXICON.columns(b.vocabulary))
+    opposed = conflicts(a.opposites, b.opposites)
+    exclusive = conflicts(a.alternatives, b.alternatives)
     if exclusive == {_DEGREE_ROW} and opposed:
         return not _cancels(a.words, b.words)
     return bool(opposed or exclusive)
@@ -148,7 +142,7 @@ def _inserted_modifier(short: Sequence[str], long: Sequence[str]) -> bool:
 def _entities(a: Profile, b: Profile) -> bool:
     if any(quote not in b.folded for quote in a.quotes) or any(quote not in a.folded for quote in b.quotes):
         return True
-    if conflicts(NAMES_LEXICON.columns(a.words), NAMES_LEXICON.columns(b.words)):
+    if conflicts(a.known_names, b.known_names):
         return True
     mine, theirs = missing_names(a.names, b), missing_names(b.names, a)
     return bool((mine and theirs) or _essential(mine, b) or _essential(theirs, a))

@@ -68,9 +68,10 @@ def prefixed_opposites(a: Iterable[str], b: Iterable[str]) -> bool:
     """Whether a word of one side stands on the other with a negating prefix. The sides share no word."""
     mine, theirs = frozenset(a), frozenset(b)
     return any(
-        prefix + word in other
+        len(bare := word[len(prefix) :]) >= _SHORTEST_STEM and bare in other
         for one, other in ((mine, theirs), (theirs, mine))
         for word in one
-        if len(word) >= _SHORTEST_STEM
+        if word.startswith(_PREFIXES)  # hardly any does
         for prefix in _PREFIXES
+        if word.startswith(prefix)
     )

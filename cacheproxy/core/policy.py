@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
     from cacheproxy.core.features import Group, Key, Record, Verified
+    from cacheproxy.core.guards import Objecting
     from cacheproxy.core.pool import Rule
     from cacheproxy.core.profile import Profile
 
@@ -68,6 +69,8 @@ class Found:
     """The caller's, which may only tighten it."""
     verified: Verified | None = None
     """What a verifier said of the candidate that a decision without it was close about."""
+    objection: Objecting = first_objection
+    """What guards say of two texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +195,13 @@ class CertifiedPolicy:
 
     def decide(self, found: Found, *, draw: float) -> Decision:  # noqa: ARG002 - no chance here
         """Group the keys by answer, take the likeliest, and hold it against the threshold of the budget."""
-        groups = describe(found.asked, found.keys, found.records, disabled_guards=self.disabled_guards)
+        groups = describe(
+            found.asked,
+            found.keys,
+            found.records,
+            disabled_guards=self.disabled_guards,
+            objection=found.objection,
+        )
         if not groups:
             return Forward(Reason.NO_NEIGHBOR)
         if found.verified is not None:

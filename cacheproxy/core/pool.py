@@ -35,10 +35,8 @@ LABELS_KEPT: Final = 4_000
 LABELS_LIVE_S: Final = 14 * 86_400.0
 """So have those that are older than this when the newest label comes."""
 LABELS_PER_ROOT: Final = 40
-"""Errors cluster by answer: no answer speaks louder than this."""
-PROOFS_PER_ROOT: Final = 10
-"""... and of one answer only so many enter a proof, which takes labels to be independent. If an answer's verdicts were
-always all alike, a rule just at the budget would be certified in a fifth of the cases in place of a twentieth."""
+"""So many of one answer a model is fitted on and an estimate made from: none speaks louder. A proof takes them all, for
+it is about what is asked, as often as it is asked (``certificate.certified``)."""
 OBSERVED_PER_ROOT: Final = 256
 """Observations that vCache keeps of one answer: the first ones."""
 ROOTS_KEPT: Final = 10_000
@@ -173,23 +171,27 @@ def refit(
     by root. ``budget`` is the operator's; the rule knows stricter and looser ones too.
     """
     kept = capped(labels)
-    counts = np.array([1 / label.inclusion for label in kept])
-    few = _few_of_each(kept)
     # Threads gain nothing on tables this small, and wait for each other where cores are busy: 20 times as long.
     with threadpool_limits(1, "blas"):
-        rows, right, scores = cross_scored(kept, prior)
-        model = fit(rows, right, prior=prior)
-    recent = model.logits(matrix(traffic))
-    fair = np.array([label.source is not Source.FEEDBACK for label in kept], np.bool_)
-    fairly = [label for label, is_fair in zip(kept, fair.tolist(), strict=True) if is_fair]
-    scores, right, counts, few = scores[fair], right[fair], counts[fair], few[fair]
-    alpha = certificate.alpha_at(certificate.look_at(total + earlier))
+        models, model = _cross_fitted(kept, prior)
+        fair = _fair(kept)
+        guessed = _judged(fair, models)
+        proofs = _judged(_fair(capped(labels, of_root=LABELS_KEPT)), models)
+        recent = model.logits(matrix(traffic))
     thresholds = {}
     looser = Threshold(-_NEVER, -_NEVER)
     for each in sorted({*BUDGETS, budget}, reverse=True):
-        estimated = certificate.estimated(scores, right, recent, budget=each * certificate.LAG, counts=counts)
+        estimated = certificate.estimated(
+            guessed.scores, guessed.right, recent, budget=each * certificate.LAG, counts=guessed.counts
+        )
         certified = certificate.certified(
-            scores[few], right[few], budget=each, alpha=alpha, counts=counts[few], missed=noise.missed
+            proofs.scores,
+            proofs.right,
+            budget=each,
+            alpha=certificate.alpha_at(certificate.look_at(total + earlier, each, growth=FIT_GROWTH, most=LABELS_KEPT)),
+            roots=proofs.roots,
+            counts=proofs.counts,
+            missed=noise.missed,
         )
         # A scan ends at its first failure, so a stricter budget may begin past where a looser one failed. It never
         # serves more.
@@ -199,7 +201,7 @@ def refit(
         )
     rule = Rule(model, thresholds, total)
     own = rule.threshold(budget)
-    return replace(rule, grey=grey_share(recent, own), needless=_needless(fairly, scores, min(own)))
+    return replace(rule, grey=grey_share(recent, own), needless=_needless(fair, guessed.scores, min(own)))
 
 
 def _needless(labels: Sequence[Label], scores: Matrix, least: float) -> frozenset[tuple[str, Veto]]:
@@ -215,47 +217,76 @@ def _needless(labels: Sequence[Label], scores: Matrix, least: float) -> frozense
     return frozenset(which for which, count in right.items() if count >= NEEDLESS + NEEDLESS_PER_WRONG * wrong[which])
 
 
-def _few_of_each(labels: Sequence[Label]) -> NDArray[np.bool_]:
-    """The newest few labels of each answer, which a proof may rest on."""
-    of_root: Counter[str] = Counter()
-    chosen = np.zeros(len(labels), np.bool_)
-    for place in range(len(labels) - 1, -1, -1):
-        of_root[labels[place].root] += 1
-        chosen[place] = of_root[labels[place].root] <= PROOFS_PER_ROOT
-    return chosen
-
-
 def grey_share(scores: Matrix, threshold: Threshold) -> float:
     """The share of scores within GREY of a threshold: where decisions are close."""
     near = np.abs(scores - min(threshold)) < GREY
     return float(near.mean()) if len(near) else 0.0
 
 
-def cross_scored(labels: Sequence[Label], prior: Likelihood | None) -> tuple[Matrix, Matrix, Matrix]:
-    """The labels' bent features, whether they are right, and the log odds by a model that did not see their answer."""
-    rows = bent(matrix([label.features for label in labels]))
-    right = np.array([label.right for label in labels], dtype=np.float64)
-    folds = np.array([zlib.crc32(label.root.encode()) % _FOLDS for label in labels])
+class _Judged(NamedTuple):
+    """Labels as a certificate takes them. Arrays of one length."""
+
+    scores: Matrix
+    right: Matrix
+    counts: Matrix
+    """One over the chance with which each was asked for."""
+    roots: NDArray[np.intp]
+
+
+def _fair(labels: Sequence[Label]) -> list[Label]:
+    return [label for label in labels if label.source is not Source.FEEDBACK]
+
+
+def _judged(labels: Sequence[Label], models: Sequence[Likelihood]) -> _Judged:
+    return _Judged(
+        _cross_scores(labels, models),
+        _right(labels),
+        np.array([1 / label.inclusion for label in labels]),
+        np.unique([label.root for label in labels], return_inverse=True)[1],
+    )
+
+
+def cross_scored(labels: Sequence[Label], prior: Likelihood | None) -> Matrix:
+    """The labels' log odds, each by a model that was fitted on all of them but those of its answer's fold."""
+    return _cross_scores(labels, _cross_fitted(labels, prior)[0])
+
+
+def _cross_fitted(labels: Sequence[Label], prior: Likelihood | None) -> tuple[list[Likelihood], Likelihood]:
+    """Models each fitted without one fold of the answers, and the one that is fitted on all."""
+    rows, right, folds = bent(matrix([label.features for label in labels])), _right(labels), _folds(labels)
+    apart = [fit(rows[folds != fold], right[folds != fold], prior=prior) for fold in range(_FOLDS)]
+    return apart, fit(rows, right, prior=prior)
+
+
+def _cross_scores(labels: Sequence[Label], models: Sequence[Likelihood]) -> Matrix:
+    """The labels' log odds, each by the model that did not see its answer."""
+    rows, folds = bent(matrix([label.features for label in labels])), _folds(labels)
     scores = np.zeros(len(labels))
-    for fold in range(_FOLDS):
-        others = folds != fold
-        if not others.all():
-            scores[~others] = rows[~others] @ fit(rows[others], right[others], prior=prior).weights
-    return rows, right, scores
+    for fold, model in enumerate(models):
+        scores[folds == fold] = rows[folds == fold] @ model.weights
+    return scores
 
 
-def capped(labels: Sequence[Label]) -> list[Label]:
+def _folds(labels: Sequence[Label]) -> NDArray[np.intp]:
+    return np.array([zlib.crc32(label.root.encode()) % _FOLDS for label in labels], np.intp)
+
+
+def _right(labels: Sequence[Label]) -> Matrix:
+    return np.array([label.right for label in labels], dtype=np.float64)
+
+
+def capped(labels: Sequence[Label], *, of_root: int = LABELS_PER_ROOT) -> list[Label]:
     """The newest labels: at most so many of one answer, and of one caller four times a fair share."""
     newest = [label for label in labels[-LABELS_KEPT:] if label.at > labels[-1].at - LABELS_LIVE_S]
     principals = {label.principal for label in newest}
     fair = max(FIRST_FIT, FAIR_SHARES * len(newest) // (len(principals) or 1))
-    of_root: Counter[str] = Counter()
+    roots: Counter[str] = Counter()
     of_principal: Counter[str] = Counter()
     kept: list[Label] = []
     for label in reversed(newest):
         # What one cap leaves out must not use up the other, or a caller could crowd others' labels of an answer out.
-        if of_root[label.root] < LABELS_PER_ROOT and of_principal[label.principal] < fair:
-            of_root[label.root] += 1
+        if roots[label.root] < of_root and of_principal[label.principal] < fair:
+            roots[label.root] += 1
             of_principal[label.principal] += 1
             kept.append(label)
     return kept[::-1]

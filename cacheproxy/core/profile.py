@@ -10,7 +10,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cacheproxy.core import guard_tables as tables
 from cacheproxy.core.guard_words import (
@@ -24,6 +24,9 @@ from cacheproxy.core.guard_words import (
 )
 from cacheproxy.core.lexicon import Lexicon
 from cacheproxy.core.quantities import Quantities, Token, read_quantities
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 OPPOSITES_LEXICON: Final = Lexicon(OPPOSITES, inflect=True)
 ALTERNATIVES_LEXICON: Final = Lexicon(ALTERNATIVES)
@@ -195,6 +198,26 @@ class Profile:
     def vocabulary(self) -> frozenset[str]:
         """The words, without their order, and the words of phrasal verbs joined: ``turn+on``."""
         return frozenset(self.words).union(self._phrasal)
+
+    @cached_property
+    def opposites(self) -> Mapping[int, frozenset[int]]:
+        """Which sides of which opposites it has words of, and likewise below: see ``Lexicon.columns``."""
+        return OPPOSITES_LEXICON.columns(self.vocabulary)
+
+    @cached_property
+    def alternatives(self) -> Mapping[int, frozenset[int]]:
+        """... of things of which one excludes the others."""
+        return ALTERNATIVES_LEXICON.columns(self.vocabulary)
+
+    @cached_property
+    def known_names(self) -> Mapping[int, frozenset[int]]:
+        """... of countries, places, people and organisations."""
+        return NAMES_LEXICON.columns(self.words)
+
+    @cached_property
+    def languages(self) -> Mapping[int, frozenset[int]]:
+        """... of languages."""
+        return LANGUAGES_LEXICON.columns(self.words)
 
     @cached_property
     def _phrasal(self) -> tuple[str, ...]:

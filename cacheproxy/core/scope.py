@@ -17,6 +17,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 from cacheproxy import jsontext
+from cacheproxy.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,7 +57,7 @@ class KeyRules:
     isolate_by_user: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Keys:
     """Where a request belongs: 16 bytes each."""
 
@@ -64,7 +65,7 @@ class Keys:
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Place:
     """What surrounds a body: everything outside it that an answer may depend on."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from fnmatch import translate
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ what providers put before a ``/``."""
 _LONGEST_NAME: Final = 200
 """Callers choose names, and patterns with several stars take their time with long ones."""
 
+_REMEMBERED: Final = 1024
+"""Callers ask for few models, again and again."""
+
 
 class SearchingModels:
     """The models above, and ``more`` that an operator knows."""
@@ -34,9 +38,11 @@ class SearchingModels:
     def __init__(self, more: Iterable[str] = ()) -> None:
         names = "|".join(translate(pattern.lower()) for pattern in (*SEARCHING, *more))
         self._pattern = re.compile(names)
+        self._known = lru_cache(_REMEMBERED)(self._search)
 
     def __contains__(self, model: str) -> bool:
-        if len(model) > _LONGEST_NAME:
-            return False
+        return len(model) <= _LONGEST_NAME and self._known(model)
+
+    def _search(self, model: str) -> bool:
         name = model.lower()
         return bool(self._pattern.match(name) or ("/" in name and self._pattern.match(name.rpartition("/")[2])))

@@ -81,10 +81,11 @@ class Arrival:
 
     def take_name(self, headers: Headers, name: str) -> bool:
         """Be called as an upstream does, if its answer's headers say how (in the header ``name``)."""
-        given = next((value for header, value in headers if header.lower() == name), "")
-        if given:
-            self.id = given
-        return bool(given)
+        for header, given in headers:
+            if header.lower() == name:
+                self.id = given or self.id
+                return bool(given)
+        return False
 
     def sign(self, headers: Headers, name: str) -> Headers:
         """The headers of an upstream's answer, with our name for the request where the upstream has none."""

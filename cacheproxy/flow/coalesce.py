@@ -14,11 +14,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cacheproxy.errors import Overloaded
 from cacheproxy.model import NO_USAGE, Usage
+from cacheproxy.values import value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Hashable, Sequence
@@ -39,7 +39,7 @@ class Piece(NamedTuple):
     usage: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Head:
     """The start of the upstream's answer."""
 
@@ -50,8 +50,12 @@ class Head:
     events: bool = False
     """Whether the pieces are server-sent events, among which an error can be told."""
 
+    def with_headers(self, headers: Headers) -> Head:
+        """The same start under other headers."""
+        return Head(self.status, headers, self.whole, self.events)
 
-@dataclass(frozen=True, slots=True)
+
+@value(frozen=True, slots=True)
 class Outcome:
     """How a flight ended. ``entry`` is what can be replayed, stored or not; None without a complete answer."""
 

@@ -30,11 +30,11 @@ VOUCHED: Final = ""
 """The name of whatever a caller shows that this proxy itself has let in."""
 
 
-def name_of(incoming: Incoming, route: Route, *, secret: bytes) -> str:
+def name_of(incoming: Incoming, route: Route, credential: str, *, secret: bytes) -> str:
     """How the caller's credential is called where this request goes."""
     if incoming.caller is not None and route.target.inject is not None:
         return VOUCHED
-    return scope.credential_name(route.target.base_url, scope.credential(incoming.headers, route.query), secret=secret)
+    return scope.credential_name(route.target.base_url, credential, secret=secret)
 
 
 class Proofs:

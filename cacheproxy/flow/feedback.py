@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cacheproxy import jsontext
+from cacheproxy.core import scope
 from cacheproxy.errors import BadRequest, PortUnavailable, UnknownEntry
 from cacheproxy.flow.asked import tenant_of
 from cacheproxy.flow.messages import Whole
@@ -222,7 +223,7 @@ class FeedbackDoor:
         if not isinstance(said, dict):
             raise BadRequest("the body must be a JSON object")
         _, _, query = incoming.target.partition("?")
-        tenant = tenant_of(incoming, query, self._rules)
+        tenant = tenant_of(incoming, scope.credential(incoming.headers, query), self._rules)
         done = await self._feedback.take(said, tenant=tenant)
         return Whole(200, [("Content-Type", "application/json")], jsontext.dump(done))
 

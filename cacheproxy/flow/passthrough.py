@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
+from cacheproxy.core import scope
 from cacheproxy.flow.answers import response_tag
 from cacheproxy.flow.credentials import name_of
 from cacheproxy.flow.forward import outgoing
@@ -61,7 +62,8 @@ class PassThrough:
             response = await stack.enter_async_context(call)
             status = response.status
             if response.status in _REFUSED:
-                self._proofs.refuse(name_of(incoming, route, secret=self._secret))
+                credential = scope.credential(incoming.headers, route.query)
+                self._proofs.refuse(name_of(incoming, route, credential, secret=self._secret))
             path = plain_path(route.path)
             if incoming.method == "DELETE" and path.startswith(_RESPONSES) and response.status in _OK:
                 await self._evict(response_tag(path.removeprefix(_RESPONSES)))

@@ -10,7 +10,6 @@ Everything that can fail on the way to a cached answer fails towards the upstrea
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from cacheproxy.ports import CallWatch
     from cacheproxy.tasks import TaskSet
     from cacheproxy.tracing import Tracer
+    from cacheproxy.wire.dialect import Dialect
 
 _SUCCESS: Final = range(200, 300)
 log = logging.getLogger(__name__)
@@ -116,20 +116,20 @@ class Proxy:
         """Answer a request; errors of ours come back in the caller's dialect."""
         path = incoming.target.partition("?")[0]
         arrival = self._arrive(incoming, path)
-        dialect = dialect_for_errors(incoming.headers)
+        dialect: Dialect | None = None
         try:
             if path == FEEDBACK_PATH:
                 return await self._feedback.answer(incoming)
             route = self._routes.resolve(incoming.target, anthropic="anthropic-version" in incoming.headers)
-            cached = dialect_of(route.path) if incoming.method == "POST" else None
-            if cached is None:
+            dialect = dialect_of(route.path) if incoming.method == "POST" else None
+            if dialect is None:
                 return await self._passthrough.send(incoming, route, arrival)
-            dialect = cached
             return await self._answer(await self._reader.read(incoming, route, dialect, arrival=arrival))
         except ProxyError as error:
             self._watch.refused(error.code)
             arrival.trace.failed(error)
-            return render.failure(dialect, error, request_id=arrival.id)
+            understood = dialect or dialect_for_errors(incoming.headers)
+            return render.failure(understood, error, request_id=arrival.id)
         except BaseException:
             arrival.trace.failed(None)
             raise
@@ -246,7 +246,7 @@ class Proxy:
                 head = await listener.head()
                 # Another process's flight, which this one may have turned out to follow, has a mode of its own.
                 if head.whole is None and flight.streaming == asked.view.stream:
-                    head = _signed(asked, replace(head, headers=shared(head.headers)))
+                    head = _signed(asked, head.with_headers(shared(head.headers)))
                     flight.when_ended(lambda outcome: self._teller.joined(asked, outcome))
                     return self._stream(asked, head, listener, self._notes(render.coalesced_headers()))
             outcome = await listener.end()
@@ -287,4 +287,4 @@ class Proxy:
 
 def _signed(asked: Asked, head: Head) -> Head:
     """The head with the request's id: the upstream's own, or ours where it gave none."""
-    return replace(head, headers=asked.arrival.sign(head.headers, asked.dialect.request_id_header))
+    return head.with_headers(asked.arrival.sign(head.headers, asked.dialect.request_id_header))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cacheproxy.events import Audited, CheckKind, Served
 from cacheproxy.model import NO_USAGE, CacheStatus, CheckVerdict, Layer, Reason, Usage
+from cacheproxy.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from cacheproxy.model import Entry, Verdict
     from cacheproxy.ports import Observer
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Hit:
     """An answer from the cache."""
 
@@ -30,7 +31,7 @@ class Hit:
     similarity: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Miss:
     """An answer from the upstream, and why."""
 
@@ -39,7 +40,7 @@ class Miss:
     similarity: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Saved:
     """What the cache spared the caller."""
 
@@ -66,7 +67,8 @@ class Teller:
         clock: Callable[[], float],
         prompts: bool = False,
     ) -> None:
-        self._observers = tuple(observers)
+        self._served = [observer.served for observer in observers]
+        self._audited = [observer.audited for observer in observers]
         self._prompts = prompts
         self._price_version = price_version
         self._now = now
@@ -83,10 +85,8 @@ class Teller:
             layer=hit.layer,
             entry_id=entry.id,
             similarity=hit.similarity,
-            saved_usage=entry.usage,
-            saved_usd=entry.cost_usd or 0.0,
+            saved=Saved(entry.usage, entry.cost_usd, entry.latency_ms),
             unpriced=entry.cost_usd is None,
-            saved_ms=entry.latency_ms,
         )
 
     def joined(self, asked: Asked, outcome: Outcome) -> None:
@@ -99,8 +99,7 @@ class Teller:
             layer=Layer.COALESCED if outcome.entry else None,
             reason=None if outcome.entry else Reason.NO_ENTRY,
             entry_id=outcome.entry.id if outcome.entry else "",
-            saved_usage=outcome.usage,
-            saved_usd=outcome.cost_usd or 0.0,
+            saved=Saved(outcome.usage, outcome.cost_usd),
             unpriced=outcome.cost_usd is None,
         )
 
@@ -115,8 +114,7 @@ class Teller:
             similarity=miss.similarity,
             usage=outcome.usage,
             cost_usd=outcome.cost_usd or 0.0,
-            saved_usage=saved.usage,
-            saved_usd=saved.usd or 0.0,
+            saved=saved,
             unpriced=outcome.cost_usd is None or saved.usd is None,
             upstream_ms=outcome.upstream_ms,
             upstream=_answerer(asked, outcome),
@@ -154,32 +152,63 @@ class Teller:
             price_version=self._price_version,
             **what,
         )
-        self._tell_each(lambda observer: observer.audited(event))
+        _tell_each(self._audited, event)
 
-    def _tell(self, asked: Asked, **what: Any) -> None:
-        what.setdefault("upstream", asked.route.target.name)
-        arrival = asked.arrival
-        event = Served(
-            at=self._now(),
-            dialect=asked.dialect.name,
-            tenant=asked.tenant,
-            duration_ms=(self._clock() - arrival.started) * 1000,
-            price_version=self._price_version,
-            request_id=arrival.id,
-            explained=arrival.explained,
-            trace_id=arrival.trace.id,
-            prompt=asked.prompt if self._prompts else "",
-            **what,
+    def _tell(
+        self,
+        asked: Asked,
+        *,
+        model: str,
+        http_status: int,
+        status: CacheStatus,
+        unpriced: bool,
+        layer: Layer | None = None,
+        reason: Reason | None = None,
+        entry_id: str = "",
+        similarity: float | None = None,
+        usage: Usage = NO_USAGE,
+        cost_usd: float = 0.0,
+        saved: Saved = NOTHING_SAVED,
+        upstream_ms: float | None = None,
+        upstream: str = "",
+    ) -> None:
+        arrival, trace = asked.arrival, asked.arrival.trace
+        event = Served(  # by position: by name it takes four times as long, and every request passes here
+            self._now(),
+            asked.dialect.name,
+            upstream or asked.route.target.name,
+            asked.tenant,
+            model,
+            http_status,
+            status,
+            (self._clock() - arrival.started) * 1000,
+            layer,
+            reason,
+            entry_id,
+            similarity,
+            usage,
+            cost_usd,
+            saved.usage,
+            saved.usd or 0.0,
+            unpriced,
+            saved.ms,
+            upstream_ms,
+            self._price_version,
+            arrival.id,
+            arrival.explained,
+            trace.id,
+            asked.prompt if self._prompts else "",
         )
-        self._tell_each(lambda observer: observer.served(event))
-        arrival.trace.served(event)
+        _tell_each(self._served, event)
+        trace.served(event)
 
-    def _tell_each(self, tell: Callable[[Observer], None]) -> None:
-        for observer in self._observers:
-            try:
-                tell(observer)
-            except Exception:
-                log.exception("an observer failed")
+
+def _tell_each(observers: Sequence[Callable[[T], None]], event: T) -> None:
+    for tell in observers:
+        try:
+            tell(event)
+        except Exception:
+            log.exception("an observer failed")
 
 
 def _answerer(asked: Asked, outcome: Outcome) -> str:

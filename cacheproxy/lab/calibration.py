@@ -90,7 +90,8 @@ def certificate_of(labels: Sequence[Label], *, budget: float, prior: Likelihood 
     bins: list[Bin] = []
     if kept:
         rule = pool.fit()
-        _, right, scores = cross_scored(kept, prior)
+        scores = cross_scored(kept, prior)
+        right = np.array([label.right for label in kept], dtype=np.float64)
         bins = reliability(sigmoid(scores), right > 0)
         for each in sorted(rule.thresholds):
             threshold = rule.threshold(each)

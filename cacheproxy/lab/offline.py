@@ -6,12 +6,16 @@ does with verdicts is done here as well: aliases, insert-on-different, audits by
 
 from __future__ import annotations
 
+import copy
+from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from functools import cache
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 import numpy as np
 
 from cacheproxy.core.features import Key, Verified
+from cacheproxy.core.guards import first_objection
 from cacheproxy.core.policy import SURPRISING, Found, Serve, audit_rate, is_close
 from cacheproxy.core.pool import Label, Source, Stage
 
@@ -20,11 +24,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cacheproxy.core.guards import Objecting
     from cacheproxy.core.policy import Assessed, Decision, Policy
     from cacheproxy.core.pool import Pool
     from cacheproxy.core.profile import Profile
 
     Vectors = NDArray[np.float32]
+
+T = TypeVar("T")
 
 EXACT: Final = 1
 SEMANTIC: Final = 2
@@ -45,6 +52,8 @@ class Corpus:
     vectors: Vectors
     compare: Callable[[int, int], Verified] | None = None
     """A verifier: what it says of two questions, of no root yet."""
+    objection: Objecting = field(default_factory=lambda: cast("Objecting", cache(first_objection)))
+    """What guards say, of each pair once: streams of one corpus come to the same pairs again and again."""
 
 
 @dataclass(slots=True)
@@ -81,7 +90,8 @@ class Rules:
     audit_rate: float = 0.05
     judge_error: float = 0.0
     """Share of verdicts that are the wrong way round."""
-    shadow: bool = False
+    shadow: int = 0
+    """So many requests at first are only judged: nothing similar is served."""
     verify: bool = False
     """Whether the corpus' verifier looks at close decisions."""
 
@@ -102,7 +112,7 @@ def run(
 
     ``truth(request, class)`` may let what a class's answer is change over time.
     """
-    stream = _Stream(corpus, policy, pool, chance, rules, len(questions))
+    stream = Stream(corpus, policy, pool, chance, rules, len(questions))
     for request, (question, kind) in enumerate(zip(questions, classes, strict=True)):
         stream.ask(request, int(question), int(kind) if truth is None else truth(request, int(kind)))
         on_progress(request)
@@ -118,8 +128,8 @@ def decided(policy: Policy, found: Found, draw: float, compare: Callable[[Key], 
     return policy.decide(replace(found, verified=compare(group.keys[0])._replace(root=group.root)), draw=draw)
 
 
-class _Stream:
-    """One run: the index, the pool, and what is known of each answer."""
+class Stream:
+    """One run: the index, the pool, and what is known of each answer. ``run`` asks it one request after the other."""
 
     def __init__(self, corpus: Corpus, policy: Policy, pool: Pool, chance: Chance, rules: Rules, requests: int) -> None:
         self._corpus = corpus
@@ -145,7 +155,18 @@ class _Stream:
             np.zeros(requests, np.bool_),
         )
 
+    def live(self, policy: Policy, *, budget: float, chance: Chance) -> Stream:
+        """A second run that begins out of shadow with all that this one knows, and leaves it as it is."""
+        other = _copied(self)
+        other.pool = _copied(self.pool)
+        other.pool.observed = {root: list(observed) for root, observed in self.pool.observed.items()}
+        other.pool.budget = budget
+        other.result = copy.deepcopy(self.result)
+        other._policy, other._chance, other._rules = policy, chance, replace(self._rules, shadow=0)  # noqa: SLF001
+        return other
+
     def ask(self, request: int, question: int, kind: int) -> None:
+        """One request: its number, what is asked, and the class whose answer is right."""
         if question in self._asked:
             self.result.outcome[request] = EXACT
             self.result.wrong[request] = self._asked[question] != kind
@@ -161,6 +182,7 @@ class _Stream:
             observed={root: pool.observed[root] for root in roots if root in pool.observed},
             rule=pool.rule,
             tripped=pool.tripped,
+            objection=self._corpus.objection,
         )
         compare = self._compare(question) if self._rules.verify else None
         decision = decided(self._policy, found, draw, compare)
@@ -174,7 +196,7 @@ class _Stream:
                 self.result.chance[request] = assessed.chance
             self.result.similarity[request] = similarity
             self.result.candidate_right[request] = self._answers[root] == kind
-        if isinstance(decision, Serve) and not self._rules.shadow:
+        if isinstance(decision, Serve) and request >= self._rules.shadow:
             self._serve(request, question, kind, decision, coin)
         else:
             self._forward(request, question, kind, assessed)
@@ -273,3 +295,12 @@ class _Stream:
         self._size[root] = self._size.get(root, 0) + 1
         self._vectors[len(self._keys)] = self._corpus.vectors[question]
         self._keys.append((question, root))
+
+
+def _copied(whole: T) -> T:
+    """A copy whose collections are its own, down to what they hold."""
+    other = copy.copy(whole)
+    for name, value in vars(whole).items():
+        if isinstance(value, dict | list | deque | np.ndarray):
+            setattr(other, name, copy.copy(value))
+    return other

@@ -89,7 +89,7 @@ def verdicts_on_stream(
         CertifiedPolicy(_BUDGET),
         pool=listener,
         chance=np.random.default_rng(seed),
-        rules=offline.Rules(shadow=True, verify=compare is not None),
+        rules=offline.Rules(shadow=requests, verify=compare is not None),
         on_progress=on_progress,
     )
     return listener.heard

@@ -47,6 +47,21 @@ _OPTIONS: Final[Mapping[str, Any]] = {
 class _Connection(web.RequestHandler):
     """One caller's connection."""
 
+    _was_paused = False
+
+    def pause_reading(self) -> None:
+        """Read no further before somebody has taken what has come."""
+        self._was_paused = True
+        super().pause_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - the parent's signature
+        """Read on. aiohttp asks for it after each body, and has the parser look for more that it may hold.
+
+        A parser that was never paused holds nothing, and most requests are read without a pause.
+        """
+        if self._was_paused:
+            super().resume_reading(resume_parser)
+
     def data_received(self, data: bytes) -> None:
         """Take bytes; those that end a body under way in disorder are an error to whoever reads that body.
 

@@ -31,23 +31,15 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 class AiohttpIncoming:
     """An aiohttp request as the flow sees it (``messages.Incoming``). ``body_s``: how long its body may pause."""
 
-    __slots__ = ("_body_s", "_request", "caller", "headers", "method")
+    __slots__ = ("_body_s", "_request", "caller", "headers", "method", "target")
 
     def __init__(self, request: web.BaseRequest, *, body_s: float) -> None:
         self._request = request
         self._body_s = body_s
         self.method = request.method
         self.headers: Mapping[str, str] = request.headers
+        self.target = _target(request.raw_path)
         self.caller: Caller | None = None
-
-    @property
-    def target(self) -> str:
-        """Path and query as they were sent; of an absolute URL what follows the host."""
-        target = self._request.raw_path
-        if target.startswith("/"):
-            return target
-        _, _, rest = target.partition("://")
-        return "/" + rest.partition("/")[2]
 
     @property
     def has_body(self) -> bool:
@@ -56,25 +48,24 @@ class AiohttpIncoming:
 
     async def read(self, limit: int) -> bytes:
         """The body whole, at most ``limit`` bytes of it."""
-        length = self._request.content_length
+        content = self._request.content
+        whole = content.is_eof()  # all of it is here already
+        read = content.read_nowait() if whole else b""
+        length = len(read) if whole else self._request.content_length
         if length is not None and length > limit:
             raise TooLarge(f"the body has {length} bytes; at most {limit} are taken")
         self._expected()
-        content = self._request.content
-        if content.is_eof():
-            read = content.read_nowait()  # all of it is here already
-        else:
-            parts = []
-            size = 0
-            while chunk := await self._piece():
-                parts.append(chunk)
-                size += len(chunk)
-                if size > limit:
-                    break
-            read = b"".join(parts)
-        if len(read) > limit:
-            raise TooLarge(f"the body is over {limit} bytes")
-        return read
+        return read if whole else await self._rest(limit)
+
+    async def _rest(self, limit: int) -> bytes:
+        parts = []
+        size = 0
+        while chunk := await self._piece():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise TooLarge(f"the body is over {limit} bytes")
+        return b"".join(parts)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes."""
@@ -135,8 +126,11 @@ class DataPlane:
                     return self._told(200 if ready else 503, told)
                 case _:
                     pass
-        reply = await self._reply(request)
-        return await write(request, reply, now=self._now(), last=self.closing)
+        match await self._reply(request):
+            case Whole() as reply:
+                return WholeResponse(reply, now=self._now(), last=self.closing)
+            case Streamed() as reply:
+                return await _write_stream(request, reply, last=self.closing)
 
     async def _reply(self, request: web.BaseRequest) -> Reply:
         incoming = AiohttpIncoming(request, body_s=self._body_s)
@@ -158,16 +152,11 @@ class DataPlane:
         return response
 
 
-async def write(request: web.BaseRequest, reply: Reply, *, now: float, last: bool = False) -> web.StreamResponse:
-    """Write a reply to its caller. ``now`` is the time for its Date header, where it has none.
-
-    After the ``last`` one the connection is closed, and its caller told so.
-    """
-    match reply:
-        case Whole():
-            return WholeResponse(reply, now=now, last=last)
-        case Streamed():
-            return await _write_stream(request, reply, last=last)
+def _target(sent: str) -> str:
+    """Path and query as they were sent; of an absolute URL what follows the host."""
+    if sent.startswith("/"):
+        return sent
+    return "/" + sent.partition("://")[2].partition("/")[2]
 
 
 async def _write_stream(request: web.BaseRequest, reply: Streamed, *, last: bool) -> web.StreamResponse:

@@ -146,6 +146,7 @@ class Metrics:
         self._bounded = Few()
         self._children: dict[tuple[object, ...], object] = {}
         self._uncounted: list[Served] = []
+        self._calls: defaultdict[tuple[str, str], int] = defaultdict(int)
 
     def watch(self, name: str, keeper: Callable[[], float]) -> None:
         """Ask for one of ``collectors.GAUGES`` at each scrape."""
@@ -176,6 +177,9 @@ class Metrics:
             self._count(event, amounts)
         for (counter, *labels), amount in amounts.items():
             self._child(counter, *labels).inc(amount)
+        for call, count in self._calls.items():
+            self._child(self._results, *call).inc(count)
+        self._calls.clear()
 
     def _count(self, event: Served, amounts: defaultdict[tuple[Any, ...], float]) -> None:
         """Observe what is observed, and add to ``amounts`` (by counter and labels) what is summed."""
@@ -242,8 +246,8 @@ class Metrics:
         self._child(self._dropped, what).inc()
 
     def called(self, upstream: str, result: CallResult) -> None:
-        """A call to an upstream has ended."""
-        self._child(self._results, upstream, result.value).inc()
+        """A call to an upstream has ended. Counted with the requests."""
+        self._calls[upstream, result] += 1
 
     def fell_back(self, why: str) -> None:
         """The local server did not answer what it should have."""

@@ -70,11 +70,10 @@ class WholeResponse(web.StreamResponse):
             lines.append("Connection: close")
         elif request.version == HttpVersion10:
             lines.append("Connection: keep-alive")
-        text = "\r\n".join(lines)
-        if text.count("\n") >= len(lines) or text.count("\r") >= len(lines):
+        if "\n" in (unbroken := "".join(lines)) or "\r" in unbroken:
             broken = next(name for name, value in reply.headers if "\n" in value or "\r" in value)
             raise ValueError(f"a header value with a line break: {broken}")
-        head = text.encode("utf-8", "surrogateescape")
+        head = "\r\n".join(lines).encode("utf-8", "surrogateescape")
         if request.method == "HEAD" or status in _NO_BODY:
             body = b""
         return b"%b\r\n\r\n%b" % (head, body)

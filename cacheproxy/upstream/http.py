@@ -15,8 +15,8 @@ caller's SDK decides, as it does without a proxy.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
@@ -28,6 +28,7 @@ from cacheproxy.upstream.quick import LARGEST, QuickClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Sequence
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from cacheproxy.ports import UpstreamRequest, UpstreamResponse
@@ -79,20 +80,30 @@ class HttpUpstream:
             timeout=timeout,
         )
 
-    @asynccontextmanager
-    async def send(self, request: UpstreamRequest) -> AsyncIterator[UpstreamResponse]:
+    def send(self, request: UpstreamRequest) -> AbstractAsyncContextManager[UpstreamResponse]:
         """Forward a request; leaving the block ends it. See ``ports.Upstream``.
 
         An exception that the request's own body raises passes through as it is.
         """
+        return _Call(self, request)
+
+    async def begin(self, request: UpstreamRequest) -> _HttpResponse:
+        """Send a request; one that was answered counts as under way until ``end``. Raises as ``send`` does."""
         if self.calls >= self._most_calls:
             message = f"{self.calls} upstream calls are under way, as many as limits.upstream_calls allows: try again"
             raise Overloaded(message, retry_after_s=_COME_BACK_S)
         self.calls += 1
         try:
             url = _url(request.url)
-            async with await self._answer(request, url) as response:
-                yield _HttpResponse(response, url, self._deadlines)
+            return _HttpResponse(await self._answer(request, url), url, self._deadlines)
+        except BaseException:
+            self.calls -= 1
+            raise
+
+    async def end(self, response: _HttpResponse) -> None:
+        """Let go of an answer, and of its connection where not all of it has come."""
+        try:
+            await response.leave()
         finally:
             self.calls -= 1
 
@@ -161,6 +172,27 @@ class HttpUpstream:
         await self.aclose()
 
 
+class _Call:
+    """One request and its answer, as a class: see ``flow.calls``, which is around it."""
+
+    __slots__ = ("_request", "_response", "_upstream")
+
+    _response: _HttpResponse
+
+    def __init__(self, upstream: HttpUpstream, request: UpstreamRequest) -> None:
+        self._upstream = upstream
+        self._request = request
+
+    async def __aenter__(self) -> UpstreamResponse:
+        self._response = await self._upstream.begin(self._request)
+        return self._response
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._upstream.end(self._response)
+
+
 class _Upload:
     """A request's body on its way: tells its own failure from the upstream's, a slow caller from a stalled upstream."""
 
@@ -215,6 +247,10 @@ class _HttpResponse:
         except (aiohttp.ClientError, OSError) as error:
             raise _translated(error, self._url, waited_s) from error
 
+    async def leave(self) -> None:
+        """Read no more of it."""
+        await self._response.__aexit__(None, None, None)
+
     def _expect_within(self, seconds: float) -> None:
         """From now on the rest of the body must come in reads that are at most so far apart."""
         connection = self._response.connection
@@ -224,8 +260,9 @@ class _HttpResponse:
         connection.protocol.start_timeout()
 
 
+@lru_cache(maxsize=128)
 def _url(text: str) -> URL:
-    """The URL, with its path and query to the byte: aiohttp sends what yarl calls ``raw_path_qs``."""
+    """The URL, with its path and query to the byte: aiohttp sends what yarl calls ``raw_path_qs``. They are few."""
     url = URL(text, encoded=True)
     if "#" not in text and text.endswith(url.raw_path_qs):
         return url

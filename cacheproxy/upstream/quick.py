@@ -133,11 +133,10 @@ def _written(request: UpstreamRequest, url: URL) -> bytes:
     lines += [f"{name}: {value}" for name, value in request.headers]
     if not _names_length(request.headers):
         lines.append(f"Content-Length: {len(body)}")
-    head = "\r\n".join(lines)
     # A control character in a name or a value would let it end where its sender did not mean it to.
-    if head.count("\r") >= len(lines) or head.count("\n") >= len(lines) or "\0" in head:
+    if "\r" in (unbroken := "".join(lines)) or "\n" in unbroken or "\0" in unbroken:
         raise ValueError("a header with a line break")
-    return b"%b\r\n\r\n%b" % (head.encode("utf-8", "surrogateescape"), body)
+    return b"%b\r\n\r\n%b" % ("\r\n".join(lines).encode("utf-8", "surrogateescape"), body)
 
 
 def _names_length(headers: Sequence[tuple[str, str]]) -> bool:

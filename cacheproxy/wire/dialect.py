@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
+
+from cacheproxy.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from cacheproxy.wire.sse import ServerSentEvent
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Fresh:
     """What makes a replayed answer a new one: ``token`` (letters and digits) for its id, ``created`` in seconds."""
 

@@ -267,16 +267,28 @@ def test_records_grew_with_every_answer_that_was_ever_judged(monkeypatch):
 
 
 def test_labels_of_earlier_runs_had_their_looks_at_the_certificate(monkeypatch):
-    asked = []
-    real = certificate.alpha_at
-    monkeypatch.setattr(certificate, "alpha_at", lambda look: asked.append(look) or real(look))
-    pool = Pool(budget=0.01, prior=None)
-    for number in range(FIRST_FIT):
-        pool.add(label(float(number), right=number % 3 > 0, root=f"root {number}"))
-    pool.fit()
-    pool.earlier = 2 * certificate.FIRST_LOOK
-    pool.fit()
-    assert asked == [1, 2]
+    looks = []
+    real = certificate.look_at
+
+    def look_at(labels, budget, **fits):
+        look = real(labels, budget, **fits)
+        looks.extend([look] * (budget == 0.01))
+        return look
+
+    monkeypatch.setattr(certificate, "look_at", look_at)
+    labels = [label(float(number), right=number % 3 > 0, root=f"root {number}") for number in range(FIRST_FIT)]
+    first = certificate.first_look(0.01)
+    for earlier in (0, first - FIRST_FIT, math.ceil(1.3 * first) - FIRST_FIT):
+        refit(labels, [], prior=None, budget=0.01, total=FIRST_FIT, earlier=earlier)
+    assert looks == [0, 1, 2]
+
+
+# Ten newest labels of each answer entered a proof: once live, misses pushed out the verdicts on what would be served.
+def test_misses_below_the_threshold_pushed_verdicts_above_it_out_of_the_proof():
+    shadow = [label(at, right=True, similarity=0.95, root=f"r{at % 40}") for at in range(2_000)]
+    misses = [label(2_000 + at, right=False, similarity=0.4, root=f"r{at % 40}") for at in range(600)]
+    assert fitted(shadow).threshold(0.01).certified < math.inf
+    assert fitted([*shadow, *misses], total=2_600).threshold(0.01).certified < math.inf
 
 
 def test_a_label_forgets_what_another_verifier_said():

@@ -60,9 +60,34 @@ def test_the_candidate_is_told_whatever_the_policy():
 
 
 def test_in_shadow_nothing_similar_is_served_and_all_is_judged():
-    result = run([0, 1, 2, 3], [0, 0, 1, 1], CertifiedPolicy(BUDGET), rules=Rules(shadow=True))
+    result = run([0, 1, 2, 3], [0, 0, 1, 1], CertifiedPolicy(BUDGET), rules=Rules(shadow=4))
     assert not (result.outcome == SEMANTIC).any()
     assert result.judged >= 3
+
+
+def test_after_its_shadow_a_stream_is_served():
+    result = run([0, 1, 2, 3], [0, 0, 1, 1], ThresholdPolicy(0.5), rules=Rules(shadow=3))
+    assert result.outcome.tolist() == [0, 0, 0, SEMANTIC]
+
+
+# What is known after a time in shadow is taken over into several runs, none of which may see what another one learns.
+def test_a_live_run_goes_on_where_a_shadow_ends_and_changes_nothing_in_it():
+    stream = offline.Stream(
+        CORPUS, CertifiedPolicy(BUDGET), Pool(budget=BUDGET, prior=None), Random(1), Rules(shadow=4), 4
+    )
+    stream.ask(0, 0, 0)
+    lives = [stream.live(ThresholdPolicy(0.5), budget=0.02, chance=Random(1)) for _ in range(2)]
+    assert [live.pool.budget for live in lives] == [0.02, 0.02]
+    lives[0].ask(1, 1, 0)
+    lives[1].ask(1, 3, 1)
+    stream.ask(1, 2, 1)
+    assert [each.result.outcome.tolist() for each in (*lives, stream)] == [
+        [0, SEMANTIC, 0, 0],
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+    ]
+    assert stream.pool.labels
+    assert not lives[0].pool.labels
 
 
 def test_a_question_judged_the_same_becomes_a_key_of_the_same_answer():
@@ -136,7 +161,7 @@ def test_aliases_are_bounded(aliases):
     domain = made_up()
     corpus = corpus_of(domain.texts, vectors_of(domain.texts))
     questions = [domain.texts.index(text) for text in domain.classes["card"]]
-    stream = offline._Stream(
+    stream = offline.Stream(
         corpus, CertifiedPolicy(BUDGET), Pool(budget=BUDGET, prior=None), Random(1), Rules(aliases=aliases), 8
     )
     for request, question in enumerate(questions):

@@ -96,3 +96,14 @@ async def test_a_request_sent_ahead_is_answered_after_the_one_before_it(serve, t
     told = await talk(base, one + one + last)
     assert told.count(b"HTTP/1.1 200") == 3
     assert len(flow.incoming) == 3
+
+
+@pytest.mark.parametrize("size", [10, 2**20], ids=["small", "large enough to pause reading"])
+async def test_requests_sent_ahead_are_read_behind_bodies_of_any_size(serve, talk, size):
+    async def read(incoming):
+        return Whole(200, [], b"%d bytes;" % len(await incoming.read(2**21)))
+
+    base, _ = await serve(reading(read))
+    request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%b\r\n" + b"x" * size
+    told = await talk(base, request % (size, b"") * 3 + request % (size, b"Connection: close\r\n"))
+    assert told.count(b"%d bytes;" % size) == 4

@@ -150,7 +150,7 @@ class DecisionPage:
         stamp = (pool.name, pool.total, len(pool.labels), pool.monitor.trips)
         if stamp not in self._scored:
             labels = capped(list(pool.labels)) if pool.labels else []
-            logits = (await asyncio.to_thread(cross_scored, labels, pool.prior))[2] if labels else np.zeros(0)
+            logits = await asyncio.to_thread(cross_scored, labels, pool.prior) if labels else np.zeros(0)
             self._scored[stamp] = labels, sigmoid(logits)
             while len(self._scored) > _SCORES_KEPT:
                 del self._scored[next(iter(self._scored))]
