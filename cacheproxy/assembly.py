@@ -30,6 +30,7 @@ from cacheproxy.flow.l1 import L1, TRUST_S
 from cacheproxy.flow.lately import Lately
 from cacheproxy.flow.learn import KeepRules, Learner
 from cacheproxy.flow.local import LocalFirst
+from cacheproxy.flow.orphans import Orphans
 from cacheproxy.flow.passthrough import PassThrough
 from cacheproxy.flow.pools import Pools
 from cacheproxy.flow.prompts import Prompts
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from cacheproxy.core.policy import Policy
     from cacheproxy.flow.routing import Routes
     from cacheproxy.flow.spending import Spending
+    from cacheproxy.model import Reason
     from cacheproxy.ports import (
         Embedder,
         Judge,
@@ -132,11 +134,13 @@ def assemble(
     prior: Likelihood | None,
     secret: bytes,
     world: World,
+    bypass: Reason | None = None,
     observers: Sequence[Observer] = (),
     tracer: Tracer | None = None,
 ) -> Flow:
-    """The flow, over any adapters. ``observers`` are told beside those that are part of it.
+    """The flow, over any adapters.
 
+    ``observers`` are told beside those that are part of it. ``bypass`` says why no request may touch the cache.
     ``patient`` is the embedder for texts that no request waits for; by default the same one.
     """
     cache, deadlines, now, clock = settings.cache, settings.deadlines, world.now, world.clock
@@ -147,13 +151,12 @@ def assemble(
 
     reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
     searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
-    leasing = shelter("leases", store_s)
-    judging = shelter("judge", JUDGE_DEADLINE_S)
+    leasing, judging = shelter("leases", store_s), shelter("judge", JUDGE_DEADLINE_S)
     verifying = shelter("verifier", deadlines.verifier_ms / 1000)
-    rules = derive.rules(settings, secret=secret)
+    rules = derive.rules(settings, secret=secret, bypass=bypass)
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
-    hits = HitCounts()
+    hits = HitCounts(partial(metrics.dropped, "hits"))
     l1 = L1(cache.l1_bytes, clock=clock, trust_s=TRUST_S)
     churn, withdrawn, explanations, lately = ScopeChurn(), Withdrawn(), Explanations(), Lately()
     prompts = Prompts(store=store, loading=reads, l1=l1)
@@ -166,6 +169,7 @@ def assemble(
         prior=prior,
         rate=settings.audit_rate,
         verifier=verifier_number(verifier.name) if verifier else 0.0,
+        dropped=partial(metrics.dropped, "labels"),
         tasks=tasks,
         now=now,
     )
@@ -207,6 +211,14 @@ def assemble(
         prompts=settings.log.prompts,
     )
     again = Again(flights=flights, forwarder=forwarder, answers=answers, teller=teller, limit=limit)
+    orphans = Orphans(
+        store=store,
+        index=index,
+        prompts=prompts,
+        loading=reads,
+        written=lambda: learner.written(),  # noqa: PLW0108 - there is none yet
+        tasks=tasks,
+    )
     recall = Recall(
         embedder=embedder,
         patient=patient or embedder,
@@ -215,6 +227,7 @@ def assemble(
         store=store,
         l1=l1,
         prompts=prompts,
+        orphans=orphans,
         policy=policy,
         pools=pools,
         withdrawn=withdrawn,

@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.core.policy import Policy
+    from cacheproxy.model import Reason
     from cacheproxy.redis_settings import RedisSettings
     from cacheproxy.settings import PriceSettings, Settings, UpstreamSettings
 
 
-def rules(settings: Settings, *, secret: bytes) -> Rules:
-    """How requests are understood."""
+def rules(settings: Settings, *, secret: bytes, bypass: Reason | None = None) -> Rules:
+    """How requests are understood. ``bypass`` says why none of them may touch the cache."""
     return Rules(
         cache=CacheRules(
             mode=settings.mode,
@@ -43,6 +44,7 @@ def rules(settings: Settings, *, secret: bytes) -> Rules:
             retained_ttl_s=settings.cache.responses_ttl_s,
             volatile_patterns=[re.compile(pattern) for pattern in settings.key.volatile_patterns],
             modes={name: own.mode for name, own in settings.namespaces.items() if own.mode is not None},
+            bypass=bypass,
             keeps_budgets=settings.policy is PolicyName.CERTIFIED,
             searching_models=SearchingModels(settings.cache.searching_models),
         ),

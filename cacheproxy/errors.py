@@ -95,7 +95,10 @@ class UpstreamTimeout(ProxyError):
 
 
 class PortUnavailable(ProxyError):
-    """A store, index or embedder failed or is full. The flow turns it into a miss; it never reaches a caller."""
+    """A store, index or embedder failed or is full. The flow turns it into a miss.
+
+    It reaches a caller only where the keys that open the door have never been read.
+    """
 
     status = 503
     code = "cacheproxy_port_unavailable"

@@ -212,7 +212,7 @@ async def open_index(settings: Settings, kept: Kept, embedder: Embedder | None) 
         if in_redis is not None:
             await in_redis.mark_filled()
     if in_redis is not None and kept.redis is not None:
-        kept.redis.store.index_is_shared()
+        await kept.redis.store.index_is_shared()
     return index
 
 

@@ -46,8 +46,12 @@ class Store(Protocol):
     async def roots(self, ids: Sequence[str]) -> Mapping[str, str]:
         """The roots of these entries, by id, leaving out those that have none because they were never placed."""
 
-    async def touch(self, hits: Mapping[str, int], at: float) -> None:
-        """Count hits and remember when entries were last used, for eviction."""
+    async def touch(self, hits: Mapping[str, int], at: float, *, batch: int | None = None) -> bool:
+        """Count hits and remember when entries were last used, for eviction.
+
+        ``batch`` numbers it for being repeated: False, and nothing is done, where this object was told of that batch
+        or a later one before.
+        """
 
     async def uses(self, ids: Sequence[str]) -> Mapping[str, Uses]:
         """How these entries were used, by id, leaving out what is gone."""
@@ -114,8 +118,12 @@ class Labels(Protocol):
     Each write is committed when it returns. Everything is bounded: past so many the oldest go.
     """
 
-    async def add(self, pool: str, labels: Sequence[Label]) -> None:
-        """Keep labels; of each pool the newest ``core.pool.LABELS_KEPT`` stay, while they are not too old to count."""
+    async def add(self, pool: str, labels: Sequence[Label], *, batch: int | None = None) -> bool:
+        """Keep labels; of each pool the newest ``core.pool.LABELS_KEPT`` stay, while they are not too old to count.
+
+        ``batch`` numbers them within their pool for being repeated: False, and nothing is done, where this object was
+        told of that batch or a later one before.
+        """
 
     async def recent(self, pool: str, limit: int) -> Sequence[Label]:
         """A pool's newest labels, oldest first. Those whose features mean something else by now are left out."""

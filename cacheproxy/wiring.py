@@ -18,47 +18,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy import __version__, derive
-from cacheproxy.assembly import World, assemble
-from cacheproxy.config import in_force
-from cacheproxy.core.pricing import GenaiPrices
-from cacheproxy.core.prior import load_prior, shipped_prior
+from cacheproxy.assembly import World
+from cacheproxy.behind import Lasting, store_named
+from cacheproxy.connecting import Connecting
 from cacheproxy.embed.shared import open_shared
 from cacheproxy.errors import ConfigError, PortUnavailable
-from cacheproxy.flow.calls import Calls, Counted
-from cacheproxy.flow.request_log import RequestLog
 from cacheproxy.flow.routing import DEFAULT, Routes
-from cacheproxy.flow.spending import Spending
-from cacheproxy.judge.chain import JudgeChain, automatic
-from cacheproxy.judge.equality import EqualityJudge
-from cacheproxy.judge.llm import LlmJudge
-from cacheproxy.opening import now, open_embedder, open_index, open_kept, open_shared_flights, open_verifier
+from cacheproxy.opening import now, open_embedder, open_verifier
 from cacheproxy.server.admin import build_admin
-from cacheproxy.server.api.health import Facts, Queued
-from cacheproxy.server.api.live import MOST_LISTENERS
-from cacheproxy.server.api.plane import Parts, handlers
+from cacheproxy.server.api.health import Queued
 from cacheproxy.server.api.recent import Recent
-from cacheproxy.server.auth import Door
-from cacheproxy.server.data_plane import DataPlane
 from cacheproxy.server.listen import CallersSlots, Slots, admin_listener, admin_socket, data_listener, operators_slots
 from cacheproxy.server.metrics import Metrics
 from cacheproxy.server.readiness import Readiness
-from cacheproxy.settings import JudgeName
 from cacheproxy.store.dbfile import size_on_disk
 from cacheproxy.tasks import TaskSet
 from cacheproxy.upstream.http import HttpUpstream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from cacheproxy.address import Address
-    from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.embed.local import LocalEmbedder
     from cacheproxy.embed.remote import RemoteEmbedder
     from cacheproxy.embed.shared import SharedEmbedder
-    from cacheproxy.flow.shelter import Shelter
     from cacheproxy.jsontext import JsonObject
-    from cacheproxy.opening import Kept
-    from cacheproxy.ports import Embedder, Judge, Keys, Observer, Prices, Upstream
+    from cacheproxy.ports import Observer
     from cacheproxy.settings import Settings
     from cacheproxy.tracing import Tracer
 
@@ -131,100 +116,41 @@ class Telemetry:
 async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncIterator[Running]:
     """Build everything and serve; leaving the block drains and closes it. Raises ``ConfigError``.
 
-    One that has a ``seat`` accepts nothing before it takes up ``slots``.
+    One that has a ``seat`` accepts nothing before it takes up ``slots``. Where the store is a Redis that cannot be
+    reached, requests are forwarded past the cache until it can.
     """
     async with AsyncExitStack() as stack:
         telemetry = await stack.enter_async_context(_telemetry(settings))
-        metrics, recent = Metrics(exemplars=settings.telemetry.exemplars), Recent()
-        kept = await stack.enter_async_context(open_kept(settings))  # before the model, which takes its time
-        store, ledger, labels = kept.store, kept.ledger, kept.labels
+        metrics = Metrics(exemplars=settings.telemetry.exemplars)
+        connecting = await stack.enter_async_context(Connecting(settings))  # before the model, which takes its time
         embedder, no_model = await _embedder(settings, stack, metrics, seat)
-        if embedder is not None:
-            await store.claim_embedding(embedder.model, embedder.dimension)
-        index = await open_index(settings, kept, embedder)
         most_calls = settings.limits.upstream_calls
         upstream = await stack.enter_async_context(HttpUpstream(derive.deadlines(settings), most_calls=most_calls))
         local = await stack.enter_async_context(HttpUpstream(derive.local_deadlines(settings), most_calls=most_calls))
-        tasks = await stack.enter_async_context(TaskSet("flow"))
-        routes = Routes(derive.targets(settings))
-        prices = GenaiPrices(clock=now, overrides=derive.prices(settings))
-        spending = Spending(settings.decision.judge_share)
-        flow = assemble(
-            settings,
-            store=store,
-            ledger=ledger,
-            labels=labels,
-            index=index,
+        lasting = Lasting(
+            settings=settings,
             embedder=embedder,
-            patient=embedder.patient if embedder else None,
+            no_model=no_model,
             verifier=await stack.enter_async_context(open_verifier(settings, embedder)) if embedder else None,
-            judge=_judge(
-                settings,
-                embedder.patient if embedder else None,
-                upstream=upstream,
-                calls=Calls(metrics),
-                prices=prices,
-                spending=spending,
-            ),
-            prices=prices,
-            spending=spending,
             upstream=upstream,
             local=local,
-            shared_flights=await stack.enter_async_context(open_shared_flights(settings, kept)),
+            calls=partial(_calls, upstream, local),
+            routes=Routes(derive.targets(settings)),
             metrics=metrics,
+            recent=Recent(),
             tracer=telemetry.tracer,
-            observers=[recent, *telemetry.observers, *([RequestLog()] if settings.log.requests else [])],
-            tasks=tasks,
-            routes=routes,
-            prior=_prior(settings, embedder) if embedder else None,
-            secret=kept.secret(),
+            observers=telemetry.observers,
+            tasks=await stack.enter_async_context(TaskSet("flow")),
+            events=await stack.enter_async_context(TaskSet("events")),
+            ready=Readiness(connecting.state),
             world=World(now, _clock, _dice()),
+            started=now(),
         )
-        await flow.pools.load()
-        await flow.withdrawn.load(labels)
-        await flow.elsewhere.follow()
-        rounds = await stack.enter_async_context(TaskSet("upkeep"))
-        stack.push_async_callback(flow.upkeep.flush)
-        stack.push_async_callback(tasks.settle, SETTLE_S)
-        await flow.upkeep.sweep()
+        plane = await stack.enter_async_context(connecting.standing(lasting))
         settle_memory()
-        flow.upkeep.start(rounds)
-        calls = partial(_calls, upstream, local)
-        _watch(metrics, settings, kept, embedder, calls)
-        readiness = Readiness(partial(_state, embedder, no_model, flow.shelters))
-        door = await _door(settings, kept.keys, rounds)
-        plane = DataPlane(flow.proxy, readiness, now=now, body_s=settings.deadlines.body_s, door=door)
-        events = await stack.enter_async_context(TaskSet("events"))
-        parts = Parts(
-            facts=_facts(settings, kept.name),
-            store=store,
-            ledger=ledger,
-            labels=labels,
-            index=index,
-            embedder=embedder,
-            patient=embedder.patient if embedder else None,
-            no_model=no_model,
-            upkeep=flow.upkeep,
-            pools=flow.pools,
-            withdrawn=flow.withdrawn,
-            explanations=flow.explanations,
-            feedback=flow.feedback,
-            recall=flow.recall,
-            policy=flow.policy,
-            l1=flow.l1,
-            churn=flow.churn,
-            shelters=flow.shelters,
-            recent=recent,
-            revenue_usd=settings.economics.revenue_per_request_usd,
-            tiers=derive.tiers(settings),
-            samples=settings.cache.samples,
-            ready=readiness,
-            calls=calls,
-            tasks=events,
-            now=now,
-        )
+        _watch(lasting)
         token = derive.plain(settings.admin_token) or None
-        admin = build_admin(metrics=metrics, handlers=handlers(parts), token=token, hosts=settings.admin_hosts)
+        admin = build_admin(metrics=metrics, handlers=connecting.handlers(), token=token, hosts=settings.admin_hosts)
         drain_s, slots, operators = settings.deadlines.drain_s, None, None
         if seat is None:
             admin_address = await stack.enter_async_context(admin_listener(admin, settings.admin_listen))
@@ -239,12 +165,12 @@ async def open_proxy(settings: Settings, seat: Seat | None = None) -> AsyncItera
         yield Running(
             data=data_address,
             admin=admin_address,
-            upstream_url=routes.targets[DEFAULT].base_url,
-            store=kept.name,
+            upstream_url=lasting.routes.targets[DEFAULT].base_url,
+            store=store_named(settings),
             model=f"{embedder.model} on {embedder.device}" if embedder else "",
             no_model=no_model,
             settings=settings,
-            leave=readiness.leave,
+            leave=lasting.ready.leave,
             render=metrics.render,
             slots=slots,
             operators=operators,
@@ -303,91 +229,16 @@ def _calls(*upstreams: HttpUpstream) -> int:
     return sum(upstream.calls for upstream in upstreams)
 
 
-def _watch(
-    metrics: Metrics, settings: Settings, kept: Kept, embedder: Embedder | None, calls: Callable[[], int]
-) -> None:
+def _watch(lasting: Lasting) -> None:
     """Have the metrics ask what only this place knows."""
+    metrics, settings, embedder = lasting.metrics, lasting.settings, lasting.embedder
     metrics.watch("workers", lambda: 1.0)
-    metrics.watch("upstream_calls", calls)
+    metrics.watch("upstream_calls", lasting.calls)
     metrics.watch("upstream_calls_limit", lambda: settings.limits.upstream_calls)
-    if kept.redis is None:
+    if settings.redis_url is None:
         metrics.watch("store_bytes", partial(size_on_disk, settings.database))
     if isinstance(embedder, Queued):  # a shared model's queue is in its own process
         metrics.watch("embedding_queue", lambda: embedder.waiting)
-
-
-async def _door(settings: Settings, keys: Keys, rounds: TaskSet) -> Door | None:
-    """Who checks the keys that callers show; nobody where none are asked for."""
-    if not settings.asks_key:
-        return None
-    door = Door(derive.proxy_keys(settings), keys if settings.virtual_keys else None, now=now)
-    await door.load()
-    if settings.virtual_keys:
-        rounds.start(door.follow(), name="keys")
-    return door
-
-
-def _prior(settings: Settings, embedder: Embedder) -> Likelihood | None:
-    """What is believed before verdicts: what `calibrate --train` left in the data directory, else what ships."""
-    if settings.prior.is_file():
-        return load_prior(
-            settings.prior.read_text(encoding="utf-8"),
-            embedding_model=embedder.model,
-            verifier=settings.decision.verifier,
-        )
-    return shipped_prior(embedding_model=embedder.model)
-
-
-def _judge(
-    settings: Settings,
-    embedder: Embedder | None,
-    *,
-    upstream: Upstream,
-    calls: Calls,
-    prices: Prices,
-    spending: Spending,
-) -> Judge:
-    """Who compares cached answers with fresh ones."""
-    model = derive.judge_model(settings)
-    llm: Judge | None = None
-    if model is not None:
-        llm = LlmJudge(
-            model,
-            upstream=Counted(upstream, calls, name=model.upstream),
-            prices=prices,
-            budget=spending,
-            fence=partial(secrets.token_hex, _FENCE_BYTES),
-        )
-    match settings.judge:
-        case JudgeName.AUTO:
-            return automatic(embedder, llm)
-        case JudgeName.EQUALITY:
-            return EqualityJudge()
-        case JudgeName.SEMANTIC:
-            return automatic(embedder, None)
-        case JudgeName.LLM:
-            return JudgeChain([EqualityJudge()] if llm is None else [EqualityJudge(), llm])
-
-
-def _facts(settings: Settings, store: str) -> Facts:
-    return Facts(
-        started=now(),
-        mode=settings.mode.value,
-        policy=settings.policy.value,
-        store=store,
-        max_entries=settings.cache.max_entries,
-        max_bytes=settings.cache.max_bytes,
-        max_calls=settings.limits.upstream_calls,
-        max_embeddings=settings.batching.max_queue,
-        max_listeners=MOST_LISTENERS,
-        settings=in_force(settings),
-    )
-
-
-def _state(embedder: Embedder | None, no_model: str, shelters: Sequence[Shelter]) -> Mapping[str, object]:
-    semantic = {"semantic": "on", "model": embedder.model} if embedder else {"semantic": "off", "why": no_model}
-    ports = {shelter.port: shelter.state.name.lower() for shelter in shelters}
-    return {**semantic, "breakers": ports}
 
 
 def _dice() -> random.Random:

@@ -185,7 +185,7 @@ async def test_a_process_of_one_index_for_all_is_told_of_what_went_alone(shared)
     await writing.store.claim_embedding("test-model", 4)
     async with open_kept(chosen) as following:
         await following.store.claim_embedding("test-model", 4)
-        following.redis.store.index_is_shared()
+        await following.redis.store.index_is_shared()
         entry = make_entry("a", expires_at=float("inf"))
         await writing.store.put(entry)
         await writing.store.set_vector(entry.id, np.ones(4, np.float32), entry.id)

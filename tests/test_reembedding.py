@@ -8,6 +8,7 @@ from support.redis_stores import RedisWorld
 from support.stores import NOW, SqliteWorld, direction, make_entry
 
 from cacheproxy.errors import PortUnavailable, TurnTooLong
+from cacheproxy.model import Selection
 from cacheproxy.reembedding import Embedded, embed_anew
 from cacheproxy.store.shelf import open_shelf
 
@@ -124,6 +125,25 @@ async def test_run_again_it_embeds_only_what_has_no_vector(store, shelf):
     assert (await embed_anew(store, embedder, shelf)).entries == 1
     assert embedder.embedded == ["What is new?"]
     assert sorted(await rows_of(store)) == ["id-a", "id-b", "id-new"]
+
+
+async def test_a_proxy_that_cannot_follow_so_fast_keeps_the_vectors_that_it_has(world, store, shelf):
+    """Re-embedding many entries trims the log past whoever follows: that all vectors were told to be gone ended similar
+    hits until a restart."""
+    many = [make_entry(f"more-{number:03}") for number in range(600)]
+    await store.put(*many)
+    for entry in many:
+        await store.set_vector(entry.id, direction(1, 0, 0), entry.id)
+    proxy = (await world.kept()).store
+    await proxy.claim_embedding("old", 3)
+    searched = set(await rows_of(proxy))
+    await embed_anew(store, Lengths(), shelf)
+    await world.trim_logs()
+    await store.remove(Selection(ids=["id-b"]))
+    while changes := await proxy.changes():
+        assert all(change.row is None for change in changes)
+        searched -= {change.entry_id for change in changes}
+    assert searched == {"id-a", "id-c", *(entry.id for entry in many)}
 
 
 async def test_a_proxy_under_the_old_model_stores_no_vector_after_the_switch(world, store, shelf):

@@ -9,13 +9,8 @@ import subprocess
 import sys
 
 import aiohttp
-import numpy as np
 import pytest
 
-from cacheproxy import wiring
-from cacheproxy.core.likelihood import WEIGHTS, Likelihood
-from cacheproxy.core.prior import dump_prior
-from cacheproxy.embed.hashed import HashedEmbedder
 from cacheproxy.errors import ConfigError
 from cacheproxy.lab.simulate import SimulateOptions, serving
 from cacheproxy.opening import open_books, open_store
@@ -158,19 +153,6 @@ async def test_a_model_that_is_not_there_leaves_the_exact_layer(settings, caplog
         assert running.model == ""
         assert "/nowhere/model" in running.no_model
     assert "no embedding model" in caplog.text
-
-
-async def test_a_prior_of_ones_own_is_used_and_one_for_another_model_is_refused(settings, monkeypatch):
-    known = HashedEmbedder()
-    chosen = settings()
-    assert wiring._prior(chosen, known) is None  # what ships is for another model
-    mine = Likelihood(np.arange(WEIGHTS, dtype=float))
-    chosen.data_dir.mkdir(parents=True, exist_ok=True)
-    chosen.prior.write_text(dump_prior(mine, embedding_model=known.model, trained_on=[]), encoding="utf-8")
-    assert wiring._prior(chosen, known).weights.tolist() == mine.weights.tolist()
-    chosen.prior.write_text(dump_prior(mine, embedding_model="another", trained_on=[]), encoding="utf-8")
-    with pytest.raises(ConfigError, match="another"):
-        wiring._prior(chosen, known)
 
 
 async def test_a_device_that_is_not_there_is_refused(settings):

@@ -37,6 +37,8 @@ class CacheRules:
     volatile_patterns: Sequence[re.Pattern[str]] = ()
     modes: Mapping[str, Mode] = field(default_factory=dict)
     """Of namespaces that have their own."""
+    bypass: Reason | None = None
+    """Why no request may touch the cache at the moment."""
     keeps_budgets: bool = False
     """Whether the policy knows what a caller's error budget means."""
 
@@ -85,6 +87,8 @@ def bypass_reason(view: View, controls: Controls, rules: CacheRules) -> Reason |
     """Why a request must not touch the cache at all; the part of the verdict that even an exact hit needs."""
     if Mode.OFF in {rules.mode_of(controls.namespace), controls.mode}:
         return Reason.MODE_OFF
+    if rules.bypass is not None:
+        return rules.bypass
     if controls.no_store:
         return Reason.NO_STORE
     if view.bypass is None and view.model in rules.searching_models:

@@ -17,6 +17,7 @@ from cacheproxy.core.judge_noise import UNMEASURED
 from cacheproxy.core.monitor import Monitor
 from cacheproxy.core.policy import Found, Serve, audit_rate
 from cacheproxy.core.pool import LABELS_KEPT, LABELS_LIVE_S, Pool, Source, refit
+from cacheproxy.flow.outbox import Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cacheproxy.core.pool import Label
     from cacheproxy.core.profile import Profile
     from cacheproxy.flow.asked import Asked
+    from cacheproxy.flow.outbox import Batch
     from cacheproxy.flow.shelter import Shelter
     from cacheproxy.ports import Labels, News
     from cacheproxy.tasks import TaskSet
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 DEFAULT: Final = "default"
 MOST_POOLS: Final = 1_000
 """Namespaces come from callers: past this many they share the default pool."""
-MOST_WAITING: Final = 10_000
+MOST_UNWRITTEN: Final = 10_000
+"""Labels that wait for the store, of all pools. Past so many, later ones count in this process alone."""
 log = logging.getLogger(__name__)
 
 
@@ -44,7 +47,7 @@ class LivePool(Pool):
     def __init__(self, name: str, *, budget: float, prior: Likelihood | None, guards_final: bool = True) -> None:
         super().__init__(budget=budget, prior=prior, guards_final=guards_final)
         self.name = name
-        self.waiting: list[Label] = []
+        self.unwritten: Outbox[list[Label]] = Outbox(list)
         self.fitting = False
         self.forgetting = False
         self.shadowed = 0
@@ -90,7 +93,7 @@ class Pools:
     """Pools by name. A namespace is a pool; requests without one are in the default pool.
 
     ``budgets`` are the operator's: for every pool, and for some by name. ``verifier`` is the number of the one that is
-    on, 0 without one.
+    on, 0 without one. ``dropped`` is called for each label that will not be written.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class Pools:
         prior: Likelihood | None,
         rate: float,
         verifier: float,
+        dropped: Callable[[], None],
         tasks: TaskSet,
         now: Callable[[], float],
     ) -> None:
@@ -115,6 +119,7 @@ class Pools:
         self._prior = prior
         self._rate = rate
         self._verifier = verifier
+        self._dropped = dropped
         self._tasks = tasks
         self._now = now
         self.noise = UNMEASURED
@@ -174,7 +179,7 @@ class Pools:
             elif not (pool.tripped and pool.total == 0):
                 log.warning("pool %s: another process found its promise broken", name)
                 pool.trip()
-                pool.waiting.clear()
+                pool.unwritten.clear()
         for name, label in news.labels:
             pool = self.named(name)
             if pool.name == name:  # else there are too many pools, and its labels are nothing to the default one
@@ -194,11 +199,13 @@ class Pools:
                 pool.name,
                 pool.budget,
             )
-            pool.waiting.clear()
+            pool.unwritten.clear()
             pool.forgetting = True
             self._tasks.start(self._keep(pool), name="forget")  # now: a crash must not bring the broken promise back
-        elif own and len(pool.waiting) < MOST_WAITING:
-            pool.waiting.append(label)
+        elif own and sum(len(each.unwritten) for each in self) >= MOST_UNWRITTEN:
+            self._dropped()
+        elif own:
+            pool.unwritten.waiting.append(label)
         if self._policy.keeps_budgets and pool.due and not pool.fitting:
             pool.fitting = True
             self._tasks.start(self._fit(pool), name="fit")
@@ -208,7 +215,7 @@ class Pools:
         return audit_rate(decision.stage, pool.hits, self._rate, affordable=affordable)
 
     async def flush(self) -> None:
-        """Write the labels that came since the last time."""
+        """Write the labels that are not written yet."""
         for pool in self:
             await self._keep(pool)
 
@@ -218,9 +225,11 @@ class Pools:
             if not await self._writes.call("forget", partial(self._forget, pool)):
                 pool.forgetting = True
                 return  # what came since would be forgotten with the rest
-        if pool.waiting:
-            waiting, pool.waiting = pool.waiting, []
-            await self._writes.call("label", partial(self._labels.add, pool.name, waiting))
+        await pool.unwritten.send(partial(self._write, pool.name))
+
+    async def _write(self, name: str, batch: Batch[list[Label]]) -> bool:
+        add = partial(self._labels.add, name, batch.content, batch=batch.number)
+        return await self._writes.call("label", add) is not None
 
     async def _forget(self, pool: LivePool) -> bool:
         await self._labels.forget(pool.name, self._now())

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.feedback import Withdrawn
     from cacheproxy.flow.l1 import L1
+    from cacheproxy.flow.orphans import Orphans
     from cacheproxy.flow.pools import Pools
     from cacheproxy.flow.prompts import Prompts
     from cacheproxy.flow.shelter import Shelter
@@ -86,6 +87,7 @@ class Recall:
         store: Store,
         l1: L1,
         prompts: Prompts,
+        orphans: Orphans,
         policy: Policy,
         pools: Pools,
         withdrawn: Withdrawn,
@@ -104,6 +106,7 @@ class Recall:
         self._store = store
         self._l1 = l1
         self._prompts = prompts
+        self._orphans = orphans
         self._policy = policy
         self._pools = pools
         self._withdrawn = withdrawn
@@ -159,6 +162,8 @@ class Recall:
             return Recalled(Forward(Reason.SHADOW, similarity, decision.assessed), vector, keys=keys, shadowed=True)
         entry = loaded.get(decision.key.entry_id) or await self._entry(decision.key.entry_id)
         if isinstance(entry, Reason):
+            if entry is Reason.EXPIRED:
+                self._orphans.doubt([decision.key.entry_id], asked.keys.scope)
             return Recalled(Forward(entry, similarity), vector, keys=keys)
         rate = self._pools.audit_rate(pool, decision, affordable=self._affords(entry))
         pool.hits += 1
@@ -229,6 +234,8 @@ class Recall:
         prompts = await self._prompts.of([neighbor.entry_id for neighbor in near], loaded)
         if prompts is None:
             return None
+        if gone := [neighbor.entry_id for neighbor in near if neighbor.entry_id not in prompts]:
+            self._orphans.doubt(gone, asked.keys.scope)
         now, max_age_s = self._now(), asked.controls.max_age_s
         return [
             Key(neighbor.entry_id, neighbor.root, neighbor.similarity, _known_profile(prompt.text))

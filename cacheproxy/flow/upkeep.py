@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy.errors import ProxyError
+from cacheproxy.flow.outbox import Outbox
 from cacheproxy.model import MISSED
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from cacheproxy.events import Audited, Served
     from cacheproxy.flow.elsewhere import Elsewhere
     from cacheproxy.flow.l1 import L1
+    from cacheproxy.flow.outbox import Batch
     from cacheproxy.flow.pools import Pools
     from cacheproxy.flow.prompts import Prompts
     from cacheproxy.flow.shelter import Shelter
@@ -33,29 +35,32 @@ log = logging.getLogger(__name__)
 FOLLOW_S: Final = 0.1
 FLUSH_S: Final = 0.5
 SWEEP_S: Final = 30.0
+MOST_COUNTED: Final = 20_000
+"""Entries whose hits wait for the store."""
 _INDEXED_AT_ONCE: Final = 100
 _ROUNDS: Final = 100
 """Of following what happened up to a moment."""
 
 
 class HitCounts:
-    """An observer that counts hits by entry, for eviction."""
+    """An observer that counts hits by entry, for eviction. ``dropped`` is called for each that will not be."""
 
-    def __init__(self) -> None:
-        self._hits: Counter[str] = Counter()
+    def __init__(self, dropped: Callable[[], None]) -> None:
+        self.unwritten: Outbox[Counter[str]] = Outbox(Counter)
+        self._dropped = dropped
 
     def served(self, event: Served) -> None:
         """Count a hit."""
-        if event.entry_id:
-            self._hits[event.entry_id] += 1
+        if not event.entry_id:
+            return
+        hits = self.unwritten.waiting
+        if event.entry_id in hits or len(self.unwritten) < MOST_COUNTED:
+            hits[event.entry_id] += 1
+        else:
+            self._dropped()
 
     def audited(self, event: Audited) -> None:
         """Nothing: being checked is no use."""
-
-    def take(self) -> Counter[str]:
-        """What was counted since the last time."""
-        hits, self._hits = self._hits, Counter()
-        return hits
 
 
 class Upkeep:
@@ -143,8 +148,11 @@ class Upkeep:
         """Write the ledger, the verdicts and the hit counts."""
         await self._pools.flush()
         await self._shelter.call("flush", self._ledger.flush)
-        if hits := self._hits.take():
-            await self._shelter.call("touch", partial(self._store.touch, hits, self._now()))
+        await self._hits.unwritten.send(self._touch)
+
+    async def _touch(self, batch: Batch[Counter[str]]) -> bool:
+        touch = partial(self._store.touch, batch.content, self._now(), batch=batch.number)
+        return await self._shelter.call("touch", touch) is not None
 
     async def sweep(self) -> None:
         """Delete what expired or is over the limits."""

@@ -34,6 +34,10 @@ OWN_HEADER: Final = "x-cacheproxy-key"
 POLL_S: Final = 0.4
 """How soon a key that came or went counts in every process: well within a second."""
 _ASK_S: Final = 5.0
+_COME_BACK_S: Final = 1.0
+_WHICH_KEY: Final = (
+    "this proxy asks for a key of its own: as the API key that your client sends, or in X-CacheProxy-Key"
+)
 _BEARER: Final = "bearer "
 log = logging.getLogger(__name__)
 
@@ -52,15 +56,20 @@ class Door:
         self._version: int | None = None
 
     def admit(self, headers: CIMultiDictProxy[str], target: str) -> tuple[Caller, CIMultiDict[str]]:
-        """Who asks, and the headers without the key. Raises ``Unauthorized``."""
-        why = "this proxy asks for a key of its own: as the API key that your client sends, or in X-CacheProxy-Key"
-        for shown in _shown(headers):
+        """Who asks, and the headers without the key.
+
+        Raises ``Unauthorized``, and ``PortUnavailable`` while the virtual keys have never been read.
+        """
+        why, keys = _WHICH_KEY, list(_shown(headers))
+        for shown in keys:
             known = self._known(shown)
             if isinstance(known, Caller):
                 if shown in target:
                     raise Unauthorized("the key stands in the URL, which others log: send it as a header only")
                 return known, CIMultiDict((name, value) for name, value in headers.items() if shown not in value)
             why = known
+        if keys and self._keys is not None and self._version is None:
+            raise PortUnavailable("who may come in cannot be read yet: the store is away", retry_after_s=_COME_BACK_S)
         raise Unauthorized(why)
 
     async def load(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from multidict import CIMultiDict
 
-from cacheproxy.errors import ProxyError, RequestTimeout, TooLarge, Unauthorized
+from cacheproxy.errors import PortUnavailable, ProxyError, RequestTimeout, TooLarge, Unauthorized
 from cacheproxy.flow.messages import Streamed, Whole
 from cacheproxy.flow.render import failure
 from cacheproxy.server.whole import WholeResponse
@@ -94,7 +94,7 @@ class AiohttpIncoming:
 class DataPlane:
     """The handler. ``ready`` tells what ``/readyz`` answers: whether to send traffic, and in what state.
 
-    ``door`` checks keys; without one, everybody who can connect is let in.
+    ``door`` checks keys; without one, everybody who can connect is let in. Proxy and door may be replaced by others.
     """
 
     def __init__(
@@ -106,11 +106,11 @@ class DataPlane:
         body_s: float,
         door: Door | None = None,
     ) -> None:
-        self._proxy = proxy
+        self.proxy = proxy
         self._ready = ready
         self._now = now
         self._body_s = body_s
-        self._door = door
+        self.door = door
         self.closing = False
         """Whether each answer is the last one on its connection."""
 
@@ -135,10 +135,10 @@ class DataPlane:
     async def _reply(self, request: web.BaseRequest) -> Reply:
         incoming = AiohttpIncoming(request, body_s=self._body_s)
         try:
-            if self._door is not None:
-                incoming.caller, incoming.headers = self._door.admit(request.headers, incoming.target)
-            return await self._proxy.handle(incoming)
-        except Unauthorized as refusal:
+            if self.door is not None:
+                incoming.caller, incoming.headers = self.door.admit(request.headers, incoming.target)
+            return await self.proxy.handle(incoming)
+        except (Unauthorized, PortUnavailable) as refusal:
             return failure(dialect_for_errors(request.headers, incoming.target.partition("?")[0]), refusal)
         except Exception:
             log.exception("a request failed for an unforeseen reason")

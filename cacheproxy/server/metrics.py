@@ -106,6 +106,12 @@ class Metrics:
             ["op"],
             registry=registry,
         )
+        self._dropped = Counter(
+            "cacheproxy_dropped_total",
+            "What waited for the store and was given up, since too much waited",
+            ["what"],
+            registry=registry,
+        )
         self._tokens = Counter(
             "cacheproxy_tokens_total", "Tokens that upstreams were paid for", ["model", "kind"], registry=registry
         )
@@ -136,6 +142,7 @@ class Metrics:
         ProcessCollector(registry=registry)
         self._keepers: dict[str, Callable[[], float]] = {}
         registry.register(GaugeCollector(self._keepers))
+        self._pools: Callable[[], Iterable[LivePool]] | None = None
         self._bounded = Few()
         self._children: dict[tuple[object, ...], object] = {}
         self._uncounted: list[Served] = []
@@ -147,8 +154,10 @@ class Metrics:
         self._keepers[name] = keeper
 
     def watch_pools(self, pools: Callable[[], Iterable[LivePool]]) -> None:
-        """Read what these pools promise, and how they fare, at each scrape."""
-        self._registry.register(PoolCollector(pools))
+        """Read what these pools promise, and how they fare, at each scrape; no others from now on."""
+        if self._pools is None:
+            self._registry.register(PoolCollector(lambda: self._pools() if self._pools else ()))
+        self._pools = pools
 
     def watch_breakers(self, states: Mapping[str, Callable[[], float]]) -> None:
         """Ask these for the breakers' states at each scrape."""
@@ -231,6 +240,10 @@ class Metrics:
     def failed(self, port: str, operation: str) -> None:
         """A port's call failed."""
         self._port_errors.labels(f"{port}.{operation}").inc()
+
+    def dropped(self, what: str) -> None:
+        """So much waited for the store that one more was given up."""
+        self._child(self._dropped, what).inc()
 
     def called(self, upstream: str, result: CallResult) -> None:
         """A call to an upstream has ended. Counted with the requests."""

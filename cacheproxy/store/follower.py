@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cacheproxy.model import Change, IndexRow
+from cacheproxy.model import MISSED, Change, IndexRow
 from cacheproxy.store import codec
 from cacheproxy.store.directory import Directory
 from cacheproxy.store.entries import Held
@@ -60,7 +60,7 @@ class Follower:
         """What changed since the last call: entries that went first, then vectors that came from elsewhere.
 
         A vector is told if it has ``dimension`` numbers. A follower whose place in the log was trimmed away is told
-        every entry that it cannot know to be there or gone; the scope of one that went is then empty.
+        ``MISSED``, what it knew that is there no more, its scope empty, and every vector.
         """
         with _snapshot(connection):
             end = _end_of_log(connection)
@@ -94,12 +94,12 @@ class Follower:
 
     def _resync(self, connection: sqlite3.Connection, dimension: int | None) -> Sequence[Change]:
         rows = connection.execute(
-            "SELECT key, id, scope, vector, root, 1 FROM entries LEFT JOIN vectors USING (number)"
+            "SELECT key, id, scope, vector, root, 0 FROM entries LEFT JOIN vectors USING (number)"
         )
         there = [_There(Held(*row[:3]), *row[3:]) for row in rows]
         present = {(held.key, held.entry_id) for held, *_ in there}
         gone = [Held(key, entry_id, b"") for key, entry_id in self.directory if (key, entry_id) not in present]
-        return self._tell(gone, there, dimension)
+        return [MISSED, *self._tell(gone, there, dimension)]
 
     def _tell(self, gone: Sequence[Held], there: Sequence[_There], dimension: int | None) -> Sequence[Change]:
         for held in gone:

@@ -22,7 +22,16 @@ from cacheproxy.model import EVERYTHING, Uses
 from cacheproxy.store import codec
 from cacheproxy.store import redis_scripts as scripts
 from cacheproxy.store.redis_catalogue import Catalogue
-from cacheproxy.store.redis_layout import bytes_of, encode_meta, life_ms, name_of, named, tags_text, text_of
+from cacheproxy.store.redis_layout import (
+    bytes_of,
+    counted_once,
+    encode_meta,
+    life_ms,
+    name_of,
+    named,
+    tags_text,
+    text_of,
+)
 from cacheproxy.store.redis_log import Follower
 from cacheproxy.store.redis_room import Room
 from cacheproxy.store.vectors import EmbeddingName
@@ -44,8 +53,6 @@ _SWEPT_AT_ONCE: Final = 500
 _DROPPED_AT_ONCE: Final = 200
 _LARGE: Final = 64 * 1024
 """Bytes from which an entry is encoded and decoded beside the event loop."""
-_COUNTED_S: Final = 3600
-"""For so long it is known which batch of a process was the last whose hits were counted."""
 
 
 class RedisStore:
@@ -71,11 +78,10 @@ class RedisStore:
         self._labels = labels
         self._clock = clock
         self._writing = (secrets.token_hex(8), log_entries)
-        self._follower = Follower(link, layout, writer=self._writing[0], log_entries=log_entries)
+        self._follower = Follower(link, layout, writer=self._writing[0])
         self._catalogue = Catalogue(link, layout)
         self._room = Room(link, layout, limits=limits, writing=self._writing)
         self._embedding: EmbeddingName | None = None
-        self._touches = 0
 
     async def begin(self) -> None:
         """Follow what happens from here on. Raises ``PortUnavailable``."""
@@ -124,17 +130,17 @@ class RedisStore:
         if len(fitting) < len(given):
             raise PortUnavailable(f"an entry is more than the {self._limits.max_bytes} bytes that the store may hold")
 
-    async def touch(self, hits: Mapping[str, int], at: float) -> None:
-        """See ``Store``. A batch that arrives twice is counted once."""
+    async def touch(self, hits: Mapping[str, int], at: float, *, batch: int | None = None) -> bool:
+        """See ``Store``. Shards that have counted the batch do not count it again."""
         of_shards: dict[int, list[Any]] = defaultdict(list)
         for entry_id, count in hits.items():
             for shard in self._layout.shards_of_id(entry_id):
                 of_shards[shard] += [bytes_of(entry_id), count]
-        self._touches += 1
-        batch = (self._writing[0], self._touches, _COUNTED_S)
-        await self._link.ask_all(
-            [scripts.TOUCH(self._layout.tag(shard), *batch, repr(at), *counted) for shard, counted in of_shards.items()]
+        numbered = counted_once(self._writing[0], batch)
+        told = await self._link.ask_all(
+            [scripts.TOUCH(self._layout.tag(shard), *numbered, repr(at), *of) for shard, of in of_shards.items()]
         )
+        return any(told)
 
     async def uses(self, ids: Sequence[str]) -> Mapping[str, Uses]:
         """See ``Store``."""
@@ -211,9 +217,12 @@ class RedisStore:
             return (await self._room.look()).entries
         return sum([len(page) async for page in self._catalogue.selected(selection)])
 
-    def index_is_shared(self) -> None:
-        """All processes have one index: ``changes`` need not tell of vectors that came."""
-        self._follower.tells_of_new = False
+    async def index_is_shared(self) -> None:
+        """All processes have one index: from here on ``changes`` need not tell of vectors that came.
+
+        To be called before anything is held in memory. Raises ``PortUnavailable``.
+        """
+        await self._follower.begin(tells_of_new=False)
 
     async def changes(self) -> Sequence[Change]:
         """See ``Store``. One round trip where nothing happened."""

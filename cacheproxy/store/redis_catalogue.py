@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cacheproxy.errors import BadRequest
 from cacheproxy.store import codec
@@ -41,6 +41,14 @@ class Listed:
     """Empty where it was never placed."""
 
 
+class Page(NamedTuple):
+    """Entries of a shard, in the order of their ids."""
+
+    listed: Sequence[Listed]
+    last: bytes | None
+    """Where the page ends; None where there was nothing to read any more."""
+
+
 class Catalogue:
     """Reads the entries' ids and what is known of them."""
 
@@ -68,10 +76,15 @@ class Catalogue:
 
     async def of_shard(self, shard: int) -> AsyncIterator[Sequence[Listed]]:
         """The entries of one shard, in blocks."""
-        after = b"-"
-        while rows := await self._rows(shard, after):
-            after = b"(" + rows[-1]
-            yield await self.listed([(_id_of(row), shard) for row in rows])
+        page = await self.page(shard)
+        while page.last is not None:
+            yield page.listed
+            page = await self.page(shard, page.last)
+
+    async def page(self, shard: int, after: bytes | None = None) -> Page:
+        """Some entries of one shard, from the first one or behind the last one of another page."""
+        rows = await self._rows(shard, b"-" if after is None else b"(" + after)
+        return Page(await self.listed([(_id_of(row), shard) for row in rows]), rows[-1] if rows else None)
 
     async def listed(self, places: Sequence[tuple[str, int]]) -> Sequence[Listed]:
         """These entries, by id and shard, leaving out what is not there."""

@@ -16,7 +16,7 @@ from cacheproxy.core.features import FEATURE_NAMES, Features
 from cacheproxy.core.likelihood import VERSION
 from cacheproxy.core.pool import LABELS_KEPT, LABELS_LIVE_S, Label, Source
 from cacheproxy.ports import News
-from cacheproxy.store.redis_layout import bytes_of, text_of
+from cacheproxy.store.redis_layout import bytes_of, counted_once, text_of
 from cacheproxy.store.redis_link import Script
 from cacheproxy.store.redis_stream import KEPT, Stream
 from cacheproxy.store.sqlite_labels import MARKS_KEPT
@@ -34,8 +34,6 @@ _UNSETTLED_S: Final = 3600.0
 """An entry may be judged before it is stored, which takes a while where the store is behind."""
 _MARKS_LOOKED_AT: Final = 200
 """Of each kind, drawn by lot at each sweep: whether what they are about is gone."""
-_ADDED_MS: Final = 600_000
-"""For so long a batch of labels is known to have been added."""
 _FEATURES: Final = struct.Struct(f"<{len(FEATURE_NAMES)}d")
 _SOURCES: Final = frozenset(Source)
 
@@ -46,12 +44,15 @@ local function tell(writer, kept, ...) call('XADD', base..':said', 'MAXLEN', '~'
 _ADD: Final = Script(
     _TELL
     + r"""
-local batch, remembered, pool, most, writer, kept = unpack(ARGV, 1, 6)
-if not call('SET', base..':done:'..batch, 1, 'NX', 'PX', remembered) then return 0 end
-for place = 7, #ARGV do call('RPUSH', base..':labels:'..pool, ARGV[place]) end
+local who, batch, remembered, pool, most, writer, kept = unpack(ARGV, 1, 7)
+local added = base..':added:'..who
+if tonumber(call('HGET', added, pool) or 0) >= tonumber(batch) then return 0 end
+call('HSET', added, pool, batch)
+call('EXPIRE', added, remembered)
+for place = 8, #ARGV do call('RPUSH', base..':labels:'..pool, ARGV[place]) end
 call('LTRIM', base..':labels:'..pool, -most, -1)
-call('HINCRBY', base..':pools', pool, #ARGV - 6)
-tell(writer, kept, 'k', 'labels', 'p', pool, 'l', table.concat(ARGV, '\n', 7))
+call('HINCRBY', base..':pools', pool, #ARGV - 7)
+tell(writer, kept, 'k', 'labels', 'p', pool, 'l', table.concat(ARGV, '\n', 8))
 return 1
 """
 )
@@ -127,13 +128,13 @@ class RedisLabels:
         self._writer = secrets.token_hex(8)
         self._stream = Stream(link, self._tag, "said", writer=self._writer)
 
-    async def add(self, pool: str, labels: Sequence[Label]) -> None:
+    async def add(self, pool: str, labels: Sequence[Label], *, batch: int | None = None) -> bool:
         """See ``Labels``."""
-        if labels:
-            batch = secrets.token_hex(8)
-            written = [_written(label) for label in labels]
-            kept = (bytes_of(pool), LABELS_KEPT, self._writer, KEPT)
-            await self._link.ask(*_ADD(self._tag, batch, _ADDED_MS, *kept, *written))
+        if not labels:
+            return False
+        numbered = counted_once(self._writer, batch)
+        kept = (bytes_of(pool), LABELS_KEPT, self._writer, KEPT)
+        return bool(await self._link.ask(*_ADD(self._tag, *numbered, *kept, *map(_written, labels))))
 
     async def recent(self, pool: str, limit: int) -> Sequence[Label]:
         """See ``Labels``. What cannot be read is left out and counted."""

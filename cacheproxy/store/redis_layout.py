@@ -12,7 +12,8 @@ of a cluster: one script changes an entry, what finds it, the sums and the log, 
     :t:TAG     set     ids with a tag                       :g:ROOT  ids of a root's aliases
     :meta      hash    how many entries and bytes there are, and which embeddings
     :log       stream  what came and went, for other processes
-    :done:WHO          which batch of hits was counted last, so that none is counted twice
+    :went      stream  what went alone, for those of one index; written once somebody follows it
+    :done:WHO, :added:WHO   which batch of hits was counted last, and of each pool's labels, so that none counts twice
 
 A shard is chosen by the exact key and not by the scope: a scope that is busy is spread over the whole cluster, and a
 look-up needs nothing but the key. Ids end in how their key begins (``World.new_id``); those that do not, from before
@@ -23,11 +24,13 @@ from __future__ import annotations
 
 import math
 import re
+import secrets
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cacheproxy import jsontext
+from cacheproxy.store.batches import REMEMBERED_S
 from cacheproxy.store.vectors import EmbeddingName
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ GRACE_S: Final = 600.0
 _HINT: Final = re.compile(r"z([0-9a-f]{4})\Z")
 _ENDLESS_S: Final = 10 * 365 * 86_400.0
 _SURROGATES: Final = "surrogatepass"
+_ONE_KNOWN_S: Final = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,14 @@ def life_ms(expires_at: float, now: float) -> int:
     if math.isinf(expires_at):
         return 0
     return int((min(max(expires_at - now, 0.0), _ENDLESS_S) + GRACE_S) * 1000)
+
+
+def counted_once(writer: str, batch: int | None) -> tuple[str, int, int]:
+    """What scripts take to do something once: who did it, the batch's number, and for how many seconds to know it.
+
+    One without a number arrives twice at the most, when a connection broke: it is somebody's only one.
+    """
+    return (secrets.token_hex(8), 1, _ONE_KNOWN_S) if batch is None else (writer, batch, int(REMEMBERED_S))
 
 
 def tags_text(tags: Sequence[str]) -> bytes:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
+import ssl
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -37,6 +39,9 @@ _AGAIN: Final = (
     exceptions.SlotNotCoveredError,
 )
 """What a cluster's pipeline tells of a node that went: asked again alone, a command finds the node's successor."""
+_AWAY: Final = (*_AGAIN, exceptions.ReadOnlyError, exceptions.TryAgainError)
+"""A master that is about to be one is a replica still."""
+_WRONG: Final = (exceptions.AuthenticationError, exceptions.AuthorizationError, ssl.SSLError)
 _FIRST_KEY_OF_SCRIPTS: Final = 3
 LANES_OF_A_TAG: Final = 2
 """In a cluster: a look-up need not wait for a long answer that is under way."""
@@ -181,6 +186,22 @@ class Link:
             return await self.client.execute_command(*command)
         except exceptions.RedisError as error:
             return error
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether a Redis can be expected to answer later: it cannot be reached, or is on its way.
+
+    A password that it does not take, a certificate, a name that means nothing and whatever else it answers stay wrong.
+    """
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return any(isinstance(each, _AWAY) for each in chain) and not any(
+        isinstance(each, _WRONG) or (isinstance(each, socket.gaierror) and each.errno != socket.EAI_AGAIN)
+        for each in chain
+    )
 
 
 def _words(command: Command, *, whole: bool = False) -> Command:

@@ -16,7 +16,7 @@ from cacheproxy.store.redis_keys import RedisKeys
 from cacheproxy.store.redis_labels import RedisLabels
 from cacheproxy.store.redis_layout import VERSION, Layout
 from cacheproxy.store.redis_ledger import RedisLedger
-from cacheproxy.store.redis_link import LANES_OF_A_TAG, Link, Script
+from cacheproxy.store.redis_link import LANES_OF_A_TAG, Link, Script, is_away
 from cacheproxy.store.redis_url import Dialled
 from cacheproxy.tasks import TaskSet
 
@@ -68,7 +68,7 @@ async def open_redis(
     """Connect to the store that a URL names; leaving the block answers who waits and disconnects.
 
     ``clock`` gives seconds since the epoch. ``shards`` counts for a store that is begun; later it is what it was then.
-    Raises ``ConfigError``.
+    Raises ``ConfigError``, and ``PortUnavailable`` where nobody answers at the moment.
     """
     how = how or Dialled()
     if url.scheme == "redis+cluster":
@@ -126,7 +126,8 @@ async def kept_in(
             )
             await store.begin()
         except PortUnavailable as error:
-            raise ConfigError(f"cannot use the store at {name}: {error.message}") from error
+            told = f"cannot use the store at {name}: {error.message}"
+            raise (PortUnavailable if is_away(error) else ConfigError)(told) from error
         try:
 
             async def keep_secret(given: bytes) -> None:

@@ -21,7 +21,11 @@ local function put_into(command, name, life, ...)  -- a set lives as long as the
 end
 
 local function tell(writer, most, kind, id, key, scope)
-  call('XADD', base..':log', 'MAXLEN', '~', most, '*', 'w', writer, 'k', kind, 'i', id, 'K', key, 'S', scope)
+  local said = {'MAXLEN', '~', most, '*', 'w', writer, 'k', kind, 'i', id, 'K', key, 'S', scope}
+  call('XADD', base..':log', unpack(said))
+  if kind ~= 'put' and kind ~= 'vector' and call('EXISTS', base..':went') == 1 then
+    call('XADD', base..':went', unpack(said))
+  end
 end
 
 local function row_of(id)
@@ -148,7 +152,7 @@ for place = 5, #ARGV, 2 do
 end
 return 1
 """)
-"""Count hits, once. Arguments: who counted them, their batch's number, how long to remember it, when, ids and hits."""
+"""Count hits. 1, or 0 where they were. Arguments: who, their batch's number, seconds to know it, when, ids and hits."""
 
 EXPIRE: Final = _script(r"""
 local id, expires, life, writer, most = unpack(ARGV)
@@ -209,7 +213,11 @@ return 1
 """Delete the vectors of these entries, and roots that say nothing. Arguments: ids."""
 
 BEGIN: Final = _script(r"""
-if call('EXISTS', base..':log') == 0 then tell(ARGV[1], ARGV[2], 'begun', '', '', '') end
-return call('XREVRANGE', base..':log', '+', '-', 'COUNT', 1)[1][1]
+local name = base..':'..ARGV[1]
+if call('EXISTS', name) == 0 then call('XADD', name, '*', 'w', '', 'k', 'begun', 'i', '', 'K', '', 'S', '') end
+return call('XREVRANGE', name, '+', '-', 'COUNT', 1)[1][1]
 """)
-"""The place in the log that it has reached. There is always one, so that a follower can tell when it was lost."""
+"""The place that a log has reached. There is always one, so that a follower can tell when it was lost.
+
+Arguments: which log. What went is written into one of its own from when somebody first followed that.
+"""

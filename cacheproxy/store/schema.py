@@ -286,6 +286,19 @@ def _outline(table: str, name: str) -> tuple[str, str]:
 _OUTLINES: Final = (*_outline("ledger_outline", "model"), *_outline("ledger_tenants", "tenant"))
 """What the overview and economics are made of."""
 
+_BATCHES: Final = (
+    # The last batch of each writer, of what must not count twice (batches.py).
+    """
+    CREATE TABLE batches (
+        writer TEXT    NOT NULL,
+        about  TEXT    NOT NULL,
+        number INTEGER NOT NULL,
+        at     REAL    NOT NULL,
+        PRIMARY KEY (writer, about)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _FIRST,
     _UNPRICED,
@@ -295,6 +308,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _SEARCHED,
     _DAYS,
     _OUTLINES,
+    _BATCHES,
 )
 """Statements that lead from each version to the next. Released ones never change; new ones are added at the end."""
 

@@ -16,8 +16,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cacheproxy.errors import ConfigError, PortUnavailable
-from cacheproxy.model import EVERYTHING
+from cacheproxy.model import EVERYTHING, MISSED
 from cacheproxy.store import codec, entries, vectors
+from cacheproxy.store.batches import forget_batches, is_new
 from cacheproxy.store.credentials import SqliteCredentials, forget_credentials
 from cacheproxy.store.database import Done, Share, open_database
 from cacheproxy.store.entries import StoreLimits
@@ -116,10 +117,17 @@ class SqliteStore:
         if len(fitting) < len(given):
             raise PortUnavailable(f"an entry is more than the {self._limits.max_bytes} bytes that the store may hold")
 
-    async def touch(self, hits: Mapping[str, int], at: float) -> None:
+    async def touch(self, hits: Mapping[str, int], at: float, *, batch: int | None = None) -> bool:
         """See ``Store``."""
-        counted = dict(hits)
-        await self.database.write(lambda rows: entries.touch(rows, counted, at), doing="count hits")
+        counted, writer = dict(hits), self._follower.writer
+
+        def write(connection: sqlite3.Connection) -> bool:
+            if not is_new(connection, writer=writer, about="hits", number=batch, at=at):
+                return False
+            entries.touch(connection, counted, at)
+            return True
+
+        return await self.database.write(write, doing="count hits")
 
     async def uses(self, ids: Sequence[str]) -> Mapping[str, Uses]:
         """See ``Store``."""
@@ -142,13 +150,14 @@ class SqliteStore:
         return await self._delete(entries.up_to(condition, newest), doing="remove entries")
 
     async def sweep(self, now: float) -> int:
-        """See ``Store``. Also trims the log, and forgets old proofs of credentials and verdicts that went stale."""
+        """See ``Store``. Also trims the log, and forgets what is old: proofs of credentials, verdicts, batches."""
         swept = await self._delete(entries.expired(now), doing="delete expired entries")
 
         def write(connection: sqlite3.Connection) -> _Written:
             trim_log(connection, keep=self._log_rows)
             forget_credentials(connection, now)
             forget_stale(connection, now)
+            forget_batches(connection, now)
             return _Written(gone=entries.make_room(connection, self._limits, now=now, writer=self._follower.writer))
 
         evicted = await self.database.write(write, doing="make room", settled=self._settled)
@@ -194,7 +203,7 @@ class SqliteStore:
         told: list[Change] = []
         while self._untold:
             told += self._untold.popleft()
-        self._readers.told(change.entry_id for change in told)
+        self._readers.told(None if change is MISSED else change.entry_id for change in told)
         return told
 
     # --- vectors

@@ -16,6 +16,7 @@ from cacheproxy.core.features import FEATURE_NAMES, Features
 from cacheproxy.core.likelihood import VERSION
 from cacheproxy.core.pool import LABELS_KEPT, LABELS_LIVE_S, Label, Source
 from cacheproxy.ports import News
+from cacheproxy.store.batches import is_new
 from cacheproxy.store.stamps import stamp, stamps
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class SqliteLabels:
         self.skipped = 0
         """How many labels could not be read, over all readings: other features than this release's, or damage."""
 
-    async def add(self, pool: str, labels: Sequence[Label]) -> None:
+    async def add(self, pool: str, labels: Sequence[Label], *, batch: int | None = None) -> bool:
         """See ``Labels``."""
         rows = [
             (
@@ -70,9 +71,13 @@ class SqliteLabels:
             for label in labels
         ]
         if not rows:
-            return
+            return False
 
-        def write(connection: sqlite3.Connection) -> None:
+        def write(connection: sqlite3.Connection) -> bool:
+            if not is_new(
+                connection, writer=self._writer, about=f"labels of {pool}", number=batch, at=max(row[2] for row in rows)
+            ):
+                return False
             written = stamp(connection, "labels")
             connection.executemany(
                 f"INSERT INTO labels (pool, version, {_READ}, writer, stamp) "  # noqa: S608 - names of ours
@@ -89,8 +94,9 @@ class SqliteLabels:
                 "(SELECT number FROM labels WHERE pool = ? ORDER BY number DESC LIMIT 1 OFFSET ?)",
                 (pool, pool, LABELS_KEPT),
             )
+            return True
 
-        await self._database.write(write, doing="keep labels")
+        return await self._database.write(write, doing="keep labels")
 
     async def recent(self, pool: str, limit: int) -> Sequence[Label]:
         """See ``Labels``. What cannot be read is left out and counted."""

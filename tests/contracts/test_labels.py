@@ -92,6 +92,28 @@ async def test_a_broken_promise_is_remembered_as_long_as_its_labels_would_have_b
     assert list(await labels.broken()) == []
 
 
+async def test_a_batch_that_is_added_again_counts_once(labels, books):
+    """Whoever did not hear that a write worked writes again: what was written must not count twice."""
+    _, other = await books()
+    await other.news()
+    assert await labels.add("pool", [label(1), label(2)], batch=1)
+    assert await labels.add("another", [label(3)], batch=1)
+    assert await labels.add("pool", [label(4)], batch=2)
+    for batch, given in ((1, [label(1), label(2)]), (2, [label(4)])):
+        assert not await labels.add("pool", given, batch=batch)
+    assert [each.root for each in await labels.recent("pool", 9)] == ["root-1", "root-2", "root-4"]
+    assert await labels.total("pool") == 3
+    assert len((await other.news()).labels) == 4
+    assert await other.add("pool", [label(1)], batch=1)  # another process's first batch is another one
+
+
+async def test_a_batch_stays_known_when_its_labels_are_gone(labels):
+    await labels.add("pool", [label(1)], batch=1)
+    await labels.forget("pool", NOW)
+    await labels.add("pool", [label(1)], batch=1)
+    assert list(await labels.recent("pool", 9)) == []
+
+
 async def test_no_labels_are_no_pool(labels):
     await labels.add("pool", [])
     assert list(await labels.pools()) == []

@@ -133,6 +133,18 @@ async def test_use_does_not_prolong_an_answer_s_life(world, store):
     assert await store.sweep(NOW + 10) == 1
 
 
+async def test_a_batch_of_hits_that_is_told_again_counts_once(world, store):
+    other = await world.open()
+    await store.put(make_entry("a"))
+    assert await store.touch({"id-a": 2}, NOW, batch=1)
+    assert not await store.touch({"id-a": 2}, NOW, batch=1)
+    assert await store.touch({"id-a": 1}, NOW, batch=2)
+    assert await other.touch({"id-a": 1}, NOW, batch=1)
+    for _ in range(2):
+        assert await store.touch({"id-a": 1}, NOW)
+    assert (await store.uses(["id-a"]))["id-a"].hits == 6
+
+
 async def test_past_the_limit_the_least_recently_used_entry_goes(world):
     store = await world.open(StoreLimits(max_entries=3))
     for name in "abc":

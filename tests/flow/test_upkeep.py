@@ -30,13 +30,15 @@ def a_hit(entry_id):
     )
 
 
-def test_hits_are_counted_by_entry_and_taken_once():
-    hits = HitCounts()
-    for entry_id in ("a", "b", "a", ""):
+def test_hits_are_counted_by_entry_and_past_so_many_entries_only_for_known_ones(monkeypatch):
+    monkeypatch.setattr(upkeep, "MOST_COUNTED", 2)
+    dropped = []
+    hits = HitCounts(lambda: dropped.append(1))
+    for entry_id in ("a", "b", "c", "a", ""):
         hits.served(a_hit(entry_id))
     hits.audited(Audited(at=0.0, model="m", tenant="t", upstream="u", kind=CheckKind.AUDIT))
-    assert hits.take() == {"a": 2, "b": 1}
-    assert hits.take() == {}
+    assert hits.unwritten.waiting == {"a": 2, "b": 1}
+    assert len(dropped) == 1
 
 
 async def test_what_another_process_learnt_is_found_here(open_world):
@@ -204,14 +206,47 @@ async def test_hits_are_written_for_eviction(open_world):
     counted = []
     touch = world.store.touch
 
-    async def noting(hits, at):
+    async def noting(hits, at, *, batch):
         counted.append((sum(hits.values()), at))
-        await touch(hits, at)
+        return await touch(hits, at, batch=batch)
 
     world.store.touch = noting
     await world.upkeep.flush()
     await world.upkeep.flush()
     assert counted == [(1, world.clock.now)]
+
+
+async def test_hits_are_counted_once_the_store_takes_them_again(open_world):
+    """How often an entry was served was lost where the write of it failed."""
+    store = Holder()
+    world = await open_world(around_store=store.around)
+    await world.ask(ASKED)
+    (entry,) = await world.store.browse(Selection(), limit=1)
+    for failing in ({"touch": PortUnavailable("gone")}, {}):
+        store.adapter.failing = failing
+        await world.ask(ASKED)
+        await world.upkeep.flush()
+    assert (await world.store.uses([entry.id]))[entry.id].hits == 2
+
+
+async def test_hits_whose_write_was_given_up_and_arrived_all_the_same_count_once(open_world):
+    world = await open_world()
+    await world.ask(ASKED)
+    (entry,) = await world.store.browse(Selection(), limit=1)
+    touch, answers = world.store.touch, [PortUnavailable("no answer"), None]
+
+    async def answering_late(hits, at, *, batch):
+        done = await touch(hits, at, batch=batch)
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+        return done
+
+    world.store.touch = answering_late
+    await world.ask(ASKED)
+    for _ in range(2):
+        await world.upkeep.flush()
+    assert answers == []
+    assert (await world.store.uses([entry.id]))[entry.id].hits == 1
 
 
 async def test_a_round_that_breaks_is_followed_by_the_next(open_world, monkeypatch):

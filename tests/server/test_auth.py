@@ -139,6 +139,15 @@ async def test_a_virtual_key_stands_for_its_tenant(virtual):
         virtual.admit(headers(("x-api-key", key_of("bob"))), CHAT)
 
 
+def test_while_the_virtual_keys_have_never_been_read_whoever_shows_one_is_asked_to_come_back():
+    door = Door([("", FIXED)], Kept(), now=lambda: NOW)
+    assert door.admit(headers(("x-api-key", "another"), ("api-key", FIXED)), CHAT)[0] == Caller()
+    with pytest.raises(PortUnavailable, match="the store is away"):
+        door.admit(headers(("x-api-key", "another")), CHAT)
+    with pytest.raises(Unauthorized, match="asks for a key"):
+        door.admit(headers(), CHAT)
+
+
 async def test_a_key_holds_until_it_expires_and_then_says_so(virtual, clock):
     clock.now = NOW + 59.9
     assert virtual.admit(headers(("x-api-key", key_of("alice"))), CHAT)

@@ -5,7 +5,7 @@ import sqlite3
 import numpy as np
 import pytest
 
-from cacheproxy.model import Entry, Usage
+from cacheproxy.model import MISSED, Entry, Usage
 from cacheproxy.store import codec, entries, follower, schema, vectors
 from cacheproxy.store.entries import Condition
 from cacheproxy.store.follower import Follower, trim_log
@@ -119,7 +119,8 @@ def test_a_follower_left_behind_is_told_roots_too(processes):
     here, there = processes
     there.put("b", (1, 0), root="id-a")
     trim_log(there.connection, keep=0)
-    (change,) = here.follower.changes(here.connection, dimension=2)
+    missed, change = here.follower.changes(here.connection, dimension=2)
+    assert missed is MISSED
     assert change.row.root == "id-a"
 
 
@@ -163,8 +164,8 @@ def test_a_follower_left_behind_by_trimming_is_told_what_is_there_and_what_went(
         there.put(f"new-{number}", (0, 1))
     trim_log(there.connection, keep=2)
     told = here.changes()
-    assert told[0] == ("id-goes", False)
-    assert sorted(told[1:]) == [*((f"id-new-{n}", True) for n in range(5)), ("id-stays", True)]
+    assert told[:2] == [("", False), ("id-goes", False)]
+    assert sorted(told[2:]) == [*((f"id-new-{n}", True) for n in range(5)), ("id-stays", True)]
     assert sorted(here.follower.directory) == sorted(there.follower.directory)
     assert here.changes() == []
 
@@ -183,4 +184,13 @@ def test_trimming_everything_unread_is_noticed(processes):
     here, there = processes
     there.put("a", (1, 0))
     trim_log(there.connection, keep=0)
-    assert here.changes() == [("id-a", True)]
+    assert here.changes() == [("", False), ("id-a", True)]
+
+
+def test_a_follower_left_behind_is_not_told_that_vectors_of_other_embeddings_are_gone(processes):
+    """Whoever has the older ones in its index searches them until a restart."""
+    here, there = processes
+    here.put("a", (1, 0))
+    there.put("b", (1, 0))
+    trim_log(there.connection, keep=0)
+    assert here.changes(dimension=None) == [("", False)]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from contextlib import asynccontextmanager
 
 import pytest
+from redis import exceptions
+from redis.asyncio import sentinel
 from support.redis_server import new_prefix
 from support.sockets import raw_server
 
 from cacheproxy.errors import PortUnavailable
 from cacheproxy.store.redis_client import open_client
-from cacheproxy.store.redis_link import Link, Script
+from cacheproxy.store.redis_link import Link, Script, is_away
 from cacheproxy.store.redis_url import Dialled, read_url
 from cacheproxy.tasks import TaskSet
 
@@ -122,3 +126,40 @@ async def test_what_nobody_asks_about_any_more_takes_no_memory(link):
 async def silent(reader, _writer):
     await reader.read(1)
     await asyncio.Event().wait()
+
+
+# --- what is waited for
+
+
+def failed(*causes):
+    """An error with these causes, the first one last."""
+    error = None
+    for cause in causes:
+        cause.__cause__, error = error, cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "away"),
+    [
+        (failed(ConnectionRefusedError(), exceptions.ConnectionError()), True),
+        (failed(exceptions.TimeoutError()), True),
+        (failed(exceptions.BusyLoadingError()), True),
+        (failed(exceptions.ReadOnlyError()), True),
+        (failed(exceptions.ConnectionError(), exceptions.RedisClusterException()), True),
+        (failed(sentinel.MasterNotFoundError()), True),
+        (failed(socket.gaierror(socket.EAI_AGAIN, ""), exceptions.ConnectionError()), True),
+        (failed(socket.gaierror(socket.EAI_NONAME, ""), exceptions.ConnectionError()), False),
+        (failed(exceptions.AuthenticationError()), False),
+        (failed(exceptions.AuthenticationError(), exceptions.RedisClusterException()), False),
+        (failed(ssl.SSLCertVerificationError(), exceptions.ConnectionError()), False),
+        (failed(exceptions.NoPermissionError()), False),
+        (failed(exceptions.ResponseError("DB index is out of range")), False),
+        (failed(exceptions.RedisClusterException("Cluster mode is not enabled on this node")), False),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, Exception) else "",
+)
+def test_only_what_may_be_there_later_is_away(error, away):
+    told = PortUnavailable("redis")
+    told.__cause__ = error
+    assert is_away(told) is away

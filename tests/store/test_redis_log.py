@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 
 import pytest
 from support.stores import NOW, direction, make_entry
 
 from cacheproxy.model import MISSED, Selection
+from cacheproxy.store import redis_catalogue, redis_log
 
 
 def ours(name):
@@ -111,29 +113,82 @@ async def test_two_who_follow_at_once_do_not_take_the_others_progress_for_a_loss
     assert MISSED not in [*await slow, *await quick]
 
 
-async def test_what_this_process_placed_while_a_shard_was_read_anew_is_not_told_to_be_gone(
+async def lose_the_log(redis_world, name):
+    client = await redis_world.client()
+    await client.delete(f"{{{redis_world.prefix}:{redis_world.shards_of(ours(name).key)}}}:log")
+
+
+def of_one_shard(redis_world, name, count):
+    """Names whose entries lie where another's does."""
+    shard = redis_world.shards_of(ours(name).key)
+    same = (each for each in map(str, range(100_000)) if redis_world.shards_of(ours(each).key) == shard)
+    return list(islice(same, count))
+
+
+async def test_a_large_shard_is_read_anew_in_parts_while_the_log_is_followed(redis_world, follower, monkeypatch):
+    """All of it in one call took longer than a call may, and so was begun anew for ever."""
+    monkeypatch.setattr(redis_log, "_ANEW_AT_ONCE", 1)
+    monkeypatch.setattr(redis_catalogue, "_AT_ONCE", 2)
+    other = await redis_world.open()
+    many = of_one_shard(redis_world, "kept", 7)
+    await placed(other, *many)
+    await lose_the_log(redis_world, "kept")
+    first = await follower.changes()
+    assert first == [MISSED]
+    elsewhere = next(each for each in map(str, range(1000)) if each not in many)
+    seen = []
+    for number in range(4):
+        changes = await follower.changes()
+        assert len([change for change in changes if change.row is not None]) <= 4
+        seen += [change.entry_id for change in changes]
+        if number == 0:
+            await placed(other, elsewhere)
+            await other.remove(Selection(ids=[ours(many[-1]).id]))
+    gone, there, _ = await told(follower)
+    assert ours(elsewhere).id in {*seen, *there}
+    assert ours(many[-1]).id in {*seen, *gone}
+    assert {ours(name).id for name in many[:-1]} <= {*seen, *there}
+
+
+async def test_what_came_while_a_shard_was_read_anew_is_not_told_to_be_gone(redis_world, follower, monkeypatch):
+    monkeypatch.setattr(redis_log, "_ANEW_AT_ONCE", 1)
+    monkeypatch.setattr(redis_catalogue, "_AT_ONCE", 1)
+    other = await redis_world.open()
+    mine, back, *many = of_one_shard(redis_world, "kept", 6)
+    await placed(other, back, *many)
+    await told(follower)
+    await other.remove(Selection(ids=[ours(back).id]))
+    await lose_the_log(redis_world, "kept")
+    changes = [*await follower.changes(), *await follower.changes()]
+    await placed(follower, mine)
+    await placed(other, back)
+    while more := await follower.changes():
+        changes += more
+    gone = {change.entry_id for change in changes if change.row is None and change is not MISSED}
+    assert gone <= {ours(back).id}
+    assert [change.row is not None for change in changes if change.entry_id == ours(back).id][-1]
+
+
+async def test_a_call_that_nobody_waited_for_while_a_shard_is_read_anew_loses_nothing(
     redis_world, follower, monkeypatch
 ):
-    client = await redis_world.client()
-    shard = redis_world.shards_of(ours("kept").key)
-    await client.delete(f"{{{redis_world.prefix}:{shard}}}:log")
-    late = next(name for name in map(str, range(1000)) if redis_world.shards_of(ours(name).key) == shard)
-    of_shard = follower._follower._catalogue.of_shard
+    await placed(await redis_world.open(), "new")
+    await lose_the_log(redis_world, "new")
+    await follower.changes()
+    page, called = follower._follower._catalogue.page, asyncio.Event()
 
-    async def and_then_one_comes(number):
-        async for block in of_shard(number):
-            yield block
-        await placed(follower, late)
+    async def hangs(*_):
+        called.set()
+        await asyncio.Event().wait()
 
-    monkeypatch.setattr(follower._follower._catalogue, "of_shard", and_then_one_comes)
-    first = await follower.changes()
-    monkeypatch.undo()
-    await client.delete(f"{{{redis_world.prefix}:{shard}}}:log")
-    await follower.remove(Selection(ids=[ours(late).id]))
-    await client.delete(f"{{{redis_world.prefix}:{shard}}}:log")
-    second = await follower.changes()
-    assert first[0] is second[0] is MISSED
-    assert ours(late).id in {change.entry_id for change in second if change.row is None}
+    monkeypatch.setattr(follower._follower._catalogue, "page", hangs)
+    asking = asyncio.ensure_future(follower.changes())
+    await called.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    monkeypatch.setattr(follower._follower._catalogue, "page", page)
+    assert ours("new").id in (await told(follower))[1]
 
 
 async def test_what_got_another_time_to_expire_while_it_was_read_is_not_used_with_the_old_one(
@@ -154,3 +209,40 @@ async def test_what_got_another_time_to_expire_while_it_was_read_is_not_used_wit
     monkeypatch.undo()
     (entry,) = await follower.find(ours("kept").key)
     assert entry.expires_at == NOW + 1
+
+
+async def test_a_process_of_one_index_for_all_reads_nothing_of_what_others_stored(redis_world):
+    """It read each record of that and made nothing of it, which was a quarter of a busy worker's time."""
+    store, other = await redis_world.open(), await redis_world.open()
+    await store.index_is_shared()
+    await placed(other, "kept", "purged", "pinned")
+    client = await redis_world.client()
+    shards = {redis_world.shards_of(ours(name).key) for name in ("kept", "purged", "pinned")}
+    lengths = [await client.xlen(f"{{{redis_world.prefix}:{shard}}}:went") for shard in shards]
+    assert set(lengths) == {1}
+    assert await store.changes() == []
+    await other.remove(Selection(ids=[ours("purged").id]))
+    await other.expire_at(ours("pinned").id, NOW + 10)
+    changed = {change.entry_id: change.row is None for change in await store.changes()}
+    assert changed.keys() == {ours("purged").id, ours("pinned").id}
+    assert changed[ours("purged").id]
+
+
+async def test_a_process_of_one_index_for_all_notices_that_its_log_was_lost(redis_world):
+    store, other = await redis_world.open(), await redis_world.open()
+    await store.index_is_shared()
+    await placed(store, "purged", "kept")
+    client = await redis_world.client()
+    await other.remove(Selection(ids=[ours("purged").id]))
+    async for log in client.scan_iter(f"{{{redis_world.prefix}:*}}:went"):
+        await client.delete(log)
+    gone, there, missed = await told(store)
+    assert (gone, there, missed) == ({ours("purged").id}, set(), True)
+
+
+async def test_what_went_has_no_log_of_its_own_before_somebody_follows_it(redis_world):
+    store = await redis_world.open()
+    await placed(store, "purged")
+    await store.remove(Selection(ids=[ours("purged").id]))
+    client = await redis_world.client()
+    assert [log async for log in client.scan_iter(f"{{{redis_world.prefix}:*}}:went")] == []

@@ -6,7 +6,7 @@ import pytest
 from support.redis_server import free_port
 from support.stores import NOW
 
-from cacheproxy.errors import ConfigError
+from cacheproxy.errors import ConfigError, PortUnavailable
 from cacheproxy.store.redis_opening import open_redis
 from cacheproxy.store.redis_url import Dialled, read_url
 
@@ -32,7 +32,7 @@ async def test_a_store_of_a_later_release_is_refused(redis_world):
 @pytest.mark.parametrize("scheme", ["redis://{}", "redis+cluster://{}", "redis+sentinel://{}/main"])
 async def test_a_store_that_is_not_there_is_told_by_its_name_without_its_password(scheme):
     url = read_url(scheme.format(f"user:hush@127.0.0.1:{free_port()}"))
-    with pytest.raises(ConfigError, match=r"cannot use the store at redis.*127\.0\.0\.1") as refused:
+    with pytest.raises(PortUnavailable, match=r"cannot use the store at redis.*127\.0\.0\.1") as refused:
         async with open_redis(url, clock=lambda: NOW, how=Dialled(retries=0, connect_s=0.5)):
             pass
     assert "hush" not in str(refused.value)

@@ -36,6 +36,12 @@ class RedisWorld:
             self._client = await self._stack.enter_async_context(opening)
         return self._client
 
+    async def trim_logs(self):
+        """Leave little of the logs, as where much was written."""
+        client = await self.client()
+        async for log in client.scan_iter(f"{{{self.prefix}:*}}:log"):
+            await client.xtrim(log, maxlen=1, approximate=False)
+
     async def kept(self, limits=None, **options):
         """All that a process opens."""
         opening = kept_in(

@@ -7,6 +7,7 @@ import numpy as np
 
 from cacheproxy.model import Entry, Usage
 from cacheproxy.opening import Kept
+from cacheproxy.store.follower import trim_log
 from cacheproxy.store.sqlite import EmbeddingName, open_sqlite
 from cacheproxy.store.sqlite_keys import SqliteKeys
 from cacheproxy.store.sqlite_labels import SqliteLabels
@@ -27,6 +28,11 @@ class SqliteWorld:
     async def open(self, limits=None, embedding=EMBEDDING):
         store = open_sqlite(self._path, clock=lambda: self.now, limits=limits, embedding=embedding)
         return await self._stack.enter_async_context(store)
+
+    async def trim_logs(self):
+        """Leave little of the log, as a sweep does where much was written."""
+        store = await self.open(embedding=None)
+        await store.database.write(lambda rows: trim_log(rows, keep=1), doing="trim the log")
 
     async def kept(self):
         """All that a process opens."""

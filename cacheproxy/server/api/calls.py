@@ -52,6 +52,18 @@ def routes(handlers: Mapping[str, Handler]) -> list[web.RouteDef]:
     ]
 
 
+def handing_on(current: Callable[[], Mapping[str, Handler]]) -> Mapping[str, Handler]:
+    """Handlers that hand each call on to the one of their name that there is by then."""
+
+    def of(name: str) -> Handler:
+        async def hand_on(call: Call) -> BaseModel | web.StreamResponse | bytes:
+            return await current()[name](call)
+
+        return hand_on
+
+    return {name: of(name) for name in current()}
+
+
 def _answering(operation: Operation, handle: Handler) -> WebHandler:
     async def answer(request: web.Request) -> web.StreamResponse:
         if any(len(part) > _LONGEST_ID for part in request.match_info.values()):
