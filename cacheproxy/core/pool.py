@@ -385,7 +385,9 @@ class Pool:
         """Whether there are labels enough for another fit."""
         if self.rule is None:
             return self.total >= FIRST_FIT
-        return self.total >= min(self.rule.labels * FIT_GROWTH, self.rule.labels + LABELS_KEPT)
+        # Of all labels, those of earlier runs too: each fit is to be a look of its own (``certificate.look_at``).
+        then = self.rule.labels + self.earlier
+        return self.total + self.earlier >= min(then * FIT_GROWTH, then + LABELS_KEPT)
 
     def fit(self) -> Rule:
         """The rule that the labels lead to. To fit in a thread, copy labels and traffic and call ``refit``."""

@@ -201,6 +201,22 @@ def test_a_rule_outlived_the_labels_that_made_it():
     assert pool.due
 
 
+# After a restart labels had grown by 30% when a hundredth of all that ever were had come: two fits shared each look.
+@pytest.mark.parametrize("earlier", [0, 1_500, 96_000])
+def test_fits_after_a_restart_shared_a_look(earlier):
+    pool = Pool(budget=0.01, prior=None)
+    pool.earlier, pool.total = earlier, LABELS_KEPT
+    pool.rule = replace(rule(0.0), labels=pool.total)
+    looks = []
+    for _ in range(20_000):
+        pool.total += 1
+        if pool.due:
+            pool.rule = replace(pool.rule, labels=pool.total)
+            looks.append(certificate.look_at(pool.total + earlier, 0.01, growth=FIT_GROWTH, most=LABELS_KEPT))
+    assert len(looks) >= 5
+    assert len(set(looks)) == len(looks)
+
+
 def test_a_verdict_goes_into_the_answers_record_and_observations():
     pool = pool_with([label(0, right=True, root="a"), label(1, right=False, root="a"), label(2, right=False, root="b")])
     assert pool.records == {"a": Record(1, 1), "b": Record(0, 1)}
