@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cacheproxy.core.features import Features, matrix
-from cacheproxy.core.pool import Label, Pool, Source, Stage
+from cacheproxy.core.labels import Label, Source
+from cacheproxy.core.pool import Pool, Stage
 from cacheproxy.lab import offline
 from cacheproxy.lab.evaluate import certified
 from cacheproxy.lab.tally import Proportion

@@ -10,7 +10,8 @@ from support.promises import ASKED, SIMILAR, break_the_promise, teach
 from support.switch import Holder
 from support.waiting import until
 
-from cacheproxy.core.pool import FIRST_FIT, Source, Stage
+from cacheproxy.core.labels import FIRST_FIT, Source
+from cacheproxy.core.pool import Stage
 from cacheproxy.errors import PortUnavailable
 from cacheproxy.flow import pools
 
