@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cacheproxy.core import certificate
+from cacheproxy.core.features import servable
 from cacheproxy.core.labels import capped
 from cacheproxy.core.likelihood import sigmoid
 from cacheproxy.core.pool import Pool, cross_scored
@@ -106,10 +107,10 @@ def certificate_of(
         scores = cross_scored(kept, prior)
         right = np.array([label.right for label in kept], dtype=np.float64)
         bins = reliability(sigmoid(scores), right > 0)
-        barred = np.array([guards_final and label.features.veto is not None for label in kept], np.bool_)
+        served_at_all = np.array([servable(label.features, guards_final=guards_final) for label in kept], np.bool_)
         for each in sorted(rule.thresholds):
             threshold = rule.threshold(each)
-            served = (scores >= min(threshold)) & ~barred
+            served = (scores >= min(threshold)) & served_at_all
             wrong = Proportion(int((1 - right[served]).sum()), int(served.sum()))
             bound = certificate.upper_bound(wrong.count, wrong.of, certificate.ALPHA) if wrong.of else 1.0
             estimated, certified = (_chance(score) for score in threshold)

@@ -13,7 +13,7 @@ from support.verdicts import made_up_labels
 
 from cacheproxy import opening
 from cacheproxy.cli import run
-from cacheproxy.core.pool import LABELS_KEPT
+from cacheproxy.core.labels import LABELS_KEPT
 from cacheproxy.embed.hashed import HashedEmbedder
 from cacheproxy.lab.label_file import dump_label
 from cacheproxy.settings import Settings

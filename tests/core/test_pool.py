@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.candidates import always, features, label, rule
 
 from cacheproxy.core import certificate
-from cacheproxy.core.features import Record, Veto
+from cacheproxy.core.features import LEAST_SIMILARITY, Record, Veto
 from cacheproxy.core.judge_noise import Noise
 from cacheproxy.core.labels import FIRST_FIT, LABELS_KEPT, Source
 from cacheproxy.core.pool import (
@@ -340,3 +340,18 @@ def test_what_guards_hold_back_proves_nothing_of_what_is_served():
     evidence = refit(both, traffic(), prior=None, budget=0.02, total=len(both), guards_final=False)
     assert kept_back.threshold(0.02).certified == math.inf
     assert evidence.threshold(0.02).certified < math.inf
+
+
+# So did right ones that are too far to be served.
+def test_what_is_too_far_proves_nothing_of_what_is_served():
+    served = verdicts(3_000, error=0.04)
+    sure = features(similarity=LEAST_SIMILARITY, overlap=1.0, share=1.0)
+    near = [replace(each, features=sure, root=f"f{at % 499}", right=True) for at, each in enumerate(served)]
+    far = [replace(each, features=sure._replace(similarity=LEAST_SIMILARITY - 0.01)) for each in near]
+
+    def proven(others):
+        both = [each for pair in zip(served, others, strict=True) for each in pair]
+        return refit(both, traffic(), prior=None, budget=0.02, total=len(both)).threshold(0.02).certified
+
+    assert proven(near) < math.inf
+    assert proven(far) == math.inf
