@@ -9,9 +9,11 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from cacheproxy.core.features import Features, matrix
-from cacheproxy.core.pool import Label, Pool, Source, Stage
+from cacheproxy.core.labels import Label, Source
+from cacheproxy.core.pool import Pool, Stage
 from cacheproxy.lab import offline
 from cacheproxy.lab.evaluate import certified
 from cacheproxy.lab.tally import Proportion
@@ -143,6 +145,7 @@ def _sampled(job: tuple[str, int]) -> list[Served]:
 
     What is asked and judged in shadow is the same at any budget, so the runs share it until they go live.
     """
+    threadpool_limits(1, "blas")  # a look-up is too small for threads: on a busy machine runs took six times as long
     (trial,) = _TRIAL
     name, number = job
     bench, prior = trial.benches[name], trial.priors[name]

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from cacheproxy import jsontext, records
 from cacheproxy.core.keys import VirtualKey
-from cacheproxy.core.pool import LABELS_KEPT, Label
+from cacheproxy.core.labels import LABELS_KEPT, Label
 from cacheproxy.errors import BadRequest, ConfigError
 from cacheproxy.transfer import each_line, pages
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from cacheproxy.core.keys import VirtualKey
-    from cacheproxy.core.pool import Label
+    from cacheproxy.core.labels import Label
     from cacheproxy.events import Audited, CallResult, Served, Tally
     from cacheproxy.model import Change, Entry, IndexRow, Neighbor, Selection, Tokens, Usage, Uses, Vector, Verdict
 
@@ -119,7 +119,7 @@ class Labels(Protocol):
     """
 
     async def add(self, pool: str, labels: Sequence[Label], *, batch: int | None = None) -> bool:
-        """Keep labels; of each pool the newest ``core.pool.LABELS_KEPT`` stay, while they are not too old to count.
+        """Keep labels; of each pool the newest ``core.labels.LABELS_KEPT`` stay, while they are not too old to count.
 
         ``batch`` numbers them within their pool for being repeated: False, and nothing is done, where this object was
         told of that batch or a later one before.

@@ -12,7 +12,7 @@ from support.stores import EMBEDDING, NOW, SqliteWorld, direction, make_entry
 from cacheproxy import moving
 from cacheproxy.core.features import FEATURE_NAMES, Features
 from cacheproxy.core.keys import VirtualKey
-from cacheproxy.core.pool import Label, Source
+from cacheproxy.core.labels import Label, Source
 from cacheproxy.errors import BadRequest
 from cacheproxy.events import Served
 from cacheproxy.model import CacheStatus, Layer, Usage

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from cacheproxy.core.features import Features
+    from cacheproxy.core.labels import Label
     from cacheproxy.core.likelihood import Likelihood
-    from cacheproxy.core.pool import Label
     from cacheproxy.lab.corpus import Compare
     from cacheproxy.lab.evaluate import Arm
     from cacheproxy.lab.offline import Rules
@@ -202,7 +202,7 @@ def calibrate(
 def _stored(settings: Settings, pool: str) -> "Sequence[Label]":
     """The labels that the proxy recorded for a pool."""
     from cacheproxy import opening  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
-    from cacheproxy.core.pool import LABELS_KEPT  # noqa: PLC0415
+    from cacheproxy.core.labels import LABELS_KEPT  # noqa: PLC0415
 
     async def read() -> "tuple[Sequence[Label], Sequence[str]]":
         async with opening.open_books(existing(settings)) as (_, labels):

@@ -24,7 +24,7 @@ from cacheproxy.cli.common import (
 )
 from cacheproxy.cli.economics import told_economics
 from cacheproxy.core.certificate import proven
-from cacheproxy.core.pool import LABELS_KEPT, Label, Source
+from cacheproxy.core.labels import LABELS_KEPT, Label, Source
 from cacheproxy.events import GROUPINGS, Tally
 from cacheproxy.model import Layer
 from cacheproxy.settings import Settings

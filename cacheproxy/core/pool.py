@@ -1,8 +1,8 @@
 """A pool: the verdicts that a promise rests on, the rule that they lead to, and the watch over it.
 
 A pool gathers scopes that share a promise, since one scope alone seldom has verdicts enough; what is promised holds for
-the pool. Verdicts come in as ``Label``s with the features as they were *before* the verdict. ``refit`` turns them into
-a ``Rule``. Pure: it may run in a thread, and the same labels give the same rule.
+the pool. Verdicts come in as labels; ``refit`` turns them into a ``Rule``. Pure: it may run in a thread, and the same
+labels give the same rule.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from cacheproxy.core import certificate
 from cacheproxy.core.features import NO_RECORD, Features, Record, Veto, matrix
 from cacheproxy.core.judge_noise import UNMEASURED, Noise
+from cacheproxy.core.labels import FIRST_FIT, LABELS_KEPT, Label, Source, capped
 from cacheproxy.core.likelihood import Likelihood, bent, fit
 from cacheproxy.core.monitor import Monitor
 
@@ -30,23 +31,12 @@ if TYPE_CHECKING:
 
     Matrix = NDArray[np.float64]
 
-LABELS_KEPT: Final = 4_000
-"""Older ones have aged out."""
-LABELS_LIVE_S: Final = 14 * 86_400.0
-"""So have those that are older than this when the newest label comes."""
-LABELS_PER_ROOT: Final = 40
-"""So many of one answer a model is fitted on and an estimate made from: none speaks louder. A proof takes them all, for
-it is about what is asked, as often as it is asked (``certificate.certified``)."""
 OBSERVED_PER_ROOT: Final = 256
 """Observations that vCache keeps of one answer: the first ones."""
 ROOTS_KEPT: Final = 10_000
 """Answers with a record: past so many, those go that were judged longest ago."""
-FAIR_SHARES: Final = 4
-"""So many times its fair share of the labels one caller may have: nobody teaches the cache alone."""
 TRAFFIC_KEPT: Final = 2_000
 """Recent candidates that an error is estimated over."""
-FIRST_FIT: Final = 100
-"""Labels that lead to the first rule."""
 FIT_GROWTH: Final = 1.3
 """A rule is made anew when the labels have grown by this, and at the latest when the labels that made it aged out."""
 BUDGETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)
@@ -65,38 +55,6 @@ NEEDLESS_PER_WRONG: Final = 20
 """... and so many more for each that is wrong."""
 _FOLDS: Final = 5
 _NEVER: Final = math.inf
-
-
-class Source(StrEnum):
-    """How a label came about."""
-
-    MISS = "miss"
-    """The upstream was asked anyway, so only the judgement cost something."""
-    AUDIT = "audit"
-    """A hit, asked again by a coin that was thrown before deciding."""
-    FEEDBACK = "feedback"
-    """A hit, asked again since somebody complained of it: a verdict like any, but whoever complains chooses of what."""
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """A verdict on one candidate."""
-
-    at: float
-    root: str
-    features: Features
-    right: bool
-    source: Source
-    inclusion: float = 1.0
-    """The chance with which this label was asked for: 1 on misses, the audit rate on hits."""
-    principal: str = ""
-    """Who asked: a keyed hash. No caller's labels make up more than a share of a fit."""
-
-    def known_to(self, verifier: float) -> Label:
-        """The label without what another verifier said, whose scores are on another scale."""
-        if self.features.verifier in (0.0, verifier):
-            return self
-        return replace(self, features=self.features._replace(verifier=0.0, verified=0.0))
 
 
 class Stage(StrEnum):
@@ -282,23 +240,6 @@ def _folds(labels: Sequence[Label]) -> NDArray[np.intp]:
 
 def _right(labels: Sequence[Label]) -> Matrix:
     return np.array([label.right for label in labels], dtype=np.float64)
-
-
-def capped(labels: Sequence[Label], *, of_root: int = LABELS_PER_ROOT) -> list[Label]:
-    """The newest labels: at most so many of one answer, and of one caller four times a fair share."""
-    newest = [label for label in labels[-LABELS_KEPT:] if label.at > labels[-1].at - LABELS_LIVE_S]
-    principals = {label.principal for label in newest}
-    fair = max(FIRST_FIT, FAIR_SHARES * len(newest) // (len(principals) or 1))
-    roots: Counter[str] = Counter()
-    of_principal: Counter[str] = Counter()
-    kept: list[Label] = []
-    for label in reversed(newest):
-        # What one cap leaves out must not use up the other, or a caller could crowd others' labels of an answer out.
-        if roots[label.root] < of_root and of_principal[label.principal] < fair:
-            roots[label.root] += 1
-            of_principal[label.principal] += 1
-            kept.append(label)
-    return kept[::-1]
 
 
 class Pool:

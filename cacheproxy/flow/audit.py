@@ -15,8 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy.core.judge_noise import PAIRS_WANTED
+from cacheproxy.core.labels import Label, Source
 from cacheproxy.core.policy import SURPRISING, Serve
-from cacheproxy.core.pool import Label, Source
 from cacheproxy.events import Checked
 from cacheproxy.flow.answers import text_of
 

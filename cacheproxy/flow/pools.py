@@ -14,18 +14,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy.core.judge_noise import UNMEASURED
+from cacheproxy.core.labels import LABELS_KEPT, LABELS_LIVE_S, Source
 from cacheproxy.core.monitor import Monitor
 from cacheproxy.core.policy import Found, Serve, audit_rate
-from cacheproxy.core.pool import LABELS_KEPT, LABELS_LIVE_S, Pool, Source, refit
+from cacheproxy.core.pool import Pool, refit
 from cacheproxy.flow.outbox import Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cacheproxy.core.features import Key
+    from cacheproxy.core.labels import Label
     from cacheproxy.core.likelihood import Likelihood
     from cacheproxy.core.policy import Policy
-    from cacheproxy.core.pool import Label
     from cacheproxy.core.profile import Profile
     from cacheproxy.flow.asked import Asked
     from cacheproxy.flow.outbox import Batch

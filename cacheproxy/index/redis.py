@@ -35,10 +35,11 @@ from cacheproxy.index.flat import unit
 from cacheproxy.model import Neighbor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from redis.asyncio import Redis, RedisCluster
 
+    from cacheproxy.errors import ProxyError
     from cacheproxy.model import IndexRow, Vector
 
 EXPLORED: Final = 256
@@ -50,7 +51,11 @@ _LOOKS: Final = 3
 _NEVER: Final = 253_402_300_799
 """The end of the year 9999 stands for an entry that does not expire: each has a time, and each set."""
 _KNOWN_SCOPES: Final = 65_536
-_UNAVAILABLE: Final = dict.fromkeys((RedisError, RedisClusterException, OSError), PortUnavailable)
+_UNAVAILABLE: Final[Mapping[type[BaseException], type[ProxyError]]] = {
+    RedisError: PortUnavailable,
+    RedisClusterException: PortUnavailable,
+    OSError: PortUnavailable,
+}
 _ON_ITS_WAY: Final = (ClusterDownError, ReadOnlyError, TryAgainError)
 """What a server answers that can be expected to answer otherwise soon."""
 

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cacheproxy.core import certificate
+from cacheproxy.core.labels import capped
 from cacheproxy.core.likelihood import sigmoid
-from cacheproxy.core.pool import Pool, capped, cross_scored
+from cacheproxy.core.pool import Pool, cross_scored
 from cacheproxy.lab.tally import Proportion, reliability
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cacheproxy.core.labels import Label
     from cacheproxy.core.likelihood import Likelihood
-    from cacheproxy.core.pool import Label, Stage
+    from cacheproxy.core.pool import Stage
     from cacheproxy.jsontext import JsonObject
     from cacheproxy.lab.tally import Bin
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from cacheproxy.core.features import Key
 from cacheproxy.core.guards import GUARDS
@@ -48,16 +49,17 @@ class Arm:
         self, corpus: Corpus, stream: Stream, *, seed: int, on_progress: Callable[[int], None] = lambda _: None
     ) -> Run:
         """Once over a stream."""
-        return offline.run(
-            corpus,
-            stream.questions.tolist(),
-            stream.classes.tolist(),
-            self.policy,
-            pool=Pool(budget=self.budget, prior=self.prior, guards_final=self.policy.guards_final),
-            chance=np.random.default_rng(seed + _OTHER_DICE),
-            rules=self.rules,
-            on_progress=on_progress,
-        )
+        with threadpool_limits(1, "blas"):  # a look-up is too small for threads: they waited for each other
+            return offline.run(
+                corpus,
+                stream.questions.tolist(),
+                stream.classes.tolist(),
+                self.policy,
+                pool=Pool(budget=self.budget, prior=self.prior, guards_final=self.policy.guards_final),
+                chance=np.random.default_rng(seed + _OTHER_DICE),
+                rules=self.rules,
+                on_progress=on_progress,
+            )
 
 
 def certified(

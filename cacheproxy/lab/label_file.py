@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cacheproxy import jsontext
 from cacheproxy.core.features import FEATURE_NAMES, Features
-from cacheproxy.core.pool import Label, Source
+from cacheproxy.core.labels import Label, Source
 from cacheproxy.errors import BadRequest
 from cacheproxy.lab.questions import json_lines
 

@@ -16,8 +16,9 @@ import numpy as np
 
 from cacheproxy.core.features import Key, Verified
 from cacheproxy.core.guards import first_objection
+from cacheproxy.core.labels import Label, Source
 from cacheproxy.core.policy import SURPRISING, Found, Serve, audit_rate, is_close
-from cacheproxy.core.pool import Label, Source, Stage
+from cacheproxy.core.pool import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cacheproxy.core.features import Features, Verified
-    from cacheproxy.core.pool import Label
+    from cacheproxy.core.labels import Label
     from cacheproxy.core.profile import Profile
     from cacheproxy.lab.labelled import Pair
     from cacheproxy.lab.streams import Domain

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cacheproxy import jsontext
 from cacheproxy.core.features import FEATURE_NAMES, Features
+from cacheproxy.core.labels import LABELS_KEPT, LABELS_LIVE_S, Label, Source
 from cacheproxy.core.likelihood import VERSION
-from cacheproxy.core.pool import LABELS_KEPT, LABELS_LIVE_S, Label, Source
 from cacheproxy.ports import News
 from cacheproxy.store.redis_layout import bytes_of, counted_once, text_of
 from cacheproxy.store.redis_link import Script

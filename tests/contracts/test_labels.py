@@ -7,7 +7,7 @@ import pytest
 from support.stores import NOW, direction, make_entry
 
 from cacheproxy.core.features import Features
-from cacheproxy.core.pool import LABELS_KEPT, LABELS_LIVE_S, Label, Source
+from cacheproxy.core.labels import LABELS_KEPT, LABELS_LIVE_S, Label, Source
 from cacheproxy.model import Selection
 from cacheproxy.ports import News
 from cacheproxy.store.sqlite_labels import MARKS_KEPT

@@ -13,21 +13,16 @@ from support.candidates import always, features, label, rule
 from cacheproxy.core import certificate
 from cacheproxy.core.features import Record, Veto
 from cacheproxy.core.judge_noise import Noise
+from cacheproxy.core.labels import FIRST_FIT, LABELS_KEPT, Source
 from cacheproxy.core.pool import (
     BUDGETS,
-    FIRST_FIT,
     FIT_GROWTH,
-    LABELS_KEPT,
-    LABELS_LIVE_S,
-    LABELS_PER_ROOT,
     NEEDLESS,
     NEEDLESS_PER_WRONG,
     OBSERVED_PER_ROOT,
     Pool,
-    Source,
     Stage,
     Threshold,
-    capped,
     refit,
 )
 
@@ -66,43 +61,6 @@ def tripped(budget=0.01):
         pool.add(label(at, right=False, source=Source.AUDIT))
     assert pool.tripped
     return pool
-
-
-# --- which labels count
-
-
-def test_an_answer_counts_with_its_newest_labels_only():
-    labels = [label(at, right=True, root="one") for at in range(LABELS_PER_ROOT + 10)]
-    assert capped(labels) == labels[10:]
-
-
-def test_a_caller_counts_with_four_times_a_fair_share():
-    flood = [label(at, right=False, principal="loud") for at in range(1000)]
-    others = [label(1000 + at, right=True, principal=f"p{at % 9}") for at in range(200)]
-    kept = capped(flood + others)
-    assert sum(each.principal == "loud" for each in kept) == 4 * 1200 // 10
-    assert sum(each.principal != "loud" for each in kept) == 200
-
-
-def test_a_single_caller_is_not_capped():
-    labels = [label(at, right=True, principal="only") for at in range(1000)]
-    assert capped(labels) == labels
-
-
-# Labels that a cap had left out still used up the other cap.
-def test_a_callers_surplus_crowded_out_what_others_said_of_an_answer():
-    honest = [label(at, right=True, root="shared", principal=f"p{at % 9}") for at in range(30)]
-    flood = [label(30 + at, right=False, root="shared", principal="loud") for at in range(40)]
-    surplus = [label(99 + at, right=True, principal="loud") for at in range(FIRST_FIT)]
-    kept = capped(honest + flood + surplus)
-    assert kept == honest + surplus
-
-
-def test_labels_age_out_by_number_and_by_time():
-    labels = [label(at, right=True) for at in range(LABELS_KEPT + 5)]
-    assert capped(labels) == labels[5:]
-    old, young = label(0.0, right=True), label(1.0, right=True)
-    assert capped([old, young, label(LABELS_LIVE_S, right=True)])[0] == young
 
 
 # --- rules
@@ -289,16 +247,6 @@ def test_misses_below_the_threshold_pushed_verdicts_above_it_out_of_the_proof():
     misses = [label(2_000 + at, right=False, similarity=0.4, root=f"r{at % 40}") for at in range(600)]
     assert fitted(shadow).threshold(0.01).certified < math.inf
     assert fitted([*shadow, *misses], total=2_600).threshold(0.01).certified < math.inf
-
-
-def test_a_label_forgets_what_another_verifier_said():
-    compared = label(1, right=True)
-    compared = replace(compared, features=compared.features._replace(verifier=7.0, verified=0.4))
-    assert compared.known_to(7.0) is compared
-    for other in (0.0, 8.0):
-        known = compared.known_to(other)
-        assert (known.features.verifier, known.features.verified) == (0.0, 0.0)
-        assert known.features.similarity == compared.features.similarity
 
 
 @pytest.mark.parametrize(("source", "certified"), [(Source.MISS, False), (Source.FEEDBACK, True)])

@@ -9,7 +9,7 @@ from support.judging import Coin, ScriptedJudge, cannot_tell, different, same
 from support.waiting import until
 
 from cacheproxy.core.features import Record
-from cacheproxy.core.pool import Source
+from cacheproxy.core.labels import Source
 from cacheproxy.errors import UpstreamTimeout
 from cacheproxy.events import CheckKind
 from cacheproxy.flow import audit

@@ -5,7 +5,7 @@ from support.candidates import always
 from support.judging import Coin, ScriptedJudge, cannot_tell, different, same
 
 from cacheproxy.core.judge_noise import Noise
-from cacheproxy.core.pool import Source
+from cacheproxy.core.labels import Source
 from cacheproxy.errors import UpstreamTimeout
 from cacheproxy.events import CheckKind
 from cacheproxy.flow import audit

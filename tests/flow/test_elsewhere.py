@@ -6,7 +6,8 @@ from support.judging import ScriptedJudge, different, same
 from support.promises import ASKED, SIMILAR, break_the_promise, teach
 from support.switch import Holder
 
-from cacheproxy.core.pool import FIRST_FIT, Source, Stage
+from cacheproxy.core.labels import FIRST_FIT, Source
+from cacheproxy.core.pool import Stage
 from cacheproxy.errors import PortUnavailable
 
 BELIEVING = always(5.0)

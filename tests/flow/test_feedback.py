@@ -5,7 +5,7 @@ from support.candidates import always
 from support.judging import ScriptedJudge, different
 from support.switch import Holder
 
-from cacheproxy.core.pool import Source
+from cacheproxy.core.labels import Source
 from cacheproxy.errors import PortUnavailable, UnknownEntry
 from cacheproxy.flow import feedback
 from cacheproxy.flow.feedback import Withdrawn

@@ -8,7 +8,8 @@ from support.judging import ScriptedJudge, different, same
 from support.promises import ASKED, SIMILAR, audit_wrong_hits, break_the_promise, teach
 from support.waiting import until
 
-from cacheproxy.core.pool import FIRST_FIT, Source, Stage
+from cacheproxy.core.labels import FIRST_FIT, Source
+from cacheproxy.core.pool import Stage
 from cacheproxy.flow import pools
 
 BELIEVING = always(5.0)

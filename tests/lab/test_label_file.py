@@ -6,7 +6,7 @@ import pytest
 from support.corpora import write_lines
 
 from cacheproxy.core.features import FEATURE_NAMES, Features
-from cacheproxy.core.pool import Label, Source
+from cacheproxy.core.labels import Label, Source
 from cacheproxy.errors import BadRequest
 from cacheproxy.lab.label_file import are_labels, dump_label, read_labels
 

@@ -5,8 +5,8 @@ import logging
 import pytest
 
 from cacheproxy.core.features import FEATURE_NAMES, Features
+from cacheproxy.core.labels import Label, Source
 from cacheproxy.core.likelihood import VERSION
-from cacheproxy.core.pool import Label, Source
 from cacheproxy.errors import PortUnavailable
 from cacheproxy.store.database import open_database
 from cacheproxy.store.sqlite_labels import SqliteLabels

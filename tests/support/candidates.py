@@ -3,8 +3,9 @@
 import numpy as np
 
 from cacheproxy.core.features import FEATURE_NAMES, Features, Key
+from cacheproxy.core.labels import Label, Source
 from cacheproxy.core.likelihood import WEIGHTS, Likelihood
-from cacheproxy.core.pool import Label, Rule, Source, Threshold
+from cacheproxy.core.pool import Rule, Threshold
 from cacheproxy.core.profile import profile
 
 

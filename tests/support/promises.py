@@ -2,7 +2,7 @@
 
 from support.candidates import label
 
-from cacheproxy.core.pool import Source
+from cacheproxy.core.labels import Source
 
 ASKED = "Please tell me what a reverse proxy does"
 SIMILAR = [f"{ASKED} please", f"{ASKED}!", f"{ASKED} exactly", f"Kindly {ASKED}"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from cacheproxy.core.features import FEATURE_NAMES, Features
-from cacheproxy.core.pool import Label, Source
+from cacheproxy.core.labels import Label, Source
 
 FAR = Features(**dict.fromkeys(FEATURE_NAMES, 0.0) | {"keys": 1.0, "groups": 2.0, "length": 2.0, "farthest": 0.3})
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cacheproxy.core.pool import Source
+from cacheproxy.core.labels import Source
 from cacheproxy.server.api.decision_shapes import Audits, AuditsAsked, AuditTold
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from cacheproxy.core.pool import Label
+    from cacheproxy.core.labels import Label
     from cacheproxy.events import Audited
     from cacheproxy.flow.pools import LivePool
     from cacheproxy.server.api.calls import Call, Handler

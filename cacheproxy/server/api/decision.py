@@ -11,9 +11,10 @@ import numpy as np
 from cacheproxy.core import whatif
 from cacheproxy.core.features import matrix
 from cacheproxy.core.guards import objections
+from cacheproxy.core.labels import Source, capped
 from cacheproxy.core.likelihood import sigmoid
 from cacheproxy.core.policy import LEAST_SIMILARITY, CertifiedPolicy, Forward, ThresholdPolicy
-from cacheproxy.core.pool import Source, capped, cross_scored
+from cacheproxy.core.pool import cross_scored
 from cacheproxy.core.whatif import Scored
 from cacheproxy.flow import explain
 from cacheproxy.server.api.decision_shapes import (
@@ -40,8 +41,8 @@ from cacheproxy.server.refusal import Refused
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cacheproxy.core.labels import Label
     from cacheproxy.core.policy import Policy
-    from cacheproxy.core.pool import Label
     from cacheproxy.flow.explain import Explanation, Explanations
     from cacheproxy.flow.feedback import Feedback
     from cacheproxy.flow.pools import LivePool, Pools

@@ -7,7 +7,7 @@ from support.candidates import always, label
 from support.judging import Coin, ScriptedJudge, different, same
 from support.panel import NOW
 
-from cacheproxy.core.pool import Source
+from cacheproxy.core.labels import Source
 
 ASKED = "Please tell me what a reverse proxy does"
 SIMILAR = f"{ASKED} please"

@@ -7,7 +7,7 @@ from support.candidates import always, features, label, rule
 from support.judging import ScriptedJudge, different, same
 
 from cacheproxy.core.judge_noise import Noise
-from cacheproxy.core.pool import Source
+from cacheproxy.core.labels import Source
 from cacheproxy.flow.pools import LivePool
 from cacheproxy.server.api.decision import told_pool
 
