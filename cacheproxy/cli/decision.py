@@ -175,7 +175,7 @@ def calibrate(
     settings = settings_from(flags).settings
     if train:
         if file is None:
-            model, verdicts = settings.embedding_model, _verdicts_of(_stored(settings, pool))
+            model, verdicts = settings.embedding_model, _verdicts_of(_stored(settings, pool)[0])
         else:
             model, verdicts = _verdicts(file, settings, requests=requests, seed=seed)
         name = f"pool {pool}" if file is None else file.name
@@ -188,9 +188,9 @@ def calibrate(
 
     if out is not None:
         plots.require()
-    labels = _stored(settings, pool) if file is None else _known(read_labels(file), settings)
+    labels, ever = _stored(settings, pool) if file is None else (_known(read_labels(file), settings), None)
     known = _prior(prior, settings.embedding_model, settings.decision.verifier, cold=False)
-    found = certificate_of(labels, budget=budget, prior=known, guards_final=settings.guards.final)
+    found = certificate_of(labels, budget=budget, prior=known, guards_final=settings.guards.final, ever=ever)
     table = evaluation.render_certificate(found)
     report = found.to_json()
     if out is not None:
@@ -199,20 +199,20 @@ def calibrate(
     _tell(report, table, json=json)
 
 
-def _stored(settings: Settings, pool: str) -> "Sequence[Label]":
-    """The labels that the proxy recorded for a pool."""
+def _stored(settings: Settings, pool: str) -> "tuple[Sequence[Label], int]":
+    """The labels that the proxy recorded for a pool, and how many there have been, kept or not."""
     from cacheproxy import opening  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
     from cacheproxy.core.labels import LABELS_KEPT  # noqa: PLC0415
 
-    async def read() -> "tuple[Sequence[Label], Sequence[str]]":
+    async def read() -> "tuple[Sequence[Label], int, Sequence[str]]":
         async with opening.open_books(existing(settings)) as (_, labels):
-            return await labels.recent(pool, LABELS_KEPT), await labels.pools()
+            return await labels.recent(pool, LABELS_KEPT), await labels.total(pool), await labels.pools()
 
-    found, pools = asyncio.run(read())
+    found, ever, pools = asyncio.run(read())
     if not found:
         known = f"these have some: {', '.join(pools)}" if pools else "no pool has any; `mode: shadow` gathers them"
         raise BadRequest(f"pool {pool} has no labels; {known}")
-    return _known(found, settings)
+    return _known(found, settings), ever
 
 
 def _known(labels: "Sequence[Label]", settings: Settings) -> "list[Label]":

@@ -37,6 +37,9 @@ AMOUNTS: Final = frozenset(
     {Reason.GUARD_NUMBERS, Reason.GUARD_UNITS, Reason.GUARD_DATES, Reason.GUARD_IDS, Reason.GUARD_CODE}
 )
 """Guards whose veto is a feature of its own: in some places two amounts have one answer, two senses hardly ever."""
+LEAST_SIMILARITY: Final = 0.5
+"""Below it nothing is served, however sure a rule is: rules are learnt where questions lie close together, and among
+others they would be sure of anything."""
 _MOST_RECORDED: Final = 20
 _NOBODY_ELSE: Final = 0.3
 """Stands for the next best group's similarity where there is none."""
@@ -122,6 +125,11 @@ class Features(NamedTuple):
 
 
 FEATURE_NAMES: Final = Features._fields
+
+
+def servable(features: Features, *, guards_final: bool) -> bool:
+    """Whether thresholds decide on it: none serves what lies too far, or what a guard with the last word vetoes."""
+    return features.similarity >= LEAST_SIMILARITY and not (guards_final and features.veto is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from cacheproxy.core.features import describe, matrix, with_verified
+from cacheproxy.core.features import LEAST_SIMILARITY, describe, matrix, with_verified
 from cacheproxy.core.guards import first_objection
 from cacheproxy.core.pool import Stage
 from cacheproxy.model import Reason
@@ -36,9 +36,6 @@ UNPROVEN_AUDITS: Final = 0.12
 """The share while the budget is estimated to be kept and not proven to: a proof needs verdicts on what is served ..."""
 UNPROVEN_HITS: Final = 3_000
 """... but only of so many hits: each audit costs an answer."""
-LEAST_SIMILARITY: Final = 0.5
-"""Below it nothing is served, however sure a rule is: rules are learnt where questions lie close together, and among
-others they would be sure of anything."""
 CLOSE: Final = 2.0
 """Log odds on either side of the threshold within which a verifier is worth its time."""
 SURPRISING: Final = 0.95

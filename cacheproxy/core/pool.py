@@ -18,7 +18,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cacheproxy.core import certificate
-from cacheproxy.core.features import NO_RECORD, Features, Record, Veto, matrix
+from cacheproxy.core.features import NO_RECORD, Features, Record, Veto, matrix, servable
 from cacheproxy.core.judge_noise import UNMEASURED, Noise
 from cacheproxy.core.labels import FIRST_FIT, LABELS_KEPT, Label, Source, capped
 from cacheproxy.core.likelihood import Likelihood, bent, fit
@@ -127,9 +127,8 @@ def refit(
 
     ``total`` counts all labels that ever came, but for ``earlier`` ones, which only had their looks (see ``Pool``);
     ``noise`` is the judge's. Scores for thresholds come from models that did not see their label's answer: five folds
-    by root. ``budget`` is the operator's; the rule knows stricter and looser ones too. With ``guards_final``,
-    thresholds rest on what no guard vetoes: the rest is not served by them, and how often it is right says nothing of
-    what is.
+    by root. ``budget`` is the operator's; the rule knows stricter and looser ones too. Thresholds rest on what is
+    ``servable``: the rest is not served by them, and how often it is right says nothing of what is.
     """
     kept = capped(labels)
     # Threads gain nothing on tables this small, and wait for each other where cores are busy: 20 times as long.
@@ -139,7 +138,7 @@ def refit(
         guessed = _judged(_open(fair, guards_final=guards_final), models)
         proofs = _judged(_open(_fair(capped(labels, of_root=LABELS_KEPT)), guards_final=guards_final), models)
         recent = model.logits(matrix(traffic))
-    openly = np.array([not guards_final or each.veto is None for each in traffic], np.bool_)
+    openly = np.array([servable(each, guards_final=guards_final) for each in traffic], np.bool_)
     thresholds = {}
     looser = Threshold(-_NEVER, -_NEVER)
     for each in sorted({*BUDGETS, budget}, reverse=True):
@@ -170,12 +169,12 @@ def refit(
 def _needless(labels: Sequence[Label], scores: Matrix, least: float) -> frozenset[tuple[str, Veto]]:
     """What guards need not object to, answer by answer: they alone held back what verdicts then called right.
 
-    What a score of ``least`` would not have served says nothing of guards, right or wrong.
+    What would not have been served without them, at a score of ``least``, says nothing of guards, right or wrong.
     """
     right, wrong = Counter[tuple[str, Veto]](), Counter[tuple[str, Veto]]()
     for label, score in zip(labels, scores.tolist(), strict=True):
         veto = label.features.veto
-        if veto is not None and score >= least:
+        if veto is not None and score >= least and servable(label.features, guards_final=False):
             (right if label.right else wrong)[label.root, veto] += 1
     return frozenset(which for which, count in right.items() if count >= NEEDLESS + NEEDLESS_PER_WRONG * wrong[which])
 
@@ -201,7 +200,7 @@ def _fair(labels: Sequence[Label]) -> list[Label]:
 
 
 def _open(labels: Sequence[Label], *, guards_final: bool) -> list[Label]:
-    return [label for label in labels if not guards_final or label.features.veto is None]
+    return [label for label in labels if servable(label.features, guards_final=guards_final)]
 
 
 def _judged(labels: Sequence[Label], models: Sequence[Likelihood]) -> _Judged:
@@ -326,7 +325,9 @@ class Pool:
         """Whether there are labels enough for another fit."""
         if self.rule is None:
             return self.total >= FIRST_FIT
-        return self.total >= min(self.rule.labels * FIT_GROWTH, self.rule.labels + LABELS_KEPT)
+        # Of all labels, those of earlier runs too: each fit is to be a look of its own (``certificate.look_at``).
+        then = self.rule.labels + self.earlier
+        return self.total + self.earlier >= min(then * FIT_GROWTH, then + LABELS_KEPT)
 
     def fit(self) -> Rule:
         """The rule that the labels lead to. To fit in a thread, copy labels and traffic and call ``refit``."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cacheproxy.core import certificate
+from cacheproxy.core.features import servable
 from cacheproxy.core.labels import capped
 from cacheproxy.core.likelihood import sigmoid
 from cacheproxy.core.pool import Pool, cross_scored
@@ -48,6 +49,8 @@ class Certificate:
     """Wrong ones of the labels, by where they came from."""
     labels: int
     """All, of which the newest and so many of one answer or caller count."""
+    earlier: int
+    """Those that came before them and are not kept: they had their looks."""
     counted: int
     lines: Sequence[Line]
     tripped: bool
@@ -59,6 +62,7 @@ class Certificate:
         return {
             "sources": {source: share.to_json() for source, share in self.sources.items()},
             "labels": self.labels,
+            "earlier": self.earlier,
             "counted": self.counted,
             "tripped": self.tripped,
             "budgets": [
@@ -77,13 +81,19 @@ class Certificate:
 
 
 def certificate_of(
-    labels: Sequence[Label], *, budget: float, prior: Likelihood | None, guards_final: bool = True
+    labels: Sequence[Label],
+    *,
+    budget: float,
+    prior: Likelihood | None,
+    guards_final: bool = True,
+    ever: int | None = None,
 ) -> Certificate:
-    """Feed a pool with labels, oldest first, as the proxy does when it starts.
+    """Feed a pool with labels, oldest first, as the proxy does when it starts. There have been ``ever``, kept or not.
 
     Scores are of models that did not see the label's answer.
     """
     pool = Pool(budget=budget, prior=prior, guards_final=guards_final)
+    earlier = pool.earlier = max(0, (ever or 0) - len(labels))
     trips = 0
     for label in labels:
         pool.saw(label.features)
@@ -97,15 +107,15 @@ def certificate_of(
         scores = cross_scored(kept, prior)
         right = np.array([label.right for label in kept], dtype=np.float64)
         bins = reliability(sigmoid(scores), right > 0)
-        barred = np.array([guards_final and label.features.veto is not None for label in kept], np.bool_)
+        served_at_all = np.array([servable(label.features, guards_final=guards_final) for label in kept], np.bool_)
         for each in sorted(rule.thresholds):
             threshold = rule.threshold(each)
-            served = (scores >= min(threshold)) & ~barred
+            served = (scores >= min(threshold)) & served_at_all
             wrong = Proportion(int((1 - right[served]).sum()), int(served.sum()))
             bound = certificate.upper_bound(wrong.count, wrong.of, certificate.ALPHA) if wrong.of else 1.0
             estimated, certified = (_chance(score) for score in threshold)
             lines.append(Line(each, rule.stage(each), estimated, certified, wrong, bound))
-    return Certificate(_by_source(labels), len(labels), len(kept), lines, trips > 0, bins)
+    return Certificate(_by_source(labels), len(labels), earlier, len(kept), lines, trips > 0, bins)
 
 
 def _chance(score: float) -> float | None:

@@ -13,6 +13,7 @@ from support.verdicts import made_up_labels
 
 from cacheproxy import opening
 from cacheproxy.cli import run
+from cacheproxy.core.labels import LABELS_KEPT
 from cacheproxy.embed.hashed import HashedEmbedder
 from cacheproxy.lab.label_file import dump_label
 from cacheproxy.settings import Settings
@@ -182,18 +183,28 @@ def test_labels_lead_to_a_certificate(labels, tmp_path, capsys):
 def recorded(tmp_path):
     """A data directory whose store has labels of the pool ``default``."""
 
+    record(tmp_path, 300)
+    return tmp_path
+
+
+def record(data_dir, labels):
     async def fill():
         now = time.time()
-        async with opening.open_books(Settings(data_dir=tmp_path)) as (_, kept):
-            await kept.add("default", [replace(label, at=now + label.at / 1e6) for label in made_up_labels(300)])
+        async with opening.open_books(Settings(data_dir=data_dir)) as (_, kept):
+            await kept.add("default", [replace(label, at=now + label.at / 1e6) for label in made_up_labels(labels)])
 
     asyncio.run(fill())
-    return tmp_path
 
 
 def test_the_stores_own_labels_lead_to_a_certificate(recorded, capsys):
     report = reported(capsys, "calibrate", "--data-dir", recorded)
     assert report["sources"]["miss"]["of"] == 300
+
+
+def test_labels_that_the_store_does_not_keep_any_more_count_as_looked_at(tmp_path, capsys):
+    record(tmp_path, LABELS_KEPT + 100)
+    report = reported(capsys, "calibrate", "--data-dir", tmp_path)
+    assert (report["labels"], report["earlier"]) == (LABELS_KEPT, 100)
 
 
 def test_a_prior_can_be_fitted_on_the_stores_own_labels(recorded, capsys):

@@ -11,12 +11,14 @@ from cacheproxy.core.features import (
     FEATURE_NAMES,
     GROUPS_DESCRIBED,
     KEYS_GUARDED,
+    LEAST_SIMILARITY,
     VOTE_SHARPNESS,
     Features,
     Record,
     Veto,
     describe,
     matrix,
+    servable,
 )
 from cacheproxy.core.profile import profile
 from cacheproxy.model import Reason
@@ -212,3 +214,16 @@ def test_features_are_the_columns_of_a_matrix():
     assert table.shape == (2, len(FEATURE_NAMES))
     assert Features(*table[1]).vetoed_sense == 1.0
     assert matrix([]).shape == (0, len(FEATURE_NAMES))
+
+
+@pytest.mark.parametrize(
+    ("seen", "guards_final", "served"),
+    [
+        ({"similarity": LEAST_SIMILARITY}, True, True),
+        ({"similarity": LEAST_SIMILARITY - 0.01}, False, False),
+        ({"similarity": 1.0, "vetoed_sense": 1.0}, True, False),
+        ({"similarity": 1.0, "vetoed_sense": 1.0}, False, True),
+    ],
+)
+def test_thresholds_decide_on_what_is_near_and_no_guard_has_the_last_word_on(seen, guards_final, served):
+    assert servable(features(**seen), guards_final=guards_final) is served

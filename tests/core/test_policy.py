@@ -8,13 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.candidates import always, key, rule
 
-from cacheproxy.core.features import Verified, Veto, describe
+from cacheproxy.core.features import LEAST_SIMILARITY, Verified, Veto, describe
 from cacheproxy.core.likelihood import believing_guards
 from cacheproxy.core.policy import (
     BOOTSTRAP_AUDITS,
     BOOTSTRAP_HITS,
     LEAST_AUDITS,
-    LEAST_SIMILARITY,
     UNPROVEN_AUDITS,
     UNPROVEN_HITS,
     Assessed,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.candidates import always, features, label, rule
 
 from cacheproxy.core import certificate
-from cacheproxy.core.features import Record, Veto
+from cacheproxy.core.features import LEAST_SIMILARITY, Record, Veto
 from cacheproxy.core.judge_noise import Noise
 from cacheproxy.core.labels import FIRST_FIT, LABELS_KEPT, Source
 from cacheproxy.core.pool import (
@@ -157,6 +157,22 @@ def test_a_rule_outlived_the_labels_that_made_it():
     assert not pool.due
     pool.total += 1
     assert pool.due
+
+
+# After a restart labels had grown by 30% when a hundredth of all that ever were had come: two fits shared each look.
+@pytest.mark.parametrize("earlier", [0, 1_500, 96_000])
+def test_fits_after_a_restart_shared_a_look(earlier):
+    pool = Pool(budget=0.01, prior=None)
+    pool.earlier, pool.total = earlier, LABELS_KEPT
+    pool.rule = replace(rule(0.0), labels=pool.total)
+    looks = []
+    for _ in range(20_000):
+        pool.total += 1
+        if pool.due:
+            pool.rule = replace(pool.rule, labels=pool.total)
+            looks.append(certificate.look_at(pool.total + earlier, 0.01, growth=FIT_GROWTH, most=LABELS_KEPT))
+    assert len(looks) >= 5
+    assert len(set(looks)) == len(looks)
 
 
 def test_a_verdict_goes_into_the_answers_record_and_observations():
@@ -324,3 +340,18 @@ def test_what_guards_hold_back_proves_nothing_of_what_is_served():
     evidence = refit(both, traffic(), prior=None, budget=0.02, total=len(both), guards_final=False)
     assert kept_back.threshold(0.02).certified == math.inf
     assert evidence.threshold(0.02).certified < math.inf
+
+
+# So did right ones that are too far to be served.
+def test_what_is_too_far_proves_nothing_of_what_is_served():
+    served = verdicts(3_000, error=0.04)
+    sure = features(similarity=LEAST_SIMILARITY, overlap=1.0, share=1.0)
+    near = [replace(each, features=sure, root=f"f{at % 499}", right=True) for at, each in enumerate(served)]
+    far = [replace(each, features=sure._replace(similarity=LEAST_SIMILARITY - 0.01)) for each in near]
+
+    def proven(others):
+        both = [each for pair in zip(served, others, strict=True) for each in pair]
+        return refit(both, traffic(), prior=None, budget=0.02, total=len(both)).threshold(0.02).certified
+
+    assert proven(near) < math.inf
+    assert proven(far) == math.inf

@@ -40,8 +40,18 @@ def test_audits_that_break_the_promise_void_what_was_before():
     assert found.counted < 330
 
 
+# It told a certificate that the proxy did not come to: there the labels that are not kept had had their looks.
+def test_labels_that_are_not_kept_had_no_looks():
+    kept = made_up_labels(700)
+    alone, later = (certificate_of(kept, budget=0.05, prior=None, ever=ever) for ever in (len(kept), 10**6))
+    assert (alone.earlier, later.earlier) == (0, 10**6 - len(kept))
+    assert any(line.certified is not None for line in alone.lines)
+    proven = [[line.budget for line in found.lines if line.certified is not None] for found in (alone, later)]
+    assert set(proven[1]) < set(proven[0])
+
+
 def test_without_labels_there_is_nothing_to_say():
     found = certificate_of([], budget=0.01, prior=None)
     assert found.to_json() == {
-        "sources": {}, "labels": 0, "counted": 0, "tripped": False, "budgets": [], "reliability": []
+        "sources": {}, "labels": 0, "earlier": 0, "counted": 0, "tripped": False, "budgets": [], "reliability": []
     }  # fmt: skip

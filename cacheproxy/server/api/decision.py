@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from cacheproxy.core import whatif
-from cacheproxy.core.features import matrix
+from cacheproxy.core.features import LEAST_SIMILARITY, matrix
 from cacheproxy.core.guards import objections
 from cacheproxy.core.labels import Source, capped
 from cacheproxy.core.likelihood import sigmoid
-from cacheproxy.core.policy import LEAST_SIMILARITY, CertifiedPolicy, Forward, ThresholdPolicy
+from cacheproxy.core.policy import CertifiedPolicy, Forward, ThresholdPolicy
 from cacheproxy.core.pool import cross_scored
 from cacheproxy.core.whatif import Scored
 from cacheproxy.flow import explain
@@ -172,6 +172,7 @@ class DecisionPage:
             candidates = np.where(whatif.vetoed(traffic), -np.inf, candidates)
         if score == "p":
             candidates = np.where(similar < LEAST_SIMILARITY, -np.inf, candidates)
+            barred |= np.array([label.features.similarity < LEAST_SIMILARITY for label in labels], np.bool_)
         kept = ~barred
         return labels, Scored(
             scores[kept],
