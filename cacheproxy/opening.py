@@ -194,7 +194,10 @@ async def open_embedder(
 
 
 async def open_index(settings: Settings, kept: Kept, embedder: Embedder | None) -> VectorIndex:
-    """The index that the settings name, with what the store holds in it. Raises ``ConfigError``."""
+    """The index that the settings name, with what the store holds in it.
+
+    Raises ``ConfigError``, and ``PortUnavailable`` where the store goes meanwhile.
+    """
     in_redis = await _vector_sets(settings, kept, embedder)
     index: VectorIndex
     if in_redis is not None:

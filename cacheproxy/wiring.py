@@ -51,9 +51,6 @@ log = logging.getLogger(__name__)
 
 GC_THRESHOLDS: Final = (50_000, 20, 50)
 """Python's own (700, 10, 10) cost a tenth of the requests per second on misses."""
-SETTLE_S: Final = 2.0
-"""At the end, for what was answered and is not stored yet."""
-_FENCE_BYTES: Final = 8
 _clock: Final = time.monotonic
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakeredis import FakeAsyncRedis
+from fakeredis import FakeAsyncRedis, FakeServer
 from support.redis_server import new_prefix
 from support.stores import make_entry
 
@@ -144,6 +144,17 @@ async def test_many_entries_are_searched_in_a_redis_that_can(shared):
     chosen, kept = await shared(cache=CacheSettings(max_entries=2_000_000))
     can = replace(kept, redis=replace(kept.redis, client=FakeAsyncRedis()))
     assert isinstance(await open_index(chosen, can, HashedEmbedder()), RedisIndex)
+
+
+@pytest.mark.parametrize("index", [IndexName.REDIS, IndexName.AUTO])
+async def test_a_redis_that_goes_before_its_vector_sets_are_tried_is_waited_for(shared, index):
+    """It counted as one without them: the start ended, or every process took millions of vectors into its memory."""
+    server = FakeServer()
+    server.connected = False
+    chosen, kept = await shared(index=index, cache=CacheSettings(max_entries=2_000_000))
+    gone = replace(kept, redis=replace(kept.redis, client=FakeAsyncRedis(server=server)))
+    with pytest.raises(PortUnavailable, match="try the vector sets"):
+        await open_index(chosen, gone, HashedEmbedder())
 
 
 async def test_what_the_store_held_is_put_into_vector_sets_once(shared):

@@ -49,6 +49,8 @@ class LivePool(Pool):
         super().__init__(budget=budget, prior=prior, guards_final=guards_final)
         self.name = name
         self.unwritten: Outbox[list[Label]] = Outbox(list)
+        self.keeping = asyncio.Lock()
+        """One at a time writes to the store: what is forgotten late must not take newer labels along."""
         self.fitting = False
         self.forgetting = False
         self.shadowed = 0
@@ -221,12 +223,13 @@ class Pools:
             await self._keep(pool)
 
     async def _keep(self, pool: LivePool) -> None:
-        if pool.forgetting:
-            pool.forgetting = False
-            if not await self._writes.call("forget", partial(self._forget, pool)):
-                pool.forgetting = True
-                return  # what came since would be forgotten with the rest
-        await pool.unwritten.send(partial(self._write, pool.name))
+        async with pool.keeping:
+            if pool.forgetting:
+                pool.forgetting = False
+                if not await self._writes.call("forget", partial(self._forget, pool)):
+                    pool.forgetting = True
+                    return  # what came since would be forgotten with the rest
+            await pool.unwritten.send(partial(self._write, pool.name))
 
     async def _write(self, name: str, batch: Batch[list[Label]]) -> bool:
         add = partial(self._labels.add, name, batch.content, batch=batch.number)

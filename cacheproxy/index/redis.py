@@ -19,7 +19,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    ClusterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from cacheproxy import jsontext
 from cacheproxy.errors import ConfigError, PortUnavailable, translating
@@ -27,10 +35,11 @@ from cacheproxy.index.flat import unit
 from cacheproxy.model import Neighbor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from redis.asyncio import Redis, RedisCluster
 
+    from cacheproxy.errors import ProxyError
     from cacheproxy.model import IndexRow, Vector
 
 EXPLORED: Final = 256
@@ -42,6 +51,13 @@ _LOOKS: Final = 3
 _NEVER: Final = 253_402_300_799
 """The end of the year 9999 stands for an entry that does not expire: each has a time, and each set."""
 _KNOWN_SCOPES: Final = 65_536
+_UNAVAILABLE: Final[Mapping[type[BaseException], type[ProxyError]]] = {
+    RedisError: PortUnavailable,
+    RedisClusterException: PortUnavailable,
+    OSError: PortUnavailable,
+}
+_ON_ITS_WAY: Final = (ClusterDownError, ReadOnlyError, TryAgainError)
+"""What a server answers that can be expected to answer otherwise soon."""
 
 _FORGET: Final = """
 local function forget(id)
@@ -116,31 +132,28 @@ class RedisIndex:
         self._not_empty: dict[bytes, None] = {}
 
     async def prepare(self) -> None:
-        """Raises ``ConfigError`` when this Redis has no vector sets as they are needed here."""
+        """Raises ``ConfigError`` when this Redis has no vector sets as they are needed here, else as ``add``."""
         key = f"{self._prefix}:{{vector-sets}}:tried:{self._name}"
-        try:
-            await self._client.eval(_TRY, 1, key)
-        except ResponseError as error:
-            raise ConfigError(
-                "index redis needs the vector sets of Redis 8.2 or newer, which this server does not have "
-                f"({str(error).strip()}): upgrade it, or set index to faiss"
-            ) from None
-        except RedisError as error:
-            raise ConfigError(f"index redis: cannot reach Redis: {error}") from error
+        with translating(_UNAVAILABLE, doing="try the vector sets"):
+            try:
+                await self._client.eval(_TRY, 1, key)
+            except _ON_ITS_WAY:
+                raise
+            except ResponseError as error:
+                raise ConfigError(
+                    "index redis needs the vector sets of Redis 8.2 or newer, which this server does not have "
+                    f"({str(error).strip()}): upgrade it, or set index to faiss"
+                ) from None
 
     async def is_filled(self) -> bool:
-        """Whether somebody has put in what the store held before. Raises ``ConfigError``."""
-        try:
+        """Whether somebody has put in what the store held before. Raises ``PortUnavailable``."""
+        with translating(_UNAVAILABLE, doing="ask whether the index is filled"):
             return await self._client.get(self._filled_key) is not None
-        except RedisError as error:
-            raise ConfigError(f"index redis: cannot reach Redis: {error}") from error
 
     async def mark_filled(self) -> None:
-        """That is done. Raises ``ConfigError``."""
-        try:
+        """That is done. Raises ``PortUnavailable``."""
+        with translating(_UNAVAILABLE, doing="say that the index is filled"):
             await self._client.set(self._filled_key, 1)
-        except RedisError as error:
-            raise ConfigError(f"index redis: cannot reach Redis: {error}") from error
 
     async def add(self, row: IndexRow) -> None:
         """See ``VectorIndex``. Raises ``PortUnavailable`` for a vector that cannot be indexed."""
@@ -171,7 +184,7 @@ class RedisIndex:
         """See ``VectorIndex``. One that was found to have entries is not asked for again: that costs a round trip."""
         if scope in self._not_empty:
             return False
-        with translating({RedisError: PortUnavailable, OSError: PortUnavailable}, doing="ask the index"):
+        with translating(_UNAVAILABLE, doing="ask the index"):
             empty = not await self._client.execute_command("VCARD", self._keys(scope)[0])
         if not empty:
             self._remember(scope)
@@ -201,7 +214,7 @@ class RedisIndex:
     async def keys_of(self, scope: bytes, root: str) -> int:
         """See ``VectorIndex``. Two look-ups at once."""
         members, aliases = self._keys(scope)
-        with translating({RedisError: PortUnavailable, OSError: PortUnavailable}, doing="count an answer's keys"):
+        with translating(_UNAVAILABLE, doing="count an answer's keys"):
             attributes, others = await asyncio.gather(
                 self._client.execute_command("VGETATTR", members, root), self._client.hget(aliases, root)
             )
@@ -214,7 +227,7 @@ class RedisIndex:
         return f"{tagged}:near:{self._name}", f"{tagged}:aliases:{self._name}"
 
     async def _search(self, scope: bytes, query: bytes, k: int, *only: str) -> list[_Found]:
-        with translating({RedisError: PortUnavailable, OSError: PortUnavailable}, doing="search the index"):
+        with translating(_UNAVAILABLE, doing="search the index"):
             reply = await self._client.execute_command(
                 "VSIM", self._keys(scope)[0], "FP32", query, "WITHSCORES", "WITHATTRIBS",
                 "COUNT", k + _SPARE, "EF", EXPLORED, *only,
@@ -224,7 +237,7 @@ class RedisIndex:
     async def _run(self, script: str, scope: bytes, *arguments: str | bytes | int) -> None:
         digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()  # the name that Redis gives a script
         keys = self._keys(scope)
-        with translating({RedisError: PortUnavailable, OSError: PortUnavailable}, doing="change the index"):
+        with translating(_UNAVAILABLE, doing="change the index"):
             try:
                 await self._client.evalsha(digest, len(keys), *keys, *arguments)
             except NoScriptError:

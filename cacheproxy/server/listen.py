@@ -75,6 +75,7 @@ class CallersSlots(Slots):
     def __init__(self, plane: DataPlane, sockets: Sequence[int], *, drain_s: float) -> None:
         self._plane = plane
         self._drain_s = self._left_s = drain_s
+        self._hurried = False
         self._server = CallersServer(plane)
         super().__init__(web.ServerRunner(self._server, shutdown_timeout=0.0), sockets)
 
@@ -89,15 +90,20 @@ class CallersSlots(Slots):
     async def retire(self) -> None:
         """Accept no more, and wait until every connection has had its last answer, which says so, and is closed.
 
-        A caller may be sending its next request at the moment, so nothing is closed under it before ``drain_s``.
+        A caller may be sending its next request at the moment, so nothing is closed under it before ``drain_s``, or
+        until there is a ``hurry``.
         """
         await self.take(())
         self._plane.closing = True
         loop = asyncio.get_running_loop()
         until = loop.time() + self._drain_s
-        while self._server.connections and loop.time() < until:  # noqa: ASYNC110 - aiohttp sets no event for it
+        while self._server.connections and not self._hurried and loop.time() < until:  # noqa: ASYNC110 - aiohttp sets no event for it
             await asyncio.sleep(_LOOK_S)
         self._left_s = max(0.0, until - loop.time())
+
+    def hurry(self) -> None:
+        """Wait for answers under way alone: whoever asks next would find nobody anyway."""
+        self._hurried = True
 
 
 def operators_slots(app: web.Application, sockets: Sequence[int]) -> Slots:

@@ -12,9 +12,10 @@ from cacheproxy.errors import PortUnavailable
 from cacheproxy.store.books import Books, named, row_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     from cacheproxy.events import Audited, Served, Tally
+    from cacheproxy.model import IndexRow
     from cacheproxy.ports import Ledger
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,10 @@ class Away:
     def may_hold(self, _: bytes) -> bool:
         """See ``Store``: nothing is here."""
         return False
+
+    async def vectors(self) -> AsyncIterator[Sequence[IndexRow]]:
+        """See ``Store``."""
+        yield await _fail()
 
     def __getattr__(self, operation: str) -> Callable[..., Coroutine[Any, Any, NoReturn]]:
         if operation.startswith("_"):

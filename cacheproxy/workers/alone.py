@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from cacheproxy.errors import ConfigError
+from cacheproxy.errors import ConfigError, translating
 from cacheproxy.tasks import TaskSet
 from cacheproxy.wiring import Running, Seat, open_proxy, settle_memory
 from cacheproxy.workers import sockets
-from cacheproxy.workers.serving import Serving, attend, refuse_change
+from cacheproxy.workers.serving import MARGIN_S, Serving, attend, refuse_change
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from cacheproxy.server.listen import CallersSlots, Slots
     from cacheproxy.settings import Settings
     from cacheproxy.workers.serving import Operator
 
@@ -46,27 +47,29 @@ async def open_alone(settings: Settings) -> AsyncIterator[Alone]:
         yield alone
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Open:
     """A proxy, and how it is closed."""
 
     running: Running
     stack: AsyncExitStack
 
-    async def take(self) -> None:
-        """Accept from the sockets."""
-        assert self.running.slots is not None  # noqa: S101 - it has a seat
-        assert self.running.operators is not None  # noqa: S101 - likewise
-        await self.running.slots.take_all()
-        await self.running.operators.take_all()
-
     async def retire(self) -> None:
         """Accept no more, answer what is under way, and close."""
-        assert self.running.slots is not None  # noqa: S101 - it has a seat
-        assert self.running.operators is not None  # noqa: S101 - likewise
-        await self.running.operators.take(())
-        await self.running.slots.retire()
+        callers, operators = _slots(self.running)
+        await operators.take(())
+        await callers.retire()
         await self.stack.aclose()
+
+    def hurry(self) -> None:
+        """Have ``retire`` wait for nobody who asks nothing."""
+        _slots(self.running)[0].hurry()
+
+
+def _slots(running: Running) -> tuple[CallersSlots, Slots]:
+    assert running.slots is not None  # noqa: S101 - it has a seat
+    assert running.operators is not None  # noqa: S101 - likewise
+    return running.slots, running.operators
 
 
 class Alone:
@@ -77,12 +80,12 @@ class Alone:
         self._seat = seat
         self._tasks = tasks
         self._serving: _Open | None = None
+        self._retiring: set[_Open] = set()
         self._replacing = asyncio.Lock()
 
     async def start(self) -> Serving:
         """Serve. Raises ``ProxyError``."""
         self._serving = await self._open(self._settings)
-        await self._serving.take()
         running = self._serving.running
         return Serving(
             running.data,
@@ -95,8 +98,12 @@ class Alone:
         )
 
     async def _open(self, settings: Settings) -> _Open:
+        """A proxy that accepts from the sockets, or none at all. Raises ``ProxyError``."""
         async with AsyncExitStack() as stack:
             running = await stack.enter_async_context(open_proxy(settings, self._seat))
+            with translating({OSError: ConfigError}, "the sockets cannot be taken up"):
+                for slots in _slots(running):
+                    await slots.take_all()
             return _Open(running, stack.pop_all())
 
     async def replace_all(self, settings: Settings) -> None:
@@ -109,13 +116,16 @@ class Alone:
                     fresh = await self._open(settings)
             except TimeoutError as error:
                 raise ConfigError(f"the new proxy was not ready within {start_s:g} s (deadlines.start_s)") from error
-            await fresh.take()
             old, self._serving, self._settings = self._serving, fresh, settings
             if old is not None:
+                self._retiring.add(old)
                 self._tasks.start(self._retire(old), name="retire")
 
     async def _retire(self, old: _Open) -> None:
-        await old.retire()
+        try:
+            await old.retire()
+        finally:
+            self._retiring.discard(old)
         settle_memory()
 
     async def stop(self, *, at_once: bool) -> None:
@@ -126,6 +136,8 @@ class Alone:
 
     async def aclose(self) -> None:
         """Let requests under way finish, also those of proxies that were replaced, and close."""
+        for old in self._retiring:
+            old.hurry()
         if self._serving is not None:
             await self._serving.stack.aclose()
-        await self._tasks.settle(self._settings.deadlines.drain_s)
+        await self._tasks.settle(self._settings.deadlines.drain_s + MARGIN_S)

@@ -112,10 +112,11 @@ class Child:
         try:
             async with asyncio.timeout(patience_s):
                 heard = await self._control.hear()
+                if heard is None:
+                    await self._process.wait()
         except TimeoutError as error:
             raise ConfigError(f"{self.name} was not ready within {patience_s:g} s (deadlines.start_s)") from error
         if heard is None:
-            await self._process.wait()
             raise ConfigError(f"{self.name} {self.ending} before it was ready; the log says more")
         if "failed" in heard:
             raise ConfigError(str(heard["failed"]))

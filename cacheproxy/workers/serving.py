@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MARGIN_S: Final = 10.0
+"""For what comes after the last answer: storing what was learnt, closing the store."""
 _STARTED: Final = "started"
 _RELOAD: Final = "reload"
 _DRAIN: Final = "drain"

@@ -26,7 +26,7 @@ from cacheproxy.tasks import TaskSet
 from cacheproxy.workers import sockets
 from cacheproxy.workers.child import Child
 from cacheproxy.workers.seating import STEADY_S, pause_s, seated
-from cacheproxy.workers.serving import Serving, attend, refuse_change
+from cacheproxy.workers.serving import MARGIN_S, Serving, attend, refuse_change
 
 if TYPE_CHECKING:
     import socket
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MARGIN_S: Final = 10.0
-"""For what comes after the last answer: storing what was learnt, closing the store."""
 _WORKER: Final = "cacheproxy.workers.worker"
 _EMBEDDING: Final = "cacheproxy.workers.embedding"
 _MODEL: Final = "embedder"

@@ -65,11 +65,21 @@ async def _serve(running: Running, settings: Settings, control: Control, told: a
         await asyncio.wait({obeying, signalled}, return_when=asyncio.FIRST_COMPLETED)
         running.leave()
         control.say(leaving=True)
-        how = obeying.result() if obeying.done() else None
-        if how == "replaced":
-            await running.slots.retire()
-        else:
-            await asyncio.sleep(settings.deadlines.unready_s if how is None else float(how))
+        if not obeying.done() or obeying.result() != "replaced":
+            await asyncio.sleep(_unready_s(obeying, settings))
+            return
+        retiring = tasks.begin(running.slots.retire(), name="retire")
+        obeying = tasks.begin(_obey(running.slots, control), name="obey")
+        await asyncio.wait({retiring, obeying, signalled}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({retiring}, timeout=_unready_s(obeying, settings))  # the others end, too
+        running.slots.hurry()
+        await retiring
+
+
+def _unready_s(obeying: asyncio.Task[float | str | None], settings: Settings) -> float:
+    """How long load balancers get to see that this one ends, as far as it was told."""
+    how = obeying.result() if obeying.done() else None
+    return settings.deadlines.unready_s if how is None else float(how)
 
 
 async def _obey(slots: Slots, control: Control) -> float | str | None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 from support.groups import LOADING_S, WORKERS, Group, eventually, traffic
-from support.servers import PATIENCE_S, PATIENT, Process, environment
+from support.servers import PATIENCE_S, PATIENT, Process, environment, keeping_still
 
 from cacheproxy.lab.simulate import SimulateOptions, serving
 
@@ -106,13 +106,13 @@ async def test_one_process_goes_on_where_it_cannot_have_the_settings(callers, al
     assert (await callers().ask("Still here?", base=alone.base)).status == 200
 
 
-async def test_one_process_that_was_told_to_reload_ends_as_ever(upstream, tmp_path):
-    group = Group(tmp_path, upstream, mode="exact", workers=1)
-    try:
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_an_end_after_a_reload_waits_for_no_silent_caller(several, workers):
+    """What was replaced waited for the next request of whoever kept a connection open, up to ``drain_s``."""
+    group = several(workers=workers, deadlines={**PATIENT, "drain_s": 3600})
+    async with keeping_still(group.base.partition("//")[2]):
         await reloaded(group, TAKEN)
-        assert group.process.terminate() == 0
-    finally:
-        group.process.close()
+        assert await asyncio.to_thread(group.process.terminate) == 0
 
 
 @pytest.mark.parametrize("workers", [1, 2])

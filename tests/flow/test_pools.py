@@ -1,18 +1,15 @@
 """Pools while they run: promises that are kept, broken and restored, labels that come and go, restarts."""
 
-import asyncio
 import threading
 
 import pytest
 from support.candidates import always, features, label, rule
 from support.judging import ScriptedJudge, different, same
-from support.promises import ASKED, SIMILAR, break_the_promise, teach
-from support.switch import Holder
+from support.promises import ASKED, SIMILAR, audit_wrong_hits, break_the_promise, teach
 from support.waiting import until
 
 from cacheproxy.core.labels import FIRST_FIT, Source
 from cacheproxy.core.pool import Stage
-from cacheproxy.errors import PortUnavailable
 from cacheproxy.flow import pools
 
 BELIEVING = always(5.0)
@@ -179,9 +176,7 @@ async def test_a_rule_fitted_on_labels_of_a_broken_promise_is_dropped(open_certi
     world = await open_certified()
     teach(world, FIRST_FIT)
     await until(lambda: begun)
-    for number in range(5):
-        verdict = label(world.clock.now, right=False, root=f"wrong {number}", source=Source.AUDIT)
-        world.flow.pools.add(world.pool, verdict)
+    audit_wrong_hits(world)
     assert world.pool.tripped
     release.set()
     await world.settled()
@@ -286,102 +281,6 @@ async def test_a_caller_may_ask_for_shadow(open_certified):
     await world.ask(ASKED)
     headers = {"X-CacheProxy-Mode": "shadow"}
     assert (await world.ask(SIMILAR[0], headers=headers)).cache == ("Miss", "shadow")
-
-
-# --- a store for labels that fails
-
-
-@pytest.mark.parametrize(
-    "how", ["hang", PortUnavailable("gone"), RuntimeError("bug")], ids=["hangs", "fails", "breaks"]
-)
-async def test_labels_that_cannot_be_kept_break_no_request(open_certified, how, monkeypatch):
-    monkeypatch.setattr("cacheproxy.assembly.WRITE_DEADLINE_S", 0.2)
-    world = await open_certified(around_labels=(holder := Holder()).around)
-    holder.adapter.failing = dict.fromkeys(("add", "forget", "suspend", "block"), how)
-    await world.ask(ASKED)
-    await world.ask(SIMILAR[0])
-    await world.flow.pools.flush()
-    assert (await world.ask(SIMILAR[0])).cache == ("Hit", "exact")
-    assert len(world.pool.labels) == 1
-
-
-async def test_labels_whose_write_failed_are_written_with_the_next_ones(open_certified):
-    """They were lost: other processes never heard of them, and after a restart they were gone."""
-    world = await open_certified(around_labels=(holder := Holder()).around)
-    other = await open_certified()
-    holder.adapter.failing = {"add": PortUnavailable("gone")}
-    teach(world, 3)
-    await world.flow.pools.flush()
-    teach(world, 2)
-    await world.flow.pools.flush()
-    assert list(await world.labels.recent("default", 9)) == []
-    holder.adapter.failing = {}
-    await world.flow.pools.flush()
-    assert list(await world.labels.recent("default", 9)) == list(world.pool.labels)
-    await other.flow.elsewhere.follow()
-    assert list(other.pool.labels) == list(world.pool.labels)
-
-
-async def test_labels_whose_write_was_given_up_and_arrived_all_the_same_count_once(open_certified, monkeypatch):
-    """The answer is lost, as when a deadline passes or a connection breaks, and what was written is there."""
-    monkeypatch.setattr("cacheproxy.assembly.WRITE_DEADLINE_S", 0.2)
-    world = await open_certified()
-    add, slow = world.labels.add, [True]
-
-    async def answering_late(*labels, **batch):
-        done = await add(*labels, **batch)
-        if slow:
-            slow.pop()
-            await asyncio.Event().wait()
-        return done
-
-    monkeypatch.setattr(world.labels, "add", answering_late)
-    teach(world, 3)
-    for _ in range(2):
-        await world.flow.pools.flush()
-    assert (len(await world.labels.recent("default", 9)), await world.labels.total("default")) == (3, 3)
-
-
-async def test_labels_of_a_promise_that_broke_are_not_written_again(open_certified):
-    world = await open_certified(around_labels=(holder := Holder()).around)
-    holder.adapter.failing = {"add": PortUnavailable("gone")}
-    teach(world, 3)
-    await world.flow.pools.flush()
-    holder.adapter.failing = {}
-    other = await open_certified()
-    await other.labels.forget("default", world.clock.now)
-    await world.flow.elsewhere.follow()
-    await world.flow.pools.flush()
-    assert list(await world.labels.recent("default", 9)) == []
-
-
-async def test_labels_that_wait_are_bounded_and_what_is_dropped_is_counted(open_certified, monkeypatch):
-    monkeypatch.setattr(pools, "MOST_UNWRITTEN", 3)
-    world = await open_certified(around_labels=(holder := Holder()).around)
-    holder.adapter.failing = {"add": PortUnavailable("gone")}
-    for _ in range(2):
-        teach(world, 2)
-        await world.flow.pools.flush()
-    assert 'cacheproxy_dropped_total{what="labels"} 1.0' in world.metrics.render().decode()
-    holder.adapter.failing = {}
-    await world.flow.pools.flush()
-    assert list(await world.labels.recent("default", 9)) == list(world.pool.labels)[:3]
-
-
-async def test_labels_are_forgotten_as_soon_as_that_is_possible(open_certified):
-    world = await open_certified(around_labels=(holder := Holder()).around)
-    teach(world, 5)
-    await world.flow.pools.flush()
-    holder.adapter.failing = {"forget": PortUnavailable("gone")}
-    for number in range(5):
-        verdict = label(world.clock.now, right=False, root=f"wrong {number}", source=Source.AUDIT)
-        world.flow.pools.add(world.pool, verdict)
-    await world.flow.pools.flush()
-    assert len(await world.labels.recent("default", 99)) == 5
-    holder.adapter.failing = {}
-    await world.flow.pools.flush()
-    # What came after the promise was broken counts again, and is kept.
-    assert list(await world.labels.recent("default", 99)) == list(world.pool.labels)
 
 
 async def test_a_candidate_counts_as_traffic_whatever_becomes_of_it(open_certified):

@@ -37,6 +37,13 @@ async def test_each_call_fails_and_no_key_may_be_there():
             await call
 
 
+async def test_reading_the_vectors_fails_as_the_other_calls_do():
+    """A search by meaning was answered with 500: what was to be gone through was no iterator."""
+    with pytest.raises(PortUnavailable, match="not been reached"):
+        async for _ in Away().vectors():
+            pass
+
+
 async def test_what_was_summed_is_booked_by_the_ledger_that_comes_and_so_is_what_comes_then(ledger):
     awaited = AwaitedLedger()
     awaited.served(served())

@@ -2,6 +2,8 @@
 
 from support.candidates import label
 
+from cacheproxy.core.labels import Source
+
 ASKED = "Please tell me what a reverse proxy does"
 SIMILAR = [f"{ASKED} please", f"{ASKED}!", f"{ASKED} exactly", f"Kindly {ASKED}"]
 
@@ -20,3 +22,10 @@ async def break_the_promise(world):
     await world.ask(ASKED)
     for question in SIMILAR[:3]:
         assert (await world.ask(question)).cache == ("Hit", "semantic")
+
+
+def audit_wrong_hits(world):
+    """Enough of them to break the promise, and some that come after that."""
+    for number in range(5):
+        verdict = label(world.clock.now, right=False, root=f"wrong {number}", source=Source.AUDIT)
+        world.flow.pools.add(world.pool, verdict)

@@ -255,3 +255,16 @@ class Process:
 def environment():
     """This process's environment without settings of ours."""
     return {name: value for name, value in os.environ.items() if not name.startswith("CACHEPROXY_")}
+
+
+@asynccontextmanager
+async def keeping_still(address):
+    """A caller who was answered once, at a host and port, and keeps the connection without asking for more."""
+    host, port = str(address).rsplit(":", 1)
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert b"200" in await reader.readline()
+        yield
+    finally:
+        writer.close()

@@ -1,10 +1,13 @@
 """One process that goes over from one proxy to another; tests/e2e/test_reload.py has it as a process, under traffic."""
 
+import asyncio
 import gc
 import socket
+from dataclasses import replace
 
 import aiohttp
 import pytest
+from support.servers import keeping_still
 from support.waiting import until
 
 from cacheproxy.errors import ConfigError
@@ -57,6 +60,28 @@ async def test_a_new_proxy_that_is_not_ready_in_time_leaves_the_old_one_serving(
         with pytest.raises(ConfigError, match=r"not ready within 1e-09 s \(deadlines.start_s\)"):
             await alone.replace_all(late)
         assert await usage_told(serving) == "original"
+
+
+async def test_a_new_proxy_that_cannot_take_up_the_sockets_is_closed(settings):
+    """It went on beside the old one: nobody had a hold on it."""
+    before = proxies()
+    async with open_alone(settings()) as alone:
+        serving = await alone.start()
+        alone._seat = replace(alone._seat, admin_sockets=[-1])
+        with pytest.raises(ConfigError, match="the sockets cannot be taken up"):
+            await alone.replace_all(settings(hit_usage="zero"))
+        assert await usage_told(serving) == "original"
+        assert proxies() == before + 1
+
+
+async def test_an_end_waits_for_no_silent_caller_of_a_proxy_that_was_replaced(settings):
+    """Ctrl-C took as long as ``drain_s`` where somebody kept a connection open."""
+    patient = {"drain_s": 3600}
+    async with asyncio.timeout(30), open_alone(settings(deadlines=patient)) as alone:
+        serving = await alone.start()
+        async with keeping_still(serving.data):
+            await alone.replace_all(settings(hit_usage="zero", deadlines=patient))
+            await alone.aclose()
 
 
 async def test_an_address_that_is_taken_is_refused(settings):

@@ -28,6 +28,9 @@ async def main():
             os.kill(os.getpid(), signal.SIGKILL)
         case "hang":
             await asyncio.sleep(600)
+        case "hang after hanging up":
+            await control.aclose()
+            await asyncio.sleep(600)
         case "serve":
             control.say(ready=True, store=unpacked(first["settings"]).store)
             while (heard := await control.hear()) is not None and "leave" not in heard:
@@ -83,10 +86,11 @@ async def test_one_that_never_becomes_ready_says_why(start, act, said):
         await (await start(act)).readied(60)
 
 
-async def test_one_that_hangs_before_it_is_ready_is_not_waited_for_for_ever(start):
-    child = await start("hang")
-    with pytest.raises(ConfigError, match=r"somebody was not ready within 0\.05 s \(deadlines\.start_s\)"):
-        await child.readied(0.05)
+@pytest.mark.parametrize("how", ["hang", "hang after hanging up"])
+async def test_one_that_hangs_before_it_is_ready_is_not_waited_for_for_ever(start, how):
+    child = await start(how)
+    with pytest.raises(ConfigError, match=r"somebody was not ready within 2 s \(deadlines\.start_s\)"):
+        await child.readied(2)
 
 
 async def test_one_that_does_not_end_is_killed(start):
