@@ -127,15 +127,17 @@ def refit(
 
     ``total`` counts all labels that ever came, but for ``earlier`` ones, which only had their looks (see ``Pool``);
     ``noise`` is the judge's. Scores for thresholds come from models that did not see their label's answer: five folds
-    by root. ``budget`` is the operator's; the rule knows stricter and looser ones too. Thresholds rest on what is
-    ``servable``: the rest is not served by them, and how often it is right says nothing of what is.
+    by root. ``budget`` is the operator's; the rule knows stricter and looser ones too. A proof rests on what is
+    ``servable`` alone: the rest is not served, and how often it is right says nothing of what is. An estimate takes all
+    labels: it goes by what a score means, which the model gives the same meaning whatever a guard says, and on few
+    labels it was too low.
     """
     kept = capped(labels)
     # Threads gain nothing on tables this small, and wait for each other where cores are busy: 20 times as long.
     with threadpool_limits(1, "blas"):
         models, model = _cross_fitted(kept, prior)
         fair = _fair(kept)
-        guessed = _judged(_open(fair, guards_final=guards_final), models)
+        guessed = _judged(fair, models)
         proofs = _judged(_open(_fair(capped(labels, of_root=LABELS_KEPT)), guards_final=guards_final), models)
         recent = model.logits(matrix(traffic))
     openly = np.array([servable(each, guards_final=guards_final) for each in traffic], np.bool_)
@@ -162,7 +164,7 @@ def refit(
         )
     rule = Rule(model, thresholds, total)
     own = rule.threshold(budget)
-    needless = _needless(fair, _cross_scores(fair, models), min(own))
+    needless = _needless(fair, guessed.scores, min(own))
     return replace(rule, grey=grey_share(recent, own), needless=needless)
 
 
