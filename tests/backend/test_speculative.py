@@ -49,8 +49,9 @@ async def test_drafts_change_nothing_in_what_is_said(engine, speculative, ask, q
     assert (await all_of(speculative, one))[:2] == (await all_of(engine, one))[:2]
 
 
+# What a model says to a question that it was not taught is another thing on another processor.
 async def test_several_tokens_come_out_of_one_pass(speculative, ask):
-    tokens, _, steps = await all_of(speculative, await ask("Count. " * 3, max_tokens=60))
+    tokens, _, steps = await all_of(speculative, await ask("What is the capital of France?"))
     assert steps < len(tokens)
     assert speculative.counts.drafted == len(tokens) - steps
 
