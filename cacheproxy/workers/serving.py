@@ -107,7 +107,23 @@ async def attend(opened: AbstractAsyncContextManager[Served], operator: Operator
             else:
                 operator.on_ready(outcome)
         await tasks.aclose()  # nothing more is started
-        await served.stop(at_once=wish == _NOW)
+        await _end(served, wishes, at_once=wish == _NOW)
+
+
+async def _end(served: Served, wishes: asyncio.Queue[str], *, at_once: bool) -> None:
+    """Stop, and wait for nothing any more from when that is asked for."""
+    async with TaskSet("end") as tasks:
+        stopping = tasks.begin(served.stop(at_once=at_once), name="stop")
+        hurried = tasks.begin(_hurried(wishes), name="hurried")
+        await asyncio.wait({stopping, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():
+            return await stopping
+    return await served.stop(at_once=True)
+
+
+async def _hurried(wishes: asyncio.Queue[str]) -> None:
+    while await wishes.get() != _NOW:
+        pass
 
 
 def _wishes() -> asyncio.Queue[str]:
