@@ -106,9 +106,16 @@ class Served:
 
     def count(self, table):
         """How many rows a table of its database has."""
+        return self._count(f"SELECT COUNT(*) FROM {table}")
+
+    def placed_since(self, at):
+        """How many answers that came since then can be found by similarity."""
+        return self._count("SELECT COUNT(*) FROM entries JOIN vectors USING (number) WHERE created_at >= ?", at)
+
+    def _count(self, query, *values):
         connection = sqlite3.connect(self.settings.database, timeout=PATIENCE_S)
         try:
-            ((rows,),) = connection.execute(f"SELECT COUNT(*) FROM {table}").fetchall()
+            ((rows,),) = connection.execute(query, values).fetchall()
         finally:
             connection.close()
         return rows
