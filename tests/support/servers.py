@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -196,12 +197,17 @@ class Recording:
             await runner.cleanup()
 
 
+def _take_terminal(terminal):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests that were started by nohup would hand on that it is ignored
+    ioctl(terminal, TIOCSCTTY, 0)
+
+
 class Process:
     """``cacheproxy serve`` as a process of its own, ended with the test."""
 
     def __init__(self, arguments, environ, *, terminal=None):
         """``terminal`` is a descriptor of the one that it is to be started in; by default it has the tests' own."""
-        own = {"stdin": terminal, "start_new_session": True, "preexec_fn": partial(ioctl, terminal, TIOCSCTTY, 0)}
+        own = {"stdin": terminal, "start_new_session": True, "preexec_fn": partial(_take_terminal, terminal)}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "cacheproxy", *arguments],
             env=environ,
