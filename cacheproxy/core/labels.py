@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from cacheproxy.core.features import Features  # noqa: TC001 - pydantic reads labels from JSON, and needs it then
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from cacheproxy.core.features import Features
 
 LABELS_KEPT: Final = 4_000
 """Older ones have aged out."""
