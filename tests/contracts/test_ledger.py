@@ -4,39 +4,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from support import served
 
 from cacheproxy.errors import BadRequest
-from cacheproxy.events import Audited, CheckKind, Served, Tally
-from cacheproxy.model import CacheStatus, CheckVerdict, Layer, Reason, Usage
+from cacheproxy.events import Audited, CheckKind, Tally
+from cacheproxy.model import CheckVerdict, Layer, Usage
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).timestamp()
 HOUR = 3600.0
 
-MISS = Served(
-    at=NOON,
-    dialect="openai-chat",
-    upstream="openai",
-    tenant="alice",
-    model="gpt-4o-mini",
-    http_status=200,
-    status=CacheStatus.MISS,
-    duration_ms=900.0,
-    reason=Reason.NO_ENTRY,
-    usage=Usage(100, 50, 40, 10),
-    cost_usd=0.25,
-    price_version="prices 1",
-)
-HIT = MISS._replace(
-    status=CacheStatus.HIT,
-    layer=Layer.SEMANTIC,
-    reason=None,
-    duration_ms=3.0,
-    usage=Usage(),
-    cost_usd=0.0,
-    saved_usage=Usage(100, 50),
-    saved_usd=0.25,
-    saved_ms=897.0,
-)
+MISS = served.MISS._replace(at=NOON, upstream_ms=None, usage=Usage(100, 50, 40, 10), price_version="prices 1")
+HIT = served.hit_of(MISS, Layer.SEMANTIC, duration_ms=3.0, saved_usage=Usage(100, 50), saved_ms=897.0)
 
 AUDIT = Audited(
     at=NOON,
