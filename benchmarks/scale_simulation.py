@@ -21,7 +21,7 @@ import random
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +124,7 @@ def path(kind: str, size: Size, costs: Costs) -> Iterator[tuple[str, float, floa
         yield "workers", costs.miss - costs.hit / 2, 0.0
 
 
-def simulate(rate: float, size: Size, costs: Costs, requests: int, seed: int = 1) -> dict[str, object]:
+def simulate(rate: float, size: Size, costs: Costs, requests: int, seed: int = 1) -> dict[str, Any]:
     """Utilisation of each station, and the time that the cache adds, in milliseconds."""
     chance = random.Random(seed)
     stations = {
@@ -200,10 +200,9 @@ def main() -> None:
         if "saturated" in told:
             print(f"{told['requests_per_s']:>7} requests/s   saturated: {told['saturated']}")
             continue
-        use = "  ".join(f"{name} {used:.0%}" for name, used in told["utilisation"].items())  # type: ignore[attr-defined]
+        use = "  ".join(f"{name} {used:.0%}" for name, used in told["utilisation"].items())
         times = "  ".join(
-            f"{kind} {each['p50']:.2f}/{each['p99']:.2f}"
-            for kind, each in sorted(told["added_ms"].items())  # type: ignore[attr-defined]
+            f"{kind} {each['p50']:.2f}/{each['p99']:.2f}" for kind, each in sorted(told["added_ms"].items())
         )
         print(f"{told['requests_per_s']:>7} requests/s   {use}   added ms, p50/p99: {times}")
 
