@@ -5,6 +5,7 @@ Sums are kept per hour and per group (``GROUPED``).
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cacheproxy.events import CheckKind
@@ -18,9 +19,12 @@ Bucket: TypeAlias = tuple[str | int, ...]
 Sums: TypeAlias = list[float]
 
 HOUR_S: Final = 3600
-_MAX_PENDING: Final = 10_000
-"""Buckets between two flushes. Callers choose model names: past this many they are booked together."""
-_MANY: Final = "(other)"
+MODELS_APART: Final = 10_000
+"""Buckets that wait for a flush. Callers choose names of models: past so many, fresh ones are booked together ..."""
+TENANTS_APART: Final = 20_000
+"""... and so are tenants past so many, since a made-up credential is one. What is left is named by this proxy: a few
+buckets an hour."""
+OTHERS: Final = "(other)"
 _LONGEST_NAME: Final = 200
 _SANE: Final = 2.0**53
 """Amounts from here on are no amounts; one of them must not keep the others from being written."""
@@ -57,6 +61,7 @@ SUMMED: Final[Mapping[str, type[int | float]]] = {
     "upstream_ms": float,
 }
 """What a bucket sums, in the order of ``Sums``."""
+log = logging.getLogger(__name__)
 
 
 class Books:
@@ -64,6 +69,8 @@ class Books:
 
     def __init__(self) -> None:
         self._pending: dict[Bucket, Sums] = {}
+        self._merging = False
+        """Whether it was said that names are lost."""
 
     def served(self, event: Served) -> None:
         """See ``Observer``. About two microseconds; no I/O."""
@@ -118,20 +125,31 @@ class Books:
     def take(self) -> dict[Bucket, Sums]:
         """What was booked since the last time."""
         taken, self._pending = self._pending, {}
+        self._merging = self._merging and len(taken) >= MODELS_APART
         return taken
-
-    def _open(self, bucket: Bucket) -> Sums:
-        if len(self._pending) >= _MAX_PENDING:
-            hour, tenant, _, *rest = bucket
-            bucket = (hour, tenant, _MANY, *rest)
-        return self._pending.setdefault(bucket, [0] * len(SUMMED))
 
     def merge(self, returned: Mapping[Bucket, Sums]) -> None:
         """Take back what could not be written."""
         for bucket, sums in returned.items():
-            pending = self._pending.setdefault(bucket, [0] * len(SUMMED))
+            pending = self._pending.get(bucket)
+            if pending is None:
+                pending = self._open(bucket)
             for position, amount in enumerate(sums):
                 pending[position] += amount
+
+    def _open(self, bucket: Bucket) -> Sums:
+        if len(self._pending) >= MODELS_APART:
+            hour, tenant, _, *rest = bucket
+            bucket = (hour, tenant if len(self._pending) < TENANTS_APART else OTHERS, OTHERS, *rest)
+            if not self._merging:
+                self._merging = True
+                log.warning(
+                    "%d sums wait for the ledger: further models, and tenants past %d, are booked together as %s",
+                    len(self._pending),
+                    TENANTS_APART,
+                    OTHERS,
+                )
+        return self._pending.setdefault(bucket, [0] * len(SUMMED))
 
 
 def named(row: Sequence[Any]) -> dict[str, Any]:
