@@ -133,6 +133,7 @@ def assemble(
     routes: Routes,
     prior: Likelihood | None,
     secret: bytes,
+    secret_lasts: bool = True,
     world: World,
     bypass: Reason | None = None,
     observers: Sequence[Observer] = (),
@@ -141,6 +142,7 @@ def assemble(
     """The flow, over any adapters.
 
     ``observers`` are told beside those that are part of it. ``bypass`` says why no request may touch the cache.
+    ``secret_lasts`` where other processes and later ones hash with it too.
     ``patient`` is the embedder for texts that no request waits for; by default the same one.
     """
     cache, deadlines, now, clock = settings.cache, settings.deadlines, world.now, world.clock
@@ -153,7 +155,7 @@ def assemble(
     searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)
     leasing, judging = shelter("leases", store_s), shelter("judge", JUDGE_DEADLINE_S)
     verifying = shelter("verifier", deadlines.verifier_ms / 1000)
-    rules = derive.rules(settings, secret=secret, bypass=bypass)
+    rules = derive.rules(settings, secret=secret, secret_lasts=secret_lasts, bypass=bypass)
     policy = derive.policy(settings, prior=prior)
     render_rules = RenderRules(settings.expose_headers, zero_usage=settings.hit_usage == "zero")
     hits = HitCounts(partial(metrics.dropped, "hits"))

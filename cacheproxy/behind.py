@@ -139,12 +139,13 @@ async def stand_over(kept: Kept, lasting: Lasting, stack: AsyncExitStack) -> Beh
 def stand_without(ledger: AwaitedLedger, lasting: Lasting, *, why: str) -> Behind:
     """What forwards every request past the cache while the store cannot be reached. ``ledger`` sums what they cost."""
     nothing: Any = Away()
-    secret = secrets.token_bytes(_SECRET_BYTES)  # nobody keeps what is hashed with it
+    given = derive.given_secret(lasting.settings)
+    secret = given or secrets.token_bytes(_SECRET_BYTES)  # nobody keeps what is hashed with it
     kept = Kept(
         nothing, ledger, nothing, nothing, f"{store_named(lasting.settings)}, away", lambda: secret, nothing.keep
     )
     index = FlatIndex()
-    flow = _assembled(kept, lasting, index, bypass=Reason.STORE_UNAVAILABLE)
+    flow = _assembled(kept, lasting, index, secret_lasts=given is not None, bypass=Reason.STORE_UNAVAILABLE)
     return _behind(kept, lasting, flow, index, door=_door(kept, lasting), away=why)
 
 
@@ -154,6 +155,7 @@ def _assembled(
     index: VectorIndex,
     *,
     shared_flights: SharedFlights | None = None,
+    secret_lasts: bool = True,
     bypass: Reason | None = None,
 ) -> Flow:
     settings, embedder = lasting.settings, lasting.embedder
@@ -189,6 +191,7 @@ def _assembled(
         routes=lasting.routes,
         prior=_prior(settings, embedder) if embedder else None,
         secret=kept.secret(),
+        secret_lasts=secret_lasts,
         world=lasting.world,
         bypass=bypass,
     )

@@ -21,6 +21,7 @@ from cacheproxy.judge.llm import JudgeModel
 from cacheproxy.model import Mode
 from cacheproxy.settings import Policy as PolicyName
 from cacheproxy.store.redis_url import Dialled
+from cacheproxy.store.secret import secret_from
 from cacheproxy.upstream.http import Deadlines
 from cacheproxy.upstream.providers import PROVIDERS
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from cacheproxy.settings import PriceSettings, Settings, UpstreamSettings
 
 
-def rules(settings: Settings, *, secret: bytes, bypass: Reason | None = None) -> Rules:
+def rules(settings: Settings, *, secret: bytes, secret_lasts: bool = True, bypass: Reason | None = None) -> Rules:
     """How requests are understood. ``bypass`` says why none of them may touch the cache."""
     return Rules(
         cache=CacheRules(
@@ -55,9 +56,15 @@ def rules(settings: Settings, *, secret: bytes, bypass: Reason | None = None) ->
             ignore_patterns=tuple(re.compile(pattern) for pattern in settings.key.ignore_patterns),
             isolate_by_user=settings.cache.isolate_by == "user",
         ),
-        tenants=TenantRules(settings.cache.shared, settings.cache.tenant_header or ""),
+        tenants=TenantRules(settings.cache.shared, settings.cache.tenant_header or "", hashed=secret_lasts),
         max_body_bytes=settings.limits.body_bytes,
     )
+
+
+def given_secret(settings: Settings) -> bytes | None:
+    """The secret of a shared store that the settings name; None where the store has its own."""
+    given = plain(settings.redis.secret)
+    return secret_from(given) if given else None
 
 
 def dialled(settings: RedisSettings) -> Dialled:

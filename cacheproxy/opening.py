@@ -21,7 +21,7 @@ from cacheproxy.reembedding import Reembeddable
 from cacheproxy.settings import IndexName
 from cacheproxy.store.entries import StoreLimits
 from cacheproxy.store.redis_url import read_url
-from cacheproxy.store.secret import keep_secret, secret_from, server_secret
+from cacheproxy.store.secret import keep_secret, server_secret
 from cacheproxy.store.sqlite import open_sqlite
 from cacheproxy.store.sqlite_keys import SqliteKeys
 from cacheproxy.store.sqlite_labels import SqliteLabels
@@ -102,8 +102,7 @@ async def _open_redis(settings: Settings, url: RedisUrl, limits: StoreLimits) ->
         url, how=derive.dialled(own), clock=now, limits=limits, prefix=own.prefix, shards=own.shards,
         log_entries=own.log_entries,
     ) as kept:  # fmt: skip
-        given = derive.plain(own.secret)
-        secret = secret_from(given) if given else kept.secret
+        secret = derive.given_secret(settings) or kept.secret
         yield Kept(
             kept.store,
             kept.ledger,

@@ -122,6 +122,23 @@ async def test_requests_are_forwarded_until_redis_is_there_and_cached_from_then_
     assert {tally.group["status"]: tally.requests for tally in tallies} == {"Bypass": 1, "Hit": 1, "Miss": 1}
 
 
+@pytest.mark.parametrize("secret", [None, "chosen-by-an-operator"], ids=["of the store", "of the settings"])
+async def test_sums_from_before_redis_was_there_are_of_tenants_that_there_are(redis, asking, settings, secret):
+    """They were booked under hashes keyed with a secret that was thrown away: tenants that nobody was again."""
+    own = {"redis": {"connect_s": 0.3, "answer_s": 0.3, "retries": 0, "secret": secret}}
+    redis.kill()
+    async with asking(**own) as asker:
+        await asker.chat()
+        redis.start()
+        await asker.until(lambda state: state["status"] == "ready")
+        await asker.chat()
+    async with open_books(settings(**own)) as (ledger, _):
+        spent = {tally.group["tenant"]: tally.requests for tally in await ledger.tallies(["tenant"])}
+    if secret is None:
+        assert spent.pop("unknown") == 1
+    assert list(spent.values()) == [2 if secret else 1]
+
+
 async def test_the_admin_plane_says_that_the_store_is_away_and_tells_of_it_once_it_is_there(redis, asking):
     redis.kill()
     async with asking() as asker:

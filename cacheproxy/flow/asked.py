@@ -37,6 +37,7 @@ _HEADERS_THAT_COUNT: Final = (
     *scope.CREDENTIAL_HEADERS,
     scope.COOKIE,
 )
+UNKNOWN_TENANT: Final = "unknown"
 _KNOWN_BYTES: Final = 2 * 1024 * 1024
 _LARGEST_KNOWN_BYTES: Final = 32 * 1024
 _OVERHEAD_BYTES: Final = 4 * 1024
@@ -50,6 +51,8 @@ class TenantRules:
     shared: bool = False
     header: str = ""
     """A header that names the tenant, set by a gateway in front; empty: none."""
+    hashed: bool = True
+    """Whether a hash names a tenant. Where the secret that keys it does not last, nobody would have that name again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +228,9 @@ def tenant_of(incoming: Incoming, credential: str, rules: Rules) -> str:
         named = incoming.headers.get(rules.tenants.header)
         if named is None:
             raise BadRequest(f"the header {rules.tenants.header} must name the tenant")
-        return scope.keyed_hash("tenant-name", named, secret=rules.keys.secret)[:16]
-    if not credential:
-        return "anonymous"
-    return scope.keyed_hash("tenant", credential, secret=rules.keys.secret)[:16]
+        return _hashed("tenant-name", named, rules)
+    return _hashed("tenant", credential, rules) if credential else "anonymous"
+
+
+def _hashed(kind: str, name: str, rules: Rules) -> str:
+    return scope.keyed_hash(kind, name, secret=rules.keys.secret)[:16] if rules.tenants.hashed else UNKNOWN_TENANT

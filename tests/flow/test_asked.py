@@ -15,6 +15,7 @@ from cacheproxy.errors import BadRequest, TooLarge
 from cacheproxy.flow.arrival import Arrival
 from cacheproxy.flow.asked import Reader, Rules, TenantRules, plain_body
 from cacheproxy.flow.routing import Route, Target
+from cacheproxy.model import Caller
 from cacheproxy.wire.dialects import DIALECTS
 
 PATH = "/v1/chat/completions"
@@ -31,9 +32,9 @@ def rules(tenants=OWN, **changes):
 
 @pytest.fixture
 def read(api):
-    async def read(body=BODY, headers=(), *, reader=None, target=PATH):
+    async def read(body=BODY, headers=(), *, reader=None, target=PATH, caller=None):
         raw = json.dumps(body).encode() if isinstance(body, dict) else body
-        incoming = api.Asking("POST", target, CIMultiDict(headers), raw)
+        incoming = api.Asking("POST", target, CIMultiDict(headers), raw, caller=caller)
         return await (reader or Reader(rules())).read(incoming, ROUTE, DIALECTS[PATH], arrival=Arrival("req_1", 1.0))
 
     return read
@@ -80,6 +81,22 @@ async def test_everybody_is_one_tenant_where_the_operator_says_so(read):
     reader = Reader(rules(TenantRules(shared=True)))
     keys = {(await read(headers={"Authorization": key}, reader=reader)).keys for key in "ab"}
     assert len(keys) == 1
+
+
+@pytest.mark.parametrize(
+    ("tenants", "caller", "headers", "tenant"),
+    [
+        (TenantRules(hashed=False), None, {"Authorization": "a"}, "unknown"),
+        (TenantRules(hashed=False, header="x-tenant"), None, {"X-Tenant": "a"}, "unknown"),
+        (TenantRules(hashed=False), None, {}, "anonymous"),
+        (TenantRules(hashed=False), Caller("team"), {"Authorization": "a"}, "team"),
+        (TenantRules(hashed=False, shared=True), None, {"Authorization": "a"}, "shared"),
+    ],
+    ids=["credential", "header", "nothing", "key of ours", "shared"],
+)
+async def test_who_would_be_named_by_a_hash_that_nobody_makes_again_is_unknown(read, tenants, caller, headers, tenant):
+    """While Redis was away at the start sums were booked for tenants that never came again."""
+    assert (await read(headers=headers, reader=Reader(rules(tenants)), caller=caller)).tenant == tenant
 
 
 # --- bodies
