@@ -73,6 +73,8 @@ if TYPE_CHECKING:
 
 WRITE_DEADLINE_S: Final = 10.0
 """For what happens off the request's path: storing, counting, sweeping."""
+_OF_THE_STORE: Final = frozenset({"store", "store-writes", "leases"})
+"""Ports that are away with it."""
 JUDGE_DEADLINE_S: Final = 60.0
 """A judge that asks a model has its own, shorter one for each call."""
 
@@ -141,15 +143,21 @@ def assemble(
 ) -> Flow:
     """The flow, over any adapters.
 
-    ``observers`` are told beside those that are part of it. ``bypass`` says why no request may touch the cache.
-    ``secret_lasts`` where other processes and later ones hash with it too.
-    ``patient`` is the embedder for texts that no request waits for; by default the same one.
+    ``observers`` are told beside those that are part of it. ``bypass`` says why no request may touch the cache; the
+    store is asked nothing then. ``secret_lasts`` where other processes and later ones hash with it too. ``patient`` is
+    the embedder for texts that no request waits for; by default the same one.
     """
     cache, deadlines, now, clock = settings.cache, settings.deadlines, world.now, world.clock
     store_s, embedder_s = deadlines.store_ms / 1000, deadlines.embedder_ms / 1000
 
     def shelter(port: str, deadline_s: float) -> Shelter:
-        return Shelter(port, deadline_s=deadline_s, clock=clock, watch=metrics)
+        return Shelter(
+            port,
+            deadline_s=deadline_s,
+            clock=clock,
+            watch=metrics,
+            away=bypass is not None and port in _OF_THE_STORE,
+        )
 
     reads, writes = shelter("store", store_s), shelter("store-writes", WRITE_DEADLINE_S)
     searching, embedding = shelter("index", store_s), shelter("embedder", embedder_s)

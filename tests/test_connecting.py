@@ -72,6 +72,15 @@ class Asker:
         async with self._session.post(url, json=HELLO, headers=headers) as response:
             return response.status, response.headers.get("X-Cache-Status"), response.headers.get("X-CacheProxy-Reason")
 
+    async def complain(self):
+        url = f"http://{self.running.data}/cacheproxy/feedback"
+        async with self._session.post(url, json={"entry": "e", "verdict": "wrong"}) as response:
+            return response.status
+
+    async def metrics(self):
+        async with self._session.get(f"http://{self.running.admin}/metrics") as response:
+            return await response.text()
+
     async def told(self, path="/readyz", *, admin=False):
         base = self.running.admin if admin else self.running.data
         async with self._session.get(f"http://{base}{path}") as response:
@@ -152,10 +161,28 @@ async def test_the_admin_plane_says_that_the_store_is_away_and_tells_of_it_once_
         await asker.until(lambda state: state["status"] == "ready")
         await asker.chat()
         await asker.until(lambda told: told["entries"], "/api/v1/entries", admin=True)
-        async with asker._session.get(f"http://{asker.running.admin}/metrics") as response:
-            text = await response.text()
+        text = await asker.metrics()
         assert text.count("# TYPE cacheproxy_promise gauge") == 1
         assert 'cacheproxy_miss_reasons_total{reason="store-unavailable"} 1.0' in text
+
+
+async def test_that_the_store_is_away_is_said_once_and_counted_by_its_reason_alone(redis, asking, caplog):
+    """Each accepted credential and each complaint was a failed call to a store that was known to be away."""
+    redis.kill()
+    async with asking() as asker:
+        for number in range(10):
+            assert await asker.chat(Authorization=f"Bearer {number}") == (200, "Bypass", "store-unavailable")
+            assert await asker.complain() == 503
+        text = await asker.metrics()
+        assert 'cacheproxy_miss_reasons_total{reason="store-unavailable"} 10.0' in text
+        assert "cacheproxy_store_errors_total{" not in text
+        redis.start()
+        await asker.until(lambda state: state["status"] == "ready")
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [message.partition(":")[0] for message in said] == [
+        "requests are forwarded past the cache until the store can be reached",
+        "the store has been reached",
+    ]
 
 
 async def test_nothing_is_left_of_a_proxy_that_ends_before_redis_is_there(redis, asking):

@@ -34,20 +34,23 @@ class PortWatch(Protocol):
 
 
 class Shelter:
-    """One port's shelter. Times are seconds; ``clock`` is monotonic."""
+    """One port's shelter. Times are seconds; ``clock`` is monotonic. Of a port that is ``away`` nothing is asked."""
 
-    def __init__(self, port: str, *, deadline_s: float, clock: Callable[[], float], watch: PortWatch) -> None:
+    def __init__(
+        self, port: str, *, deadline_s: float, clock: Callable[[], float], watch: PortWatch, away: bool = False
+    ) -> None:
         self.port = port
         self._deadline_s = deadline_s
         self._clock = clock
         self._watch = watch
+        self._away = away
         self._breaker = Breaker()
         self._quiet_until = -math.inf
 
     @property
     def state(self) -> BreakerState:
         """Whether calls are being made at the moment."""
-        return self._breaker.state(self._clock())
+        return BreakerState.OPEN if self._away else self._breaker.state(self._clock())
 
     async def call(
         self,
@@ -56,12 +59,12 @@ class Shelter:
         *,
         passing: tuple[type[ProxyError], ...] = (),
     ) -> T | None:
-        """The result of ``work``, or None when it failed, took too long, or was not tried because the breaker is open.
+        """The result of ``work``, or None when it failed, took too long, or was not tried: the breaker is open.
 
         Errors of the types in ``passing`` are answers, not failures: they are raised.
         """
         started = self._clock()
-        if not self._breaker.allows(started):
+        if self._away or not self._breaker.allows(started):
             return None
         try:
             async with asyncio.timeout(self._deadline_s):

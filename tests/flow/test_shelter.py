@@ -97,3 +97,12 @@ async def test_the_log_names_the_first_failure_of_a_series_and_what_was_tried(sh
     for _ in range(8):
         await shelter.call("find", raises(PortUnavailable("disk gone")))
     assert "store.find failed, going on without it: disk gone" in caplog.text
+
+
+async def test_of_a_port_that_is_known_to_be_away_nothing_is_asked_counted_or_said(clock, watch, caplog):
+    """Each request over an absent store was a failed call, a count and now and then a warning."""
+    shelter = Shelter("store", deadline_s=10, clock=clock, watch=watch, away=True)
+    for _ in range(10):
+        assert await shelter.call("find", works) is None
+    assert shelter.state is BreakerState.OPEN
+    assert (watch.notes, caplog.records) == ([], [])
