@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 
 SETTLE_S: Final = 2.0
 """At the end, for what was answered and is not stored yet."""
+FINISH_S: Final = 5.0
+"""Then, for all sums and verdicts together. Whoever ends the process waits for both (``workers.serving.MARGIN_S``)."""
 _FENCE_BYTES: Final = 8
 _SECRET_BYTES: Final = 32
 
@@ -124,7 +126,7 @@ async def stand_over(kept: Kept, lasting: Lasting, stack: AsyncExitStack) -> Beh
     await flow.withdrawn.load(kept.labels)
     await flow.elsewhere.follow()
     rounds = await stack.enter_async_context(TaskSet("upkeep"))
-    stack.push_async_callback(flow.upkeep.flush)
+    stack.push_async_callback(flow.upkeep.finish, FINISH_S)
     stack.push_async_callback(lasting.tasks.settle, SETTLE_S)
     await flow.upkeep.sweep()
     door = _door(kept, lasting)

@@ -145,10 +145,20 @@ class Upkeep:
         self._prompts.clear()
 
     async def flush(self) -> None:
-        """Write the ledger, the verdicts and the hit counts."""
-        await self._pools.flush()
-        await self._shelter.call("flush", self._ledger.flush)
-        await self._hits.unwritten.send(self._touch)
+        """Write the ledger, the verdicts and the hit counts. None of them waits for the others."""
+        await asyncio.gather(
+            self._pools.flush(),
+            self._shelter.call("flush", self._ledger.flush),
+            self._hits.unwritten.send(self._touch),
+        )
+
+    async def finish(self, within_s: float) -> None:
+        """``flush`` for the last time, however much waits: a store that does not answer must not hold up the end."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self.flush()
+        except TimeoutError:
+            log.warning("the store took more than %g s: sums, verdicts or counts of hits were not written", within_s)
 
     async def _touch(self, batch: Batch[Counter[str]]) -> bool:
         touch = partial(self._store.touch, batch.content, self._now(), batch=batch.number)

@@ -3,6 +3,7 @@
 import asyncio
 import math
 
+from support.promises import teach
 from support.switch import Holder
 
 from cacheproxy.errors import PortUnavailable
@@ -247,6 +248,31 @@ async def test_hits_whose_write_was_given_up_and_arrived_all_the_same_count_once
         await world.upkeep.flush()
     assert answers == []
     assert (await world.store.uses([entry.id]))[entry.id].hits == 1
+
+
+async def test_the_end_waits_once_for_a_store_that_hangs_and_not_for_each_pool(open_world, caplog):
+    """Each pool was waited for in turn, and then the ledger: with ten pools over a frozen Redis a minute and more."""
+    labels, store = Holder(), Holder()
+    world = await open_world(around_labels=labels.around, around_store=store.around, policy="certified")
+    await world.ask(ASKED)
+    await world.ask(ASKED)
+    pools = [world.flow.pools.named(name) for name in "abc"]
+    for pool in pools:
+        teach(world, 1, pool=pool)
+    asked = []
+
+    def hanging(what):
+        async def hang(*_, **__):
+            asked.append(what)
+            await asyncio.Event().wait()
+
+        return hang
+
+    labels.adapter.add, store.adapter.touch = hanging("labels"), hanging("hits")
+    await world.upkeep.finish(0.05)
+    assert sorted(asked) == ["hits", "labels"]  # at once, and none of them again
+    assert [len(pool.unwritten) for pool in pools] == [1, 1, 1]
+    assert "were not written" in caplog.text
 
 
 async def test_a_round_that_breaks_is_followed_by_the_next(open_world, monkeypatch):
