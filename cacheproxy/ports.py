@@ -122,7 +122,8 @@ class Labels(Protocol):
         """Keep labels; of each pool the newest ``core.labels.LABELS_KEPT`` stay, while they are not too old to count.
 
         ``batch`` numbers them within their pool for being repeated: False, and nothing is done, where this object was
-        told of that batch or a later one before.
+        told of that batch or a later one before. It may come late, too: labels in it from before the pool was forgotten
+        stay forgotten.
         """
 
     async def recent(self, pool: str, limit: int) -> Sequence[Label]:
@@ -135,7 +136,10 @@ class Labels(Protocol):
         """The pools that have labels."""
 
     async def forget(self, pool: str, at: float) -> None:
-        """Delete a pool's labels: its promise was broken, and they speak for it no more. That it was is kept."""
+        """Delete a pool's labels: its promise was broken, and they speak for it no more. That it was is kept.
+
+        Said again of the same time, or of an earlier one, it does nothing.
+        """
 
     async def broken(self) -> Collection[str]:
         """The pools whose promise was broken, for as long as labels of that time would count."""

@@ -52,7 +52,8 @@ class LivePool(Pool):
         self.keeping = asyncio.Lock()
         """One at a time writes to the store: what is forgotten late must not take newer labels along."""
         self.fitting = False
-        self.forgetting = False
+        self.broke_at: float | None = None
+        """When its promise broke, until the store has forgotten what it rested on."""
         self.shadowed = 0
         """Hits that there would have been, but for shadow mode ..."""
         self.shadowed_wrong = 0
@@ -203,7 +204,7 @@ class Pools:
                 pool.budget,
             )
             pool.unwritten.clear()
-            pool.forgetting = True
+            pool.broke_at = self._now()
             self._tasks.start(self._keep(pool), name="forget")  # now: a crash must not bring the broken promise back
         elif own and sum(len(each.unwritten) for each in self) >= MOST_UNWRITTEN:
             self._dropped()
@@ -224,19 +225,19 @@ class Pools:
 
     async def _keep(self, pool: LivePool) -> None:
         async with pool.keeping:
-            if pool.forgetting:
-                pool.forgetting = False
-                if not await self._writes.call("forget", partial(self._forget, pool)):
-                    pool.forgetting = True
+            while (at := pool.broke_at) is not None:
+                if not await self._writes.call("forget", partial(self._forget, pool, at)):
                     return  # what came since would be forgotten with the rest
+                if pool.broke_at == at:  # else it broke again meanwhile
+                    pool.broke_at = None
             await pool.unwritten.send(partial(self._write, pool.name))
 
     async def _write(self, name: str, batch: Batch[list[Label]]) -> bool:
         add = partial(self._labels.add, name, batch.content, batch=batch.number)
         return await self._writes.call("label", add) is not None
 
-    async def _forget(self, pool: LivePool) -> bool:
-        await self._labels.forget(pool.name, self._now())
+    async def _forget(self, pool: LivePool, at: float) -> bool:
+        await self._labels.forget(pool.name, at)
         return True
 
     async def _fit(self, pool: LivePool) -> None:

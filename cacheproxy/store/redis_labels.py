@@ -45,14 +45,20 @@ _ADD: Final = Script(
     _TELL
     + r"""
 local who, batch, remembered, pool, most, writer, kept = unpack(ARGV, 1, 7)
+local since = who == writer and tonumber(call('ZSCORE', base..':broken', pool))
 local added = base..':added:'..who
 if tonumber(call('HGET', added, pool) or 0) >= tonumber(batch) then return 0 end
 call('HSET', added, pool, batch)
 call('EXPIRE', added, remembered)
-for place = 8, #ARGV do call('RPUSH', base..':labels:'..pool, ARGV[place]) end
+local counting = {}
+for place = 8, #ARGV do
+  if not since or tonumber(string.match(ARGV[place], '^%S+')) >= since then counting[#counting + 1] = ARGV[place] end
+end
+if #counting == 0 then return 1 end
+for _, label in ipairs(counting) do call('RPUSH', base..':labels:'..pool, label) end
 call('LTRIM', base..':labels:'..pool, -most, -1)
-call('HINCRBY', base..':pools', pool, #ARGV - 7)
-tell(writer, kept, 'k', 'labels', 'p', pool, 'l', table.concat(ARGV, '\n', 8))
+call('HINCRBY', base..':pools', pool, #counting)
+tell(writer, kept, 'k', 'labels', 'p', pool, 'l', table.concat(counting, '\n'))
 return 1
 """
 )
@@ -60,6 +66,7 @@ _FORGET: Final = Script(
     _TELL
     + r"""
 local pool, at, writer, kept = unpack(ARGV)
+if (tonumber(call('ZSCORE', base..':broken', pool)) or -math.huge) >= tonumber(at) then return 0 end
 call('DEL', base..':labels:'..pool)
 call('HDEL', base..':pools', pool)
 call('ZADD', base..':broken', at, pool)

@@ -7,6 +7,7 @@ gone (``forget_stale``, which the store's sweep calls).
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import struct
 from collections import deque
@@ -78,16 +79,20 @@ class SqliteLabels:
                 connection, writer=self._writer, about=f"labels of {pool}", number=batch, at=max(row[2] for row in rows)
             ):
                 return False
+            since = -math.inf if batch is None else _forgotten_at(connection, pool)
+            counting = [row for row, label in zip(rows, labels, strict=True) if label.at >= since]
+            if not counting:
+                return True
             written = stamp(connection, "labels")
             connection.executemany(
                 f"INSERT INTO labels (pool, version, {_READ}, writer, stamp) "  # noqa: S608 - names of ours
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [(*row, written) for row in rows],
+                [(*row, written) for row in counting],
             )
             connection.execute(
                 "INSERT INTO totals_of_pools VALUES (?, ?) "
                 "ON CONFLICT (pool) DO UPDATE SET labels = labels + excluded.labels",
-                (pool, len(rows)),
+                (pool, len(counting)),
             )
             connection.execute(
                 "DELETE FROM labels WHERE pool = ? AND number <= "
@@ -138,6 +143,8 @@ class SqliteLabels:
         """See ``Labels``."""
 
         def write(connection: sqlite3.Connection) -> None:
+            if _forgotten_at(connection, pool) >= at:
+                return
             connection.execute("DELETE FROM labels WHERE pool = ?", (pool,))
             connection.execute("DELETE FROM totals_of_pools WHERE pool = ?", (pool,))
             connection.execute(
@@ -237,6 +244,11 @@ class SqliteLabels:
                 heard.marks or more.marks,
             )
         return heard
+
+
+def _forgotten_at(connection: sqlite3.Connection, pool: str) -> float:
+    row = connection.execute("SELECT at FROM broken WHERE pool = ?", (pool,)).fetchone()
+    return -math.inf if row is None else float(row[0])
 
 
 def forget_stale(connection: sqlite3.Connection, now: float) -> None:

@@ -114,6 +114,31 @@ async def test_a_batch_stays_known_when_its_labels_are_gone(labels):
     assert list(await labels.recent("pool", 9)) == []
 
 
+async def test_a_batch_that_arrives_after_its_pool_was_forgotten_brings_nothing_back(labels, books):
+    """One that was given up in flight may arrive all the same: what had been forgotten was there again, everywhere."""
+    _, other = await books()
+    await other.news()
+    await labels.add("pool", [label(0)], batch=1)
+    await labels.forget("pool", NOW + 5)
+    assert await labels.add("pool", [label(1), label(4)], batch=2)
+    assert (list(await labels.pools()), await labels.total("pool")) == ([], 0)
+    await labels.add("pool", [label(4), label(5), label(6)], batch=3)
+    assert [each.root for each in await labels.recent("pool", 9)] == ["root-5", "root-6"]
+    assert await labels.total("pool") == 2
+    assert [each.root for _, each in (await other.news()).labels] == ["root-5", "root-6"]
+
+
+async def test_a_forgetting_that_arrives_twice_takes_nothing_along_that_came_meanwhile(labels, books):
+    """One that was given up is said again; the first one may come last."""
+    _, other = await books()
+    await labels.forget("pool", NOW)
+    await labels.add("pool", [label(1)], batch=1)
+    await other.news()
+    await labels.forget("pool", NOW)
+    assert list(await labels.recent("pool", 9)) == [label(1)]
+    assert await other.news() == News()
+
+
 async def test_no_labels_are_no_pool(labels):
     await labels.add("pool", [])
     assert list(await labels.pools()) == []
@@ -189,9 +214,9 @@ async def test_a_promise_that_broke_elsewhere_is_told_with_the_labels_that_came_
     await other.add("pool", [label(2)])
     told = await labels.news()
     assert (list(told.broken), list(told.labels)) == (["pool"], [("pool", label(2))])
-    await labels.forget("pool", NOW)
+    await labels.forget("pool", NOW + 1)
     assert await labels.news() == News()
-    await other.forget("pool", NOW)
+    await other.forget("pool", NOW + 2)
     assert list((await labels.news()).broken) == ["pool"]
 
 

@@ -121,7 +121,7 @@ async def test_labels_that_come_while_others_are_being_forgotten_are_kept(open_c
 
     monkeypatch.setattr(world.labels, "forget", late)
     audit_wrong_hits(world)
-    assert world.pool.forgetting
+    assert world.pool.broke_at is not None
     flushing = asyncio.ensure_future(world.flow.pools.flush())
     await asyncio.wait({flushing}, timeout=0.2)  # it must not end before they are forgotten
     go_on.set()
