@@ -17,7 +17,7 @@ REMEMBERED_S: Final = 86_400.0
 def is_new(connection: sqlite3.Connection, *, writer: str, about: str, number: int | None, at: float) -> bool:
     """Whether a batch is to be written: its number is higher than that of the writer's last one about the same.
 
-    One without a number always is.
+    One without a number always is. ``at`` is when it is written, however old what is in it may be.
     """
     if number is None:
         return True

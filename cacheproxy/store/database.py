@@ -59,10 +59,11 @@ class _Job:
 
 
 class Database:
-    """An open database. Made by ``open_database``, used from one event loop."""
+    """An open database. Made by ``open_database``, used from one event loop. ``clock`` as there."""
 
-    def __init__(self, path: Path, connections: Connections) -> None:
+    def __init__(self, path: Path, connections: Connections, *, clock: Callable[[], float]) -> None:
         self.path = path
+        self.clock = clock
         writer, reader, surveyor = connections
         self._writes = _Worker("store-writer", lambda jobs: _write(writer, jobs), writer.close, linger_s=_LINGER_S)
         self._reads = _Worker("store-reader", lambda jobs: [attempt(job.work, reader) for job in jobs], reader.close)
@@ -161,7 +162,7 @@ async def open_database(path: Path, *, clock: Callable[[], float]) -> AsyncItera
         f"cannot open the store at {path} (--data-dir or --store names another)",
     ):
         connections = await asyncio.to_thread(open_connections, path, now=clock())
-    database = Database(path, connections)
+    database = Database(path, connections, clock=clock)
     try:
         yield database
     finally:

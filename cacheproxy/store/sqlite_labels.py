@@ -73,11 +73,10 @@ class SqliteLabels:
         ]
         if not rows:
             return False
+        at = self._database.clock()
 
         def write(connection: sqlite3.Connection) -> bool:
-            if not is_new(
-                connection, writer=self._writer, about=f"labels of {pool}", number=batch, at=max(row[2] for row in rows)
-            ):
+            if not is_new(connection, writer=self._writer, about=f"labels of {pool}", number=batch, at=at):
                 return False
             since = -math.inf if batch is None else _forgotten_at(connection, pool)
             counting = [row for row, label in zip(rows, labels, strict=True) if label.at >= since]

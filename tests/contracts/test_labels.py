@@ -10,6 +10,7 @@ from cacheproxy.core.features import Features
 from cacheproxy.core.labels import LABELS_KEPT, LABELS_LIVE_S, Label, Source
 from cacheproxy.model import Selection
 from cacheproxy.ports import News
+from cacheproxy.store.batches import REMEMBERED_S
 from cacheproxy.store.sqlite_labels import MARKS_KEPT
 
 HOUR = 3600.0
@@ -105,6 +106,15 @@ async def test_a_batch_that_is_added_again_counts_once(labels, books):
     assert await labels.total("pool") == 3
     assert len((await other.news()).labels) == 4
     assert await other.add("pool", [label(1)], batch=1)  # another process's first batch is another one
+
+
+async def test_a_batch_stays_known_however_long_its_labels_had_to_wait_for_the_store(labels, store):
+    """What was a day old when it was written was forgotten with the next sweep, and counted again if sent again."""
+    waited = label(0, at=NOW - 2 * REMEMBERED_S)
+    assert await labels.add("pool", [waited], batch=1)
+    await store.sweep(NOW + 30)
+    assert not await labels.add("pool", [waited], batch=1)
+    assert await labels.total("pool") == 1
 
 
 async def test_a_batch_stays_known_when_its_labels_are_gone(labels):
