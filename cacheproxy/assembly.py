@@ -179,6 +179,7 @@ def assemble(
         prior=prior,
         rate=settings.audit_rate,
         verifier=verifier_number(verifier.name) if verifier else 0.0,
+        judge=derive.judge_name(settings),
         dropped=partial(metrics.dropped, "labels"),
         tasks=tasks,
         now=now,

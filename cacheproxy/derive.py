@@ -61,6 +61,11 @@ def rules(settings: Settings, *, secret: bytes, secret_lasts: bool = True, bypas
     )
 
 
+def judge_name(settings: Settings) -> str:
+    """Which judge the settings name, with the models that it may ask: it is another one with another model."""
+    return " ".join(part for part in (settings.judge, settings.embedding_model, settings.judge_model) if part)
+
+
 def given_secret(settings: Settings) -> bytes | None:
     """The secret of a shared store that the settings name; None where the store has its own."""
     given = plain(settings.redis.secret)

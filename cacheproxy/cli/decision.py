@@ -202,14 +202,16 @@ def calibrate(
 def _stored(settings: Settings, pool: str) -> "tuple[Sequence[Label], int]":
     """The labels that the proxy recorded for a pool, and how many there have been, kept or not."""
     from cacheproxy import opening  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
+    from cacheproxy.core.judge_noise import PAIRS  # noqa: PLC0415
     from cacheproxy.core.labels import LABELS_KEPT  # noqa: PLC0415
 
     async def read() -> "tuple[Sequence[Label], int, Sequence[str]]":
         async with opening.open_books(existing(settings)) as (_, labels):
             return await labels.recent(pool, LABELS_KEPT), await labels.total(pool), await labels.pools()
 
-    found, ever, pools = asyncio.run(read())
+    found, ever, kept = asyncio.run(read())
     if not found:
+        pools = [name for name in kept if name != PAIRS]
         known = f"these have some: {', '.join(pools)}" if pools else "no pool has any; `mode: shadow` gathers them"
         raise BadRequest(f"pool {pool} has no labels; {known}")
     return _known(found, settings), ever

@@ -23,7 +23,8 @@ from cacheproxy.cli.common import (
     wall_clock,
 )
 from cacheproxy.cli.economics import told_economics
-from cacheproxy.core.certificate import proven
+from cacheproxy.core.certificate import interval, proven
+from cacheproxy.core.judge_noise import PAIRS, Noise
 from cacheproxy.core.labels import LABELS_KEPT, Label, Source
 from cacheproxy.events import GROUPINGS, Tally
 from cacheproxy.model import Layer
@@ -107,6 +108,21 @@ class Promise:
         return f"pool {self.pool}: {self.labels} verdicts; {measured if self.audits else 'no hit audited yet'}"
 
 
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """How often the judge called two fresh answers to one question different, which should say the same."""
+
+    pairs: int
+    disagreed: int
+    low: float
+    """At least so often, at 95% confidence."""
+    high: float
+
+    def __str__(self) -> str:
+        share = f"{self.disagreed} of {self.pairs} pairs, {self.low:.2%} to {self.high:.2%} at 95% confidence"
+        return f"judge: {f'called two fresh answers different in {share}' if self.pairs else 'not measured yet'}"
+
+
 def stats(
     *,
     by: Annotated[str, typer.Option(help=f"Group by any of {', '.join(OFFERED)}.", metavar="A,B")] = "model",
@@ -126,7 +142,7 @@ def stats(
     if economics:
         told_economics(settings, since=start, until=wall_clock(), json=json)
         return
-    tallies, promises = asyncio.run(_read(settings, [*groups, "layer"], start))
+    tallies, promises, judge = asyncio.run(_read(settings, [*groups, "layer"], start))
     rows, total = report(tallies)
     if json:
         print_json(
@@ -134,12 +150,15 @@ def stats(
                 "rows": [as_json(row) for row in rows],
                 "total": as_json(total),
                 "promises": [asdict(promise) for promise in promises],
+                "judge": asdict(judge),
             }
         )
     else:
         console().print(_table(groups, rows, total), markup=False)
         for promise in promises:
             say(str(promise))
+        if promises:
+            say(str(judge))
 
 
 def report(tallies: Sequence[Tally]) -> tuple[list[Row], Row]:
@@ -176,12 +195,18 @@ def as_json(row: Row) -> dict[str, Any]:
     }
 
 
-async def _read(settings: Settings, by: Sequence[str], since: float) -> tuple[Sequence[Tally], Sequence[Promise]]:
-    from cacheproxy import opening  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
+async def _read(
+    settings: Settings, by: Sequence[str], since: float
+) -> tuple[Sequence[Tally], Sequence[Promise], Judge]:
+    from cacheproxy import derive, opening  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
 
     async with opening.open_books(settings) as (ledger, labels):
         tallies = await ledger.tallies(by, since=since)
-        return tallies, [promise_of(name, await labels.recent(name, LABELS_KEPT)) for name in await labels.pools()]
+        kept = {name: await labels.recent(name, LABELS_KEPT) for name in await labels.pools()}
+    name = derive.judge_name(settings)
+    noise = Noise.of([pair.right for pair in kept.pop(PAIRS, ()) if pair.root == name])
+    judge = Judge(noise.pairs, noise.disagreed, *interval(noise.disagreed, noise.pairs))
+    return tallies, [promise_of(pool, found) for pool, found in kept.items()], judge
 
 
 def promise_of(pool: str, labels: Sequence[Label]) -> Promise:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
 
 BELIEVED: Final = 0.03
 """The share of verdicts that are taken to be wrong before any was measured. The semantic judge errs in less, both ways,
@@ -12,6 +16,8 @@ BELIEVED_PAIRS: Final = 100
 """... and so many pairs are what that belief weighs."""
 PAIRS_WANTED: Final = 200
 """Pairs after which no further ones are paid for."""
+PAIRS: Final = "\x1fpairs"
+"""What pairs are kept under, beside the pools' labels. No namespace has such a name: it cannot be printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +27,10 @@ class Noise:
     pairs: int = 0
     disagreed: int = 0
 
-    def after(self, *, agreed: bool) -> Noise:
-        """With one more pair."""
-        return Noise(self.pairs + 1, self.disagreed + (not agreed))
+    @classmethod
+    def of(cls, agreed: Sequence[bool]) -> Self:
+        """From what the judge said of each pair."""
+        return cls(len(agreed), agreed.count(False))
 
     @property
     def error(self) -> float:

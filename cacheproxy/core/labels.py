@@ -34,6 +34,8 @@ class Source(StrEnum):
     """A hit, asked again by a coin that was thrown before deciding."""
     FEEDBACK = "feedback"
     """A hit, asked again since somebody complained of it: a verdict like any, but whoever complains chooses of what."""
+    PAIR = "pair"
+    """No verdict on a candidate: what the judge said of two fresh answers to one question. ``root`` names the judge."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,12 +161,12 @@ class Auditor:
 
     async def _measure_judge(self, asked: Asked, fresh: Entry) -> None:
         """By a coin, ask for a second answer to the same question and see whether the judge calls the two different."""
-        if self._draw() >= REPEATED or self._pools.noise.pairs >= PAIRS_WANTED or not self._again.affords(fresh):
+        if self._draw() >= REPEATED or self._pools.pairs.noise.pairs >= PAIRS_WANTED or not self._again.affords(fresh):
             return
         second = await self._again.ask(asked)
         verdict = None if second is None else await self._compare(asked, fresh, second)
         if verdict is not None:
-            self._pools.noise = self._pools.noise.after(agreed=verdict.same is True)
+            self._pools.pairs.measured(agreed=verdict.same is True)
 
     async def _joining(self, asked: Asked, fresh: Entry, group: Group, cached: Entry) -> Placing:
         """Where an answer belongs that says the same as one of a group's: into it, if it agrees with its root as well.

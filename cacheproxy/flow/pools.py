@@ -13,12 +13,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from cacheproxy.core.judge_noise import UNMEASURED
+from cacheproxy.core.judge_noise import PAIRS
 from cacheproxy.core.labels import LABELS_KEPT, LABELS_LIVE_S, Source
 from cacheproxy.core.monitor import Monitor
 from cacheproxy.core.policy import Found, Serve, audit_rate
 from cacheproxy.core.pool import Pool, refit
 from cacheproxy.flow.outbox import Outbox
+from cacheproxy.flow.pairs import JudgedPairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -97,7 +98,8 @@ class Pools:
     """Pools by name. A namespace is a pool; requests without one are in the default pool.
 
     ``budgets`` are the operator's: for every pool, and for some by name. ``verifier`` is the number of the one that is
-    on, 0 without one. ``dropped`` is called for each label that will not be written.
+    on, 0 without one; ``judge`` names the one that labels come from. ``dropped`` is called for each label that will not
+    be written.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Pools:
         prior: Likelihood | None,
         rate: float,
         verifier: float,
+        judge: str,
         dropped: Callable[[], None],
         tasks: TaskSet,
         now: Callable[[], float],
@@ -126,8 +129,8 @@ class Pools:
         self._dropped = dropped
         self._tasks = tasks
         self._now = now
-        self.noise = UNMEASURED
-        """The judge's, which is one for all pools."""
+        self.pairs = JudgedPairs(labels=labels, writes=writes, judge=judge, now=now)
+        """Those of the judge, which is one for all pools."""
         self._pools: dict[str, LivePool] = {}
         for name in (DEFAULT, *budgets):
             self.named(name)
@@ -158,11 +161,13 @@ class Pools:
         for name in await self._labels.broken():
             self.named(name).tripped = True
         for name in await self._labels.pools():
-            pool = self.named(name)
-            recent = await self._labels.recent(name, LABELS_KEPT)
-            pool.restore(
-                [label.known_to(self._verifier) for label in recent if label.at >= since],
-                ever=await self._labels.total(name),
+            recent = [label for label in await self._labels.recent(name, LABELS_KEPT) if label.at >= since]
+            if name == PAIRS:
+                for pair in recent:
+                    self.pairs.hear(pair)
+                continue
+            self.named(name).restore(
+                [label.known_to(self._verifier) for label in recent], ever=await self._labels.total(name)
             )
         news = await self._labels.news()  # some of it was among what was read
         unread = ((name, label) for name, label in news.labels if not self._has_read(name, label))
@@ -172,7 +177,7 @@ class Pools:
                 pool.adopt(await asyncio.to_thread(pool.fit))
 
     def _has_read(self, name: str, label: Label) -> bool:
-        return label.known_to(self._verifier) in self.named(name).labels
+        return name != PAIRS and label.known_to(self._verifier) in self.named(name).labels
 
     def hear(self, news: News) -> None:
         """Take over what other processes said."""
@@ -185,6 +190,9 @@ class Pools:
                 pool.trip()
                 pool.unwritten.clear()
         for name, label in news.labels:
+            if name == PAIRS:
+                self.pairs.hear(label)
+                continue
             pool = self.named(name)
             if pool.name == name:  # else there are too many pools, and its labels are nothing to the default one
                 self._learn(pool, label.known_to(self._verifier), own=False)
@@ -222,6 +230,7 @@ class Pools:
         """Write the labels that are not written yet."""
         for pool in self:
             await self._keep(pool)
+        await self.pairs.flush()
 
     async def _keep(self, pool: LivePool) -> None:
         async with pool.keeping:
@@ -253,7 +262,7 @@ class Pools:
             guards_final=pool.guards_final,
         )
         try:
-            rule = await asyncio.to_thread(make, labels, traffic, noise=self.noise)
+            rule = await asyncio.to_thread(make, labels, traffic, noise=self.pairs.noise)
         finally:
             pool.fitting = False
         if pool.monitor.trips == trips:  # else the promise was broken meanwhile, by the labels that this rests on

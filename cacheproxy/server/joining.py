@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from cacheproxy.core.judge_noise import Noise
-from cacheproxy.server.api.decision_shapes import AuditsAsked, ExplainAsked, JudgeTold, NearMissesAsked
+from cacheproxy.server.api.decision_shapes import AuditsAsked, ExplainAsked, NearMissesAsked
 from cacheproxy.server.api.live_shapes import RequestsAsked
 
 if TYPE_CHECKING:
@@ -74,10 +73,8 @@ def overview(told: Sequence[JsonObject], _: Mapping[str, str]) -> JsonObject:
 
 
 def decision(told: Sequence[JsonObject], _: Mapping[str, str]) -> JsonObject:
-    """The pools, and the judge as all have measured it."""
-    judges = [page["judge"] for page in told]
-    noise = Noise(sum(judge["pairs"] for judge in judges), sum(judge["disagreed"] for judge in judges))
-    return {"pools": _pools(told), "judge": JudgeTold.of(noise).model_dump()}
+    """The pools, and the judge as all have measured it: whoever has heard of the most pairs tells."""
+    return {"pools": _pools(told), "judge": max((page["judge"] for page in told), key=lambda judge: judge["pairs"])}
 
 
 def _pools(told: Sequence[JsonObject]) -> list[JsonObject]:

@@ -6,13 +6,18 @@ import time
 from dataclasses import replace
 
 import pytest
+from support.candidates import features, label
 
 from cacheproxy.cli import run
 from cacheproxy.cli.stats import Row, _figures, as_json, report
+from cacheproxy.core.judge_noise import PAIRS
+from cacheproxy.core.labels import Label, Source
+from cacheproxy.derive import judge_name
 from cacheproxy.events import Served, Tally
 from cacheproxy.model import CacheStatus, Layer, Usage
 from cacheproxy.settings import Settings
 from cacheproxy.store.sqlite import open_sqlite
+from cacheproxy.store.sqlite_labels import SqliteLabels
 from cacheproxy.store.sqlite_ledger import SqliteLedger
 
 
@@ -125,6 +130,28 @@ def test_the_ledger_is_told_to_people(data_dir, capsys):
     assert "total" in told
     assert "33.3%" in told
     assert "price" in told
+
+
+def test_how_often_the_judge_errs_is_told_as_a_running_proxy_tells_it(data_dir, capsys):
+    """It was known to the process alone that had measured it."""
+    settings = Settings(data_dir=data_dir)
+    pairs = [
+        Label(time.time(), judge, features(), right=right, source=Source.PAIR)
+        for judge, right in [(judge_name(settings), True), (judge_name(settings), False), ("another", False)]
+    ]
+
+    async def measure() -> None:
+        async with open_sqlite(settings.database, clock=time.time) as store:
+            await SqliteLabels(store.database).add(PAIRS, pairs)
+            await SqliteLabels(store.database).add("default", [label(time.time(), right=True)])
+
+    asyncio.run(measure())
+    assert run(["stats", "--json", "--data-dir", str(data_dir)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["judge"]["pairs"], told["judge"]["disagreed"]) == (2, 1)
+    assert [promise["pool"] for promise in told["promises"]] == ["default"]
+    assert run(["stats", "--data-dir", str(data_dir)]) == 0
+    assert "judge: called two fresh answers different in 1 of 2 pairs" in capsys.readouterr().out
 
 
 def test_an_empty_ledger_is_told_too(tmp_path, capsys):

@@ -25,5 +25,4 @@ def test_pairs_outweigh_the_belief_as_they_become_many_and_never_make_it_better(
 
 
 def test_each_pair_is_counted():
-    noise = UNMEASURED.after(agreed=True).after(agreed=False).after(agreed=True)
-    assert noise == Noise(3, 1)
+    assert Noise.of([True, False, True]) == Noise(3, 1)

@@ -142,7 +142,7 @@ async def test_two_fresh_answers_to_one_question_measure_the_judge(open_judged):
     await world.ask(SIMILAR)
     assert world.questions == [ASKED, SIMILAR, SIMILAR]
     assert judge.asked[1] == (SIMILAR, f"Answer to {SIMILAR}", f"Answer to {SIMILAR}")
-    assert world.flow.pools.noise == Noise(1, 1)
+    assert world.flow.pools.pairs.noise == Noise(1, 1)
     assert [label.right for label in world.pool.labels] == [True]
 
 
@@ -159,7 +159,7 @@ async def test_it_is_measured_so_often_and_within_the_limit(open_judged, monkeyp
     await world.ask(ASKED)
     await world.ask(SIMILAR)
     assert len(judge.asked) == 1
-    assert world.flow.pools.noise == Noise()
+    assert world.flow.pools.pairs.noise == Noise()
 
 
 # --- complaints

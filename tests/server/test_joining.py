@@ -61,9 +61,9 @@ def test_hits_of_a_pool_are_added_up_and_what_all_follow_is_not():
     assert told == {"pools": [{**pool, "semantic_hits": 4, "shadow_hits": 2}, other], "entries": 9}
 
 
-def test_the_judge_is_as_good_as_all_have_measured_it():
-    pages = [{"pools": [], "judge": JudgeTold.of(noise).model_dump()} for noise in (Noise(8, 1), Noise(4, 1))]
-    assert decision(pages, {})["judge"] == JudgeTold.of(Noise(12, 2)).model_dump()
+def test_the_judge_is_told_once_as_all_have_measured_it():
+    pages = [{"pools": [], "judge": JudgeTold.of(noise).model_dump()} for noise in (Noise(8, 1), Noise(9, 1))]
+    assert decision(pages, {})["judge"] == JudgeTold.of(Noise(9, 1)).model_dump()
 
 
 def test_what_is_joined_is_there_and_only_looked_at():

@@ -75,7 +75,9 @@ class DecisionPage:
 
     async def decision(self, _: Call) -> DecisionTold:
         """Each pool: its promise, what it rests on, and how it fares in service."""
-        return DecisionTold(pools=[told_pool(pool) for pool in self._pools], judge=JudgeTold.of(self._pools.noise))
+        return DecisionTold(
+            pools=[told_pool(pool) for pool in self._pools], judge=JudgeTold.of(self._pools.pairs.noise)
+        )
 
     async def labels(self, call: Call) -> LabelsTold:
         """How similar, and how likely right, was what was judged right and wrong."""

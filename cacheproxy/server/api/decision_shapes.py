@@ -55,7 +55,7 @@ class PoolTold(Told):
 
 
 class JudgeTold(Told):
-    """How often the judge called two fresh answers to one question different, since the start."""
+    """How often the judge called two fresh answers to one question different, in the last two weeks."""
 
     pairs: int
     disagreed: int

@@ -6,7 +6,6 @@ import pytest
 from support.candidates import always, features, label, rule
 from support.judging import ScriptedJudge, different, same
 
-from cacheproxy.core.judge_noise import Noise
 from cacheproxy.core.labels import Source
 from cacheproxy.flow.pools import LivePool
 from cacheproxy.server.api.decision import told_pool
@@ -55,7 +54,8 @@ async def test_the_judge_tells_how_often_it_called_the_same_different(panel):
         "high": 1.0,
         "missed": pytest.approx(0.0591),
     }
-    panel.flow.pools.noise = Noise(100, 27)
+    for number in range(100):
+        panel.flow.pools.pairs.measured(agreed=number >= 27)
     judge = (await panel.told("/decision"))["judge"]
     assert (judge["pairs"], judge["disagreed"], judge["missed"]) == (100, 27, pytest.approx(1 - 0.85**2))
     assert 0.18 < judge["low"] < 0.27 < judge["high"] < 0.37

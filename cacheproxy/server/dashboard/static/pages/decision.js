@@ -174,7 +174,7 @@ function summary(pool, judge) {
 
 function ofJudge({ pairs, disagreed, low, high }) {
   const rests = "All of this is as good as the judge that compares answers.";
-  if (!pairs) return `${rests} How often it errs has not been measured since the start.`;
+  if (!pairs) return `${rests} How often it errs has not been measured in the last two weeks.`;
   const share = `${count(disagreed)} of ${count(pairs)} pairs (${percent(low)} to ${percent(high)} at 95% confidence)`;
   return `${rests} Of two fresh answers to one question, which should say the same, it called ${share} different.`;
 }
