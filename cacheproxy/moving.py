@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from cacheproxy import jsontext, records
 from cacheproxy.core.keys import VirtualKey
-from cacheproxy.core.labels import LABELS_KEPT, Label
+from cacheproxy.core.labels import LABELS_STORED, Label
 from cacheproxy.errors import BadRequest, ConfigError
 from cacheproxy.transfer import each_line, pages
 
@@ -111,7 +111,7 @@ async def _verdicts(labels: Labels) -> AsyncIterator[tuple[str, Any]]:
     for pool in await labels.broken():
         yield "broken", pool
     for pool in await labels.pools():
-        for label in await labels.recent(pool, LABELS_KEPT):
+        for label in await labels.recent(pool, LABELS_STORED):
             yield "label", {"pool": pool, **_LABEL.dump_python(label, mode="json")}
     for entry_id, note in (await labels.suspended()).items():
         yield "suspended", {"entry": entry_id, "note": note}
@@ -203,7 +203,7 @@ class _Taking:
     async def finish(self) -> None:
         """Write what waits."""
         for pool, given in self._labels.items():
-            known = set(await self._kept.labels.recent(pool, LABELS_KEPT))
+            known = set(await self._kept.labels.recent(pool, LABELS_STORED))
             new = [label for label in given if label not in known]
             await self._kept.labels.add(pool, new)
             self.moved.labels += len(new)

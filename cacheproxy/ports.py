@@ -119,7 +119,7 @@ class Labels(Protocol):
     """
 
     async def add(self, pool: str, labels: Sequence[Label], *, batch: int | None = None) -> bool:
-        """Keep labels; of each pool the newest ``core.labels.LABELS_KEPT`` stay, while they are not too old to count.
+        """Keep labels; of each pool the newest ``core.labels.LABELS_STORED`` stay, while they are not too old to count.
 
         ``batch`` numbers them within their pool for being repeated: False, and nothing is done, where this object was
         told of that batch or a later one before. It may come late, too: labels in it from before the pool was forgotten

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 LABELS_KEPT: Final = 4_000
 """Older ones have aged out."""
+LABELS_STORED: Final = 2 * LABELS_KEPT
+"""What a store keeps of a pool: those that its last rule was made from, and up to so many that came since."""
 LABELS_LIVE_S: Final = 14 * 86_400.0
 """So have those that are older than this when the newest label comes."""
 LABELS_PER_ROOT: Final = 40

@@ -12,6 +12,7 @@ import zlib
 from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from cacheproxy.core.likelihood import Likelihood, bent, fit
 from cacheproxy.core.monitor import Monitor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -112,6 +113,17 @@ class Rule:
         return Stage.CERTIFIED if threshold.certified <= threshold.estimated else Stage.ESTIMATED
 
 
+def fits_at(labels: int) -> int:
+    """How many labels had come when a rule was last due, of so many by now; 0 before the first.
+
+    Always the same counts, so that a rule can be made anew after a restart, and be the same.
+    """
+    at, following = 0, FIRST_FIT
+    while following <= labels:
+        at, following = following, math.ceil(min(following * FIT_GROWTH, following + LABELS_KEPT))
+    return at
+
+
 def refit(
     labels: Sequence[Label],
     traffic: Sequence[Features],
@@ -121,16 +133,17 @@ def refit(
     total: int,
     noise: Noise = UNMEASURED,
     earlier: int = 0,
+    looks: bool = True,
     guards_final: bool = True,
 ) -> Rule:
     """A new rule from labels (oldest first) and the candidates of recent requests, labelled or not.
 
     ``total`` counts all labels that ever came, but for ``earlier`` ones, which only had their looks (see ``Pool``);
-    ``noise`` is the judge's. Scores for thresholds come from models that did not see their label's answer: five folds
-    by root. ``budget`` is the operator's; the rule knows stricter and looser ones too. A proof rests on what is
-    ``servable`` alone: the rest is not served, and how often it is right says nothing of what is. An estimate takes all
-    labels: it goes by what a score means, which the model gives the same meaning whatever a guard says, and on few
-    labels it was too low.
+    ``looks`` says whether a proof is looked for, which spends confidence. ``noise`` is the judge's. Scores for
+    thresholds come from models that did not see their label's answer: five folds by root. ``budget`` is the operator's;
+    the rule knows stricter and looser ones too. A proof rests on what is ``servable`` alone: the rest is not served,
+    and how often it is right says nothing of what is. An estimate takes all labels: it goes by what a score means,
+    which the model gives the same meaning whatever a guard says, and on few labels it was too low.
     """
     kept = capped(labels)
     # Threads gain nothing on tables this small, and wait for each other where cores are busy: 20 times as long.
@@ -142,6 +155,7 @@ def refit(
         recent = model.logits(matrix(traffic))
     openly = np.array([servable(each, guards_final=guards_final) for each in traffic], np.bool_)
     thresholds = {}
+    seen = total + earlier if looks else 0
     looser = Threshold(-_NEVER, -_NEVER)
     for each in sorted({*BUDGETS, budget}, reverse=True):
         estimated = certificate.estimated(
@@ -151,7 +165,7 @@ def refit(
             proofs.scores,
             proofs.right,
             budget=each,
-            alpha=certificate.alpha_at(certificate.look_at(total + earlier, each, growth=FIT_GROWTH, most=LABELS_KEPT)),
+            alpha=certificate.alpha_at(certificate.look_at(seen, each, growth=FIT_GROWTH, most=LABELS_KEPT)),
             roots=proofs.roots,
             counts=proofs.counts,
             missed=noise.missed,
@@ -328,20 +342,33 @@ class Pool:
         if self.rule is None:
             return self.total >= FIRST_FIT
         # Of all labels, those of earlier runs too: each fit is to be a look of its own (``certificate.look_at``).
-        then = self.rule.labels + self.earlier
-        return self.total + self.earlier >= min(then * FIT_GROWTH, then + LABELS_KEPT)
+        return fits_at(self.total + self.earlier) > self.rule.labels + self.earlier
 
-    def fit(self) -> Rule:
-        """The rule that the labels lead to. To fit in a thread, copy labels and traffic and call ``refit``."""
-        return refit(
-            list(self.labels),
+    def fitting(self, *, noise: Noise = UNMEASURED) -> Callable[[], Rule]:
+        """What makes the rule that is due, from copies: it may be called in a thread.
+
+        It rests on the labels that there were when it was due. Where these are gone, after a restart, all that there
+        are lead to a rule that only estimates: what was proven was proven with them, and a look of its own comes later.
+        """
+        due = fits_at(self.total + self.earlier) - self.earlier
+        looks = due >= FIRST_FIT
+        total = due if looks else self.total
+        return partial(
+            refit,
+            list(self.labels)[: len(self.labels) - (self.total - total)],
             list(self.traffic),
             prior=self.prior,
             budget=self.budget,
-            total=self.total,
+            total=total,
+            noise=noise,
             earlier=self.earlier,
+            looks=looks,
             guards_final=self.guards_final,
         )
+
+    def fit(self) -> Rule:
+        """The rule that the labels lead to."""
+        return self.fitting()()
 
     def adopt(self, rule: Rule) -> None:
         """Serve by this rule from here on.

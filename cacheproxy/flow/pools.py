@@ -14,10 +14,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cacheproxy.core.judge_noise import PAIRS
-from cacheproxy.core.labels import LABELS_KEPT, LABELS_LIVE_S, Source
+from cacheproxy.core.labels import LABELS_LIVE_S, LABELS_STORED, Source
 from cacheproxy.core.monitor import Monitor
 from cacheproxy.core.policy import Found, Serve, audit_rate
-from cacheproxy.core.pool import Pool, refit
+from cacheproxy.core.pool import Pool, fits_at
 from cacheproxy.flow.outbox import Outbox
 from cacheproxy.flow.pairs import JudgedPairs
 
@@ -52,7 +52,7 @@ class LivePool(Pool):
         self.unwritten: Outbox[list[Label]] = Outbox(list)
         self.keeping = asyncio.Lock()
         """One at a time writes to the store: what is forgotten late must not take newer labels along."""
-        self.fitting = False
+        self.is_fitting = False
         self.broke_at: float | None = None
         """When its promise broke, until the store has forgotten what it rested on."""
         self.shadowed = 0
@@ -76,12 +76,12 @@ class LivePool(Pool):
     def restore(self, labels: Sequence[Label], *, ever: int) -> None:
         """Take up labels of earlier runs, oldest first. What they said of the promise counts, but breaks it no more.
 
-        There have been ``ever`` labels, kept or not.
+        With them there have been ``ever`` labels, kept or not.
 
         They would have tripped the pool when they came, if not under a budget that was another one. The traffic of
         those runs is gone; a label stands for as many requests as its inclusion says.
         """
-        self.earlier = max(0, ever - len(labels))
+        self.earlier = max(0, ever - self.total - len(labels))
         for label in labels:
             self.labels.append(label)
             self.total += 1
@@ -155,26 +155,35 @@ class Pools:
         return pool
 
     async def load(self) -> None:
-        """Take up the labels of earlier runs, and fit the rules that they lead to."""
+        """Take up the labels of earlier runs, and fit the rules that they led to.
+
+        Each from the labels that it was made from, so that no look is taken at others with confidence that was spent.
+        """
         since = self._now() - LABELS_LIVE_S
         await self._labels.news()  # from here on others are heard
         for name in await self._labels.broken():
             self.named(name).tripped = True
         for name in await self._labels.pools():
-            recent = [label for label in await self._labels.recent(name, LABELS_KEPT) if label.at >= since]
+            recent = [label for label in await self._labels.recent(name, LABELS_STORED) if label.at >= since]
             if name == PAIRS:
                 for pair in recent:
                     self.pairs.hear(pair)
                 continue
-            self.named(name).restore(
-                [label.known_to(self._verifier) for label in recent], ever=await self._labels.total(name)
-            )
+            pool, ever = self.named(name), max(len(recent), await self._labels.total(name))
+            labels = [label.known_to(self._verifier) for label in recent]
+            since_fit = min(len(labels), ever - fits_at(ever))
+            pool.restore(labels[: len(labels) - since_fit], ever=ever - since_fit)
+            await self._refit(pool)
+            pool.restore(labels[len(labels) - since_fit :], ever=ever)
         news = await self._labels.news()  # some of it was among what was read
         unread = ((name, label) for name, label in news.labels if not self._has_read(name, label))
         self.hear(replace(news, labels=tuple(unread)))
         for pool in self:
-            if self._policy.keeps_budgets and pool.due and not pool.fitting:
-                pool.adopt(await asyncio.to_thread(pool.fit))
+            await self._refit(pool)
+
+    async def _refit(self, pool: LivePool) -> None:
+        if self._policy.keeps_budgets and pool.due and not pool.is_fitting:
+            pool.adopt(await asyncio.to_thread(pool.fitting(noise=self.pairs.noise)))
 
     def _has_read(self, name: str, label: Label) -> bool:
         return name != PAIRS and label.known_to(self._verifier) in self.named(name).labels
@@ -218,8 +227,8 @@ class Pools:
             self._dropped()
         elif own:
             pool.unwritten.waiting.append(label)
-        if self._policy.keeps_budgets and pool.due and not pool.fitting:
-            pool.fitting = True
+        if self._policy.keeps_budgets and pool.due and not pool.is_fitting:
+            pool.is_fitting = True
             self._tasks.start(self._fit(pool), name="fit")
 
     def audit_rate(self, pool: LivePool, decision: Serve, *, affordable: bool) -> float:
@@ -252,19 +261,10 @@ class Pools:
     async def _fit(self, pool: LivePool) -> None:
         """Make a rule from what is known now; what comes meanwhile waits for the next one."""
         trips = pool.monitor.trips
-        labels, traffic, total = list(pool.labels), list(pool.traffic), pool.total
-        make = partial(
-            refit,
-            prior=pool.prior,
-            budget=pool.budget,
-            total=total,
-            earlier=pool.earlier,
-            guards_final=pool.guards_final,
-        )
         try:
-            rule = await asyncio.to_thread(make, labels, traffic, noise=self.pairs.noise)
+            rule = await asyncio.to_thread(pool.fitting(noise=self.pairs.noise))
         finally:
-            pool.fitting = False
+            pool.is_fitting = False
         if pool.monitor.trips == trips:  # else the promise was broken meanwhile, by the labels that this rests on
             pool.adopt(rule)
-            log.info("pool %s: a rule from %d labels, %s", pool.name, total, rule.stage(pool.budget))
+            log.info("pool %s: a rule from %d labels, %s", pool.name, rule.labels, rule.stage(pool.budget))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cacheproxy import jsontext
 from cacheproxy.core.features import FEATURE_NAMES, Features
-from cacheproxy.core.labels import LABELS_KEPT, LABELS_LIVE_S, Label, Source
+from cacheproxy.core.labels import LABELS_LIVE_S, LABELS_STORED, Label, Source
 from cacheproxy.core.likelihood import VERSION
 from cacheproxy.ports import News
 from cacheproxy.store.redis_layout import bytes_of, counted_once, text_of
@@ -140,7 +140,7 @@ class RedisLabels:
         if not labels:
             return False
         numbered = counted_once(self._writer, batch)
-        kept = (bytes_of(pool), LABELS_KEPT, self._writer, KEPT)
+        kept = (bytes_of(pool), LABELS_STORED, self._writer, KEPT)
         return bool(await self._link.ask(*_ADD(self._tag, *numbered, *kept, *map(_written, labels))))
 
     async def recent(self, pool: str, limit: int) -> Sequence[Label]:

@@ -14,7 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from cacheproxy.core.features import FEATURE_NAMES, Features
-from cacheproxy.core.labels import LABELS_KEPT, LABELS_LIVE_S, Label, Source
+from cacheproxy.core.labels import LABELS_LIVE_S, LABELS_STORED, Label, Source
 from cacheproxy.core.likelihood import VERSION
 from cacheproxy.ports import News
 from cacheproxy.store.batches import is_new
@@ -96,7 +96,7 @@ class SqliteLabels:
             connection.execute(
                 "DELETE FROM labels WHERE pool = ? AND number <= "
                 "(SELECT number FROM labels WHERE pool = ? ORDER BY number DESC LIMIT 1 OFFSET ?)",
-                (pool, pool, LABELS_KEPT),
+                (pool, pool, LABELS_STORED),
             )
             return True
 

@@ -7,7 +7,7 @@ import pytest
 from support.stores import NOW, direction, make_entry
 
 from cacheproxy.core.features import Features
-from cacheproxy.core.labels import LABELS_KEPT, LABELS_LIVE_S, Label, Source
+from cacheproxy.core.labels import LABELS_LIVE_S, LABELS_STORED, Label, Source
 from cacheproxy.model import Selection
 from cacheproxy.ports import News
 from cacheproxy.store.batches import REMEMBERED_S
@@ -156,10 +156,10 @@ async def test_no_labels_are_no_pool(labels):
 
 async def test_a_pool_keeps_its_newest_labels_and_takes_none_of_another_s(labels):
     await labels.add("other", [label(0)])
-    await labels.add("pool", [label(number) for number in range(LABELS_KEPT)])
+    await labels.add("pool", [label(number) for number in range(LABELS_STORED)])
     await labels.add("pool", [label(-1), label(-2)])
-    kept = await labels.recent("pool", 2 * LABELS_KEPT)
-    assert len(kept) == LABELS_KEPT
+    kept = await labels.recent("pool", 2 * LABELS_STORED)
+    assert len(kept) == LABELS_STORED
     assert [kept[0].root, kept[-1].root] == ["root-2", "root--2"]
     assert len(await labels.recent("other", 9)) == 1
 
@@ -180,7 +180,7 @@ async def test_labels_that_are_too_old_to_count_are_swept(store, labels):
 
 async def test_labels_are_counted_from_when_they_were_forgotten_last_kept_or_not(labels, monkeypatch):
     for adapter in ("sqlite_labels", "redis_labels"):
-        monkeypatch.setattr(f"cacheproxy.store.{adapter}.LABELS_KEPT", 2)
+        monkeypatch.setattr(f"cacheproxy.store.{adapter}.LABELS_STORED", 2)
     assert await labels.total("pool") == 0
     for number in range(5):
         await labels.add("pool", [label(number)])

@@ -23,6 +23,7 @@ from cacheproxy.core.pool import (
     Pool,
     Stage,
     Threshold,
+    fits_at,
     refit,
 )
 
@@ -152,8 +153,8 @@ def test_a_fit_is_due_when_labels_have_grown_by_a_third():
 # At 100,000 labels the next fit came 30,000 later: a rule outlived every label that had made it.
 def test_a_rule_outlived_the_labels_that_made_it():
     pool = Pool(budget=0.01, prior=None)
-    pool.rule = replace(rule(0.0), labels=100_000)
-    pool.total = 100_000 + LABELS_KEPT - 1
+    pool.rule = replace(rule(0.0), labels=fits_at(100_000))
+    pool.total = pool.rule.labels + LABELS_KEPT - 1
     assert not pool.due
     pool.total += 1
     assert pool.due
@@ -355,3 +356,10 @@ def test_what_is_too_far_proves_nothing_of_what_is_served():
 
     assert proven(near) < math.inf
     assert proven(far) == math.inf
+
+
+def test_rules_are_due_at_the_same_counts_whoever_counts():
+    counts = [count for count in range(60_000) if fits_at(count) == count]
+    assert counts[:6] == [0, FIRST_FIT, 130, 169, 220, 286]
+    assert all(later - sooner <= LABELS_KEPT for sooner, later in pairwise(counts))
+    assert counts[-1] - counts[-2] == LABELS_KEPT

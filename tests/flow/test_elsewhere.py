@@ -111,7 +111,7 @@ async def test_a_process_that_starts_while_others_learn_counts_each_label_once(o
 
 
 async def test_looks_at_the_certificate_are_counted_through_a_restart(open_one, monkeypatch):
-    monkeypatch.setattr("cacheproxy.store.sqlite_labels.LABELS_KEPT", 20)
+    monkeypatch.setattr("cacheproxy.store.sqlite_labels.LABELS_STORED", 20)
     one = await open_one()
     teach(one, 50)
     await one.upkeep.flush()

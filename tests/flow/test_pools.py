@@ -1,5 +1,6 @@
 """Pools while they run: promises that are kept, broken and restored, labels that come and go, restarts."""
 
+import math
 import threading
 
 import pytest
@@ -8,9 +9,11 @@ from support.judging import ScriptedJudge, different, same
 from support.promises import ASKED, SIMILAR, audit_wrong_hits, break_the_promise, teach
 from support.waiting import until
 
-from cacheproxy.core.labels import FIRST_FIT, Source
+from cacheproxy.core import pool
+from cacheproxy.core.labels import FIRST_FIT, LABELS_KEPT, LABELS_LIVE_S, LABELS_STORED, Source
 from cacheproxy.core.pool import Stage
 from cacheproxy.flow import pools
+from cacheproxy.flow.pools import LivePool
 
 BELIEVING = always(5.0)
 LEGAL = {"X-CacheProxy-Namespace": "legal"}
@@ -89,6 +92,56 @@ async def test_labels_survive_a_restart_and_lead_to_the_same_rule(open_certified
     assert again.pool.rule.thresholds == world.pool.rule.thresholds
 
 
+async def test_a_restart_looks_at_no_other_labels_than_those_that_the_last_rule_was_made_from(open_certified):
+    """Each start fitted on all that had come since too, with confidence that the rule before had spent already."""
+    world = await open_certified()
+    for count in (FIRST_FIT, 30, 39, 51, 30):  # a fit at 100, 130, 169 and 220
+        teach(world, count, start=world.pool.total)
+        await world.settled()
+    await world.upkeep.flush()
+    again = await open_certified()
+    assert (again.pool.rule.labels, again.pool.total) == (world.pool.rule.labels, world.pool.total) == (220, 250)
+    assert again.pool.rule.model.weights.tolist() == world.pool.rule.model.weights.tolist()
+    assert [each.certified for each in again.pool.rule.thresholds.values()] == [
+        each.certified for each in world.pool.rule.thresholds.values()
+    ]
+    for each in (world, again):
+        teach(each, 35, start=250)
+        await each.settled()
+        assert each.pool.rule.labels == 220
+        teach(each, 1, start=285)
+        await each.settled()
+        assert each.pool.rule.labels == 286
+
+
+async def test_a_restart_of_a_pool_that_had_more_labels_than_count_makes_its_last_rule_again(
+    open_certified, monkeypatch
+):
+    world, fitted = await open_certified(), []
+    monkeypatch.setattr(
+        pool, "refit", lambda labels, *_, total, earlier, **__: fitted.append((labels, total + earlier))
+    )
+    monkeypatch.setattr(LivePool, "adopt", lambda *_: None)
+    labels = [label(world.clock.now, right=True, root=f"root {number}") for number in range(LABELS_STORED + 1_000)]
+    await world.labels.add("default", labels)
+    again = await open_certified()
+    due = pool.fits_at(len(labels))
+    assert fitted[0] == (labels[due - LABELS_KEPT : due], due)
+    assert list(again.pool.labels) == labels[-LABELS_KEPT:]
+
+
+async def test_where_the_labels_of_the_last_rule_are_gone_a_restart_estimates_and_proves_nothing(open_certified):
+    world = await open_certified()
+    for count, later_s in ((2_000, LABELS_LIVE_S / 2), (300, LABELS_LIVE_S / 2 + 1)):
+        labels = [label(world.clock.now, right=True, root=f"root {number}") for number in range(count)]
+        await world.labels.add("default", labels)
+        world.clock.now += later_s
+    await world.store.sweep(world.clock.now)
+    rule = (await open_certified()).pool.rule
+    assert rule.labels == 300
+    assert {each.certified for each in rule.thresholds.values()} == {math.inf}
+
+
 async def test_an_estimated_promise_is_not_lost_with_the_traffic_of_the_run_before(open_certified):
     world = await open_certified()
     teach(world, 250)
@@ -134,14 +187,14 @@ async def test_a_stricter_budget_after_a_restart_keeps_the_labels(open_world):
 def held_fit(monkeypatch):
     """Fits that wait, in their thread, for the event; the events of those that began."""
     release, begun = threading.Event(), []
-    real = pools.refit
+    real = pool.refit
 
     def held(*given, **named):
         begun.append(named["total"])
         assert release.wait(60)
         return real(*given, **named)
 
-    monkeypatch.setattr(pools, "refit", held)
+    monkeypatch.setattr(pool, "refit", held)
     yield release, begun
     release.set()
 
@@ -168,7 +221,8 @@ async def test_labels_that_come_during_a_fit_wait_for_the_next_one(open_certifie
     assert world.pool.rule.labels == FIRST_FIT
     teach(world, 1, start=2 * FIRST_FIT)
     await world.settled()
-    assert (world.pool.rule.labels, begun) == (2 * FIRST_FIT + 1, [FIRST_FIT, 2 * FIRST_FIT + 1])
+    # The one that was due last meanwhile, as after a restart: what came since has its turn at 220.
+    assert (world.pool.rule.labels, begun) == (169, [FIRST_FIT, 169])
 
 
 async def test_a_rule_fitted_on_labels_of_a_broken_promise_is_dropped(open_certified, held_fit):
