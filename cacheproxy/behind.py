@@ -281,7 +281,7 @@ def _judge(
     if model is not None:
         llm = LlmJudge(
             model,
-            upstream=Counted(upstream, calls, name=model.upstream),
+            upstream=lambda trace: Counted(upstream, calls, name=model.upstream, model=model.name, trace=trace),
             prices=prices,
             budget=spending,
             fence=partial(secrets.token_hex, _FENCE_BYTES),

@@ -242,8 +242,11 @@ class Verifier(Protocol):
 class Judge(Protocol):
     """Says whether two answers to one question say the same. Off the request path: it may take seconds."""
 
-    async def judge(self, question: str, cached: str, fresh: str) -> Verdict:
-        """The verdict; a failure is one that could not be told, with its reason, and never an exception."""
+    async def judge(self, question: str, cached: str, fresh: str, *, trace: Any = None) -> Verdict:
+        """The verdict; a failure is one that could not be told, with its reason, and never an exception.
+
+        ``trace``, a ``tracing.Trace``, is of the request that the answers are judged for: a judge's calls belong to it.
+        """
 
 
 class Budget(Protocol):

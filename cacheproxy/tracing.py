@@ -39,8 +39,8 @@ class Trace(Protocol):
     def step(self, name: str) -> AbstractContextManager[object]:
         """A stretch of the request's time in this process."""
 
-    def call(self, upstream: str, request: UpstreamRequest) -> AbstractContextManager[TracedCall]:
-        """A call to an upstream."""
+    def call(self, upstream: str, request: UpstreamRequest, *, model: str = "") -> AbstractContextManager[TracedCall]:
+        """A call to an upstream; ``model`` is another than the one that the request asks for, in a chat of our own."""
 
     def served(self, event: Served) -> None:
         """The request has ended; so has the trace's part here."""

@@ -37,7 +37,13 @@ class Untraced:
         """Nothing."""
         return _NOTHING
 
-    def call(self, upstream: str, request: UpstreamRequest) -> AbstractContextManager[UntracedCall]:  # noqa: ARG002 - as above
+    def call(
+        self,
+        upstream: str,  # noqa: ARG002 - as above
+        request: UpstreamRequest,
+        *,
+        model: str = "",  # noqa: ARG002 - as above
+    ) -> AbstractContextManager[UntracedCall]:
         """The request as it is: a caller's own trace headers pass as they came."""
         return nullcontext(UntracedCall(request))
 

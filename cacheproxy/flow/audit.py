@@ -200,7 +200,9 @@ class Auditor:
         """The judge's verdict; None where it broke down."""
         texts = text_of(asked, cached), text_of(asked, fresh)
         async with self._seats:
-            return await self._judging.call("judge", partial(self._judge.judge, asked.prompt, *texts))
+            return await self._judging.call(
+                "judge", partial(self._judge.judge, asked.prompt, *texts, trace=asked.arrival.trace)
+            )
 
     def _label(self, asked: Asked, assessed: Assessed, *, right: bool, source: Source, inclusion: float = 1.0) -> None:
         label = Label(

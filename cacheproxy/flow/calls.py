@@ -32,10 +32,10 @@ class Calls:
         self.watch = watch
 
     def make(
-        self, upstream: Upstream, request: UpstreamRequest, *, name: str, trace: Trace
+        self, upstream: Upstream, request: UpstreamRequest, *, name: str, trace: Trace, model: str = ""
     ) -> AbstractAsyncContextManager[UpstreamResponse]:
-        """As ``Upstream.send``. ``name`` is the upstream's."""
-        return _Call(self.watch, upstream, name, trace.call(name, request))
+        """As ``Upstream.send``. ``name`` is the upstream's; ``model`` another than the trace's request asks for."""
+        return _Call(self.watch, upstream, name, trace.call(name, request, model=model))
 
 
 class _Call:
@@ -82,16 +82,20 @@ class _Call:
 
 
 class Counted:
-    """An upstream for whoever makes calls of no request's trace."""
+    """An upstream for whoever makes calls of its own to a model, for the request of a trace or for none."""
 
-    def __init__(self, upstream: Upstream, calls: Calls, *, name: str) -> None:
+    def __init__(
+        self, upstream: Upstream, calls: Calls, *, name: str, model: str = "", trace: Trace | None = None
+    ) -> None:
         self._upstream = upstream
         self._calls = calls
         self._name = name
+        self._model = model
+        self._trace = trace or UNTRACED
 
     def send(self, request: UpstreamRequest) -> AbstractAsyncContextManager[UpstreamResponse]:
         """As ``Upstream.send``."""
-        return self._calls.make(self._upstream, request, name=self._name, trace=UNTRACED)
+        return self._calls.make(self._upstream, request, name=self._name, trace=self._trace, model=self._model)
 
 
 def result_of(status: int) -> CallResult:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cacheproxy.ports import Embedder, Judge
+    from cacheproxy.tracing import Trace
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +29,12 @@ class JudgeChain:
     def __init__(self, judges: Sequence[Judge]) -> None:
         self._judges = tuple(judges)
 
-    async def judge(self, question: str, cached: str, fresh: str) -> Verdict:
+    async def judge(self, question: str, cached: str, fresh: str, *, trace: Trace | None = None) -> Verdict:
         """The first verdict that is one. Never raises."""
         cost_usd = 0.0
         reasons: list[str] = []
         for judge in self._judges:
-            verdict = await _asked(judge, question, cached, fresh)
+            verdict = await _asked(judge, question, cached, fresh, trace)
             cost_usd += verdict.cost_usd
             if verdict.same is not None:
                 return Verdict(verdict.same, cost_usd, verdict.by, verdict.why)
@@ -47,9 +48,9 @@ def automatic(embedder: Embedder | None, llm: Judge | None) -> JudgeChain:
     return JudgeChain((EqualityJudge(), *semantic, *(() if llm is None else (llm,))))
 
 
-async def _asked(judge: Judge, question: str, cached: str, fresh: str) -> Verdict:
+async def _asked(judge: Judge, question: str, cached: str, fresh: str, trace: Trace | None) -> Verdict:
     try:
-        return await judge.judge(question, cached, fresh)
+        return await judge.judge(question, cached, fresh, trace=trace)
     except ProxyError as error:
         return Verdict(same=None, why=error.message)
     except Exception:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cacheproxy.core.agreement import same_answer
 from cacheproxy.model import Verdict
+
+if TYPE_CHECKING:
+    from cacheproxy.tracing import Trace
 
 NAME = "equality"
 
@@ -11,7 +16,14 @@ NAME = "equality"
 class EqualityJudge:
     """Canonical equality (see ``core.agreement.same_answer``). Cannot tell about prose that is worded differently."""
 
-    async def judge(self, question: str, cached: str, fresh: str) -> Verdict:  # noqa: ARG002 - equal answers to anything
+    async def judge(
+        self,
+        question: str,  # noqa: ARG002 - equal answers to anything
+        cached: str,
+        fresh: str,
+        *,
+        trace: Trace | None = None,  # noqa: ARG002 - nobody is called
+    ) -> Verdict:
         """The verdict, at no cost."""
         return equality(cached, fresh)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from cacheproxy.ports import Budget, Prices, Upstream
+    from cacheproxy.tracing import Trace
 
 NAME: Final = "llm"
 _VERDICTS: Final[Mapping[str, bool]] = {"SAME": True, "DIFFERENT": False}
@@ -66,12 +67,18 @@ class JudgeModel:
 class LlmJudge:
     """Asks a model over an upstream, in OpenAI's chat format.
 
-    ``fence`` gives a new random word each time. A model without a known price is not asked: its cost could be held to
-    no budget.
+    ``upstream`` gives the one for calls of a request's trace, ``fence`` a new random word each time. A model without a
+    known price is not asked: its cost could be held to no budget.
     """
 
     def __init__(
-        self, model: JudgeModel, *, upstream: Upstream, prices: Prices, budget: Budget, fence: Callable[[], str]
+        self,
+        model: JudgeModel,
+        *,
+        upstream: Callable[[Trace | None], Upstream],
+        prices: Prices,
+        budget: Budget,
+        fence: Callable[[], str],
     ) -> None:
         self._model = model
         self._upstream = upstream
@@ -79,14 +86,14 @@ class LlmJudge:
         self._budget = budget
         self._fence = fence
 
-    async def judge(self, question: str, cached: str, fresh: str) -> Verdict:
+    async def judge(self, question: str, cached: str, fresh: str, *, trace: Trace | None = None) -> Verdict:
         """The verdict with what it cost; ``same`` is None when the model, the budget or the deadline said no."""
         if len(question) + len(cached) + len(fresh) > _MAX_CHARS:
             return Verdict(same=None, by=NAME, why=f"over {_MAX_CHARS} characters")
-        first = await self._ask(question, cached, fresh)
+        first = await self._ask(question, cached, fresh, trace)
         if first.same is not False:
             return first
-        second = await self._ask(question, fresh, cached)
+        second = await self._ask(question, fresh, cached, trace)
         cost_usd = first.cost_usd + second.cost_usd
         match second.same:
             case False:
@@ -96,7 +103,7 @@ class LlmJudge:
             case None:
                 return Verdict(same=None, cost_usd=cost_usd, by=NAME, why=f"asked again: {second.why}")
 
-    async def _ask(self, question: str, first: str, second: str) -> Verdict:
+    async def _ask(self, question: str, first: str, second: str, trace: Trace | None) -> Verdict:
         body = self._body(question, first, second)
         expected = Usage(input_tokens=estimate_tokens(body.decode()), output_tokens=_MAX_TOKENS)
         reserved_usd = self._usd(expected)
@@ -107,7 +114,7 @@ class LlmJudge:
         spent_usd = reserved_usd  # whatever ends the call without an answer: it may have been paid for
         try:
             async with asyncio.timeout(self._model.deadline_s):
-                status, reply = await self._send(body)
+                status, reply = await self._send(body, trace)
             if status != HTTPStatus.OK:
                 spent_usd = 0.0
                 return Verdict(same=None, by=NAME, why=f"the judge's upstream answered {status}")
@@ -135,7 +142,7 @@ class LlmJudge:
         ]
         return dump({"model": self._model.name, "messages": messages, "temperature": 0, "max_tokens": _MAX_TOKENS})
 
-    async def _send(self, body: bytes) -> tuple[int, bytes]:
+    async def _send(self, body: bytes, trace: Trace | None) -> tuple[int, bytes]:
         headers = [
             *self._model.headers,
             ("Content-Type", "application/json"),
@@ -143,7 +150,7 @@ class LlmJudge:
             ("Accept-Encoding", "identity"),
         ]
         reply = bytearray()
-        async with self._upstream.send(UpstreamRequest("POST", self._model.url, headers, body)) as response:
+        async with self._upstream(trace).send(UpstreamRequest("POST", self._model.url, headers, body)) as response:
             async for chunk in response.chunks():
                 reply += chunk
                 if len(reply) > _MAX_REPLY:

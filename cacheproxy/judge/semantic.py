@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from cacheproxy.model import Vector
     from cacheproxy.ports import Embedder
+    from cacheproxy.tracing import Trace
 
 NAME: Final = "semantic"
 REMEMBERED: Final = 4_096
@@ -91,7 +92,14 @@ class SemanticJudge:
         self._thresholds = thresholds or Thresholds()
         self._known: OrderedDict[str, Vector] = OrderedDict()
 
-    async def judge(self, question: str, cached: str, fresh: str) -> Verdict:
+    async def judge(
+        self,
+        question: str,
+        cached: str,
+        fresh: str,
+        *,
+        trace: Trace | None = None,  # noqa: ARG002 - nobody is called
+    ) -> Verdict:
         """The verdict, at no cost in money; ``same`` is None in the grey zone and where the embedder fails."""
         known = equality(cached, fresh)
         if known.same is not None:

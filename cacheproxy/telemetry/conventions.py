@@ -36,6 +36,7 @@ TOKEN_BUCKETS: Final = tuple(4**power for power in range(14))
 SECOND_BUCKETS: Final = tuple(0.01 * 2**power for power in range(14))
 """Both as the conventions advise."""
 
+CHAT: Final = "chat"
 _OPERATIONS: Final = {
     "openai-completions": "text_completion",
     "openai-embeddings": "embeddings",
@@ -56,7 +57,7 @@ Attributes = dict[str, "str | bool | int | float"]
 
 def operation(dialect: str) -> str:
     """What a dialect's requests ask for."""
-    return _OPERATIONS.get(dialect, "chat")
+    return _OPERATIONS.get(dialect, CHAT)
 
 
 def provider(upstream: str, dialect: str) -> str:

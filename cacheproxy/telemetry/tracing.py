@@ -69,17 +69,19 @@ class OtelTrace:
         """A stretch of the request's time in this process."""
         return _Step(self._tracer.start_span(name, self._context))
 
-    def call(self, upstream: str, request: UpstreamRequest) -> _Call:
+    def call(self, upstream: str, request: UpstreamRequest, *, model: str = "") -> _Call:
         """A call to an upstream, which gets our context in place of the caller's."""
         place = urlsplit(request.url)
+        own = {names.OPERATION: names.CHAT, names.REQUEST_MODEL: model}
         attributes = {
-            **self._asked,
-            names.PROVIDER: names.provider(upstream, self._dialect),
+            **(own if model else self._asked),
+            names.PROVIDER: names.provider(upstream, "" if model else self._dialect),
             names.METHOD: request.method,
             names.SERVER: place.hostname or "",
             names.PORT: place.port or (443 if place.scheme == "https" else 80),
         }
-        span = self._tracer.start_span(self._call_name, self._context, SpanKind.CLIENT, attributes)
+        name = f"{names.CHAT} {model}" if model else self._call_name
+        span = self._tracer.start_span(name, self._context, SpanKind.CLIENT, attributes)
         return _Call(span, request)
 
     def served(self, event: Served) -> None:

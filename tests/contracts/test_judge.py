@@ -33,7 +33,7 @@ class Free:
 def llm():
     model = JudgeModel("m", "http://up.example/v1/chat/completions", "up")
     upstream = ScriptedUpstream(lambda _: Answer(chunks=[b'{"choices": [{"message": {"content": "SAME"}}]}']))
-    return LlmJudge(model, upstream=upstream, prices=Free(), budget=Free(), fence=lambda: "fence")
+    return LlmJudge(model, upstream=lambda _: upstream, prices=Free(), budget=Free(), fence=lambda: "fence")
 
 
 JUDGES = {

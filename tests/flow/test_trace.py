@@ -1,6 +1,7 @@
 """What the flow tells a tracer: one span a request, its stretches below it, and an end however it went."""
 
 import asyncio
+import time
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -9,13 +10,28 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from support.candidates import always
 from support.waiting import until
 
+from cacheproxy import behind
+from cacheproxy.core.pricing import GenaiPrices
 from cacheproxy.errors import UpstreamUnreachable
+from cacheproxy.flow.calls import Calls
+from cacheproxy.server.metrics import Metrics
+from cacheproxy.settings import Settings
 from cacheproxy.telemetry.tracing import OtelTracer
-from cacheproxy.upstream.scripted import EVENT_STREAM, Answer, Fails
+from cacheproxy.upstream.scripted import EVENT_STREAM, Answer, Fails, ScriptedUpstream
 
 QUESTION = "Please tell me what a reverse proxy does"
 SIMILAR = f"{QUESTION} please"
 CALLER = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "vendor=1"}
+
+
+class Plenty:
+    """A budget for every judgement."""
+
+    def reserve(self, usd):
+        return True
+
+    def settle(self, reserved_usd, spent_usd):
+        pass
 
 
 class Spans:
@@ -171,6 +187,31 @@ async def test_an_audits_call_is_below_the_hit_that_it_checks(open_world, spans)
     (server,) = spans.server
     assert server.attributes["cacheproxy.layer"] == "semantic"
     assert spans.below(server) == {"embed", "search", "chat gpt-4o-mini"}
+
+
+async def test_what_a_judge_asks_a_model_is_below_the_request_that_it_judges_for(open_world, spans, api):
+    """A judge's calls were in no trace."""
+    asked = ScriptedUpstream(api.echo)
+    judge = behind._judge(
+        Settings(judge="llm", judge_model="gpt-4o", upstream_url="https://judge.example/v1"),
+        None,
+        upstream=asked,
+        calls=Calls(Metrics()),
+        prices=GenaiPrices(clock=time.time),
+        spending=Plenty(),
+    )
+    world = await open_world(judge=judge, tracer=spans.tracer, policy="certified", audit_rate=1.0, prior=always(5.0))
+    await world.ask(QUESTION)
+    spans.clear()
+    await world.ask(SIMILAR)
+    await until(lambda: asked.received)
+    await world.settled()
+    (server,) = spans.server
+    assert "chat gpt-4o" in spans.below(server)
+    call = next(span for span in spans.all if span.name == "chat gpt-4o")
+    assert call.attributes["server.address"] == "judge.example"
+    carried = asked.received[0].header("traceparent")
+    assert carried.startswith(f"00-{call.context.trace_id:032x}-{call.context.span_id:016x}-")
 
 
 async def test_a_caller_that_leaves_ends_its_span(open_world, spans):

@@ -22,7 +22,7 @@ class Scripted:
         self.says = says
         self.asked = 0
 
-    async def judge(self, question, cached, fresh):
+    async def judge(self, question, cached, fresh, *, trace=None):
         self.asked += 1
         if isinstance(self.says, BaseException):
             raise self.says

@@ -56,7 +56,9 @@ def judge_of(script, *, purse=None, model="gpt-4o-mini", deadline_s=20.0):
     asked = JudgeModel(
         model, "http://up.example/v1/chat/completions", "openai", (("Authorization", "Bearer sk"),), deadline_s
     )
-    judge = LlmJudge(asked, upstream=upstream, prices=Prices(), budget=purse or Purse(), fence=lambda: next(fences))
+    judge = LlmJudge(
+        asked, upstream=lambda _: upstream, prices=Prices(), budget=purse or Purse(), fence=lambda: next(fences)
+    )
     return judge, upstream
 
 

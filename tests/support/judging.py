@@ -16,7 +16,7 @@ class ScriptedJudge:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def judge(self, question, cached, fresh):
+    async def judge(self, question, cached, fresh, *, trace=None):
         self.asked.append((question, cached, fresh))
         self.at_work += 1
         try:
