@@ -279,7 +279,7 @@ def backend_command(folder: str, port: int, options: argparse.Namespace, *more: 
 
 
 async def embeddings(figures: Figures, options: argparse.Namespace) -> None:
-    """Texts per second by batch size: our embedder (in bfloat16 on a GPU) and SentenceTransformer.encode, in float32."""
+    """Texts per second by batch size: our embedder (on GPUs in bfloat16), and SentenceTransformer.encode in float32."""
     texts = [question.text for question in read_questions(SAMPLE)]
     embedder = await open_local(options.embedding_model, device=options.device)
     plain = SentenceTransformer(str(_folder(embedder.model)), device=embedder.device)

@@ -6,12 +6,12 @@
 
 The load generator, the upstream and the workers share one machine, so more workers cannot give more than the cores that
 are left. wrk asks and nginx answers where both are installed (Debian: ``wrk``, ``nginx-light``), since they take few;
-``--generator python`` asks and answers with what the other benchmarks use. wrk has one thread, since a second one would
-take turns with the workers on few cores; ``--threads`` gives it more. Each round starts each number of workers anew with
-an empty store, one after the other, and asks first what is stored, then, with ``--mode semantic``, the same in another
-spacing, and then what is new; ratios are the medians of the rounds'. How many were hits and misses is told by the proxy
-itself. One worker is the usual single process, without a supervisor; it has the embedding model in itself, while several
-share a process for it that counts as everything else.
+``--generator python`` asks and answers with what the other benchmarks use. wrk has one thread, since a second one
+would take turns with the workers on few cores; ``--threads`` gives it more. Each round starts each number of workers
+anew with an empty store, one after the other, and asks first what is stored, then, with ``--mode semantic``, the same
+in another spacing, and then what is new; ratios are the medians of the rounds'. How many were hits and misses is told
+by the proxy itself. One worker is the usual single process, without a supervisor; it has the embedding model in
+itself, while several share a process for it that counts as everything else.
 
 Told as cores, which is processor time over time: what the workers with their supervisor, the generator, the upstream
 and everything else on the machine took. ``cpu_ms`` is the workers' for a request, ``busiest`` the busiest worker's
