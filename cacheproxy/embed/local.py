@@ -244,6 +244,8 @@ def _load(asked: str, asked_device: str, max_items: int, max_padded_tokens: int,
 
         _silence_progress_bars()
         device = _device(asked_device)
+        # cuDNN's attention makes a plan for each shape that it meets, and batches have many shapes.
+        torch.backends.cuda.enable_cudnn_sdp(False)
         model = SentenceTransformer(
             str(_folder(name)),
             device=device,
