@@ -87,7 +87,7 @@ def clustered(rng, count, dimension=32):
 
 FOUND = {"float32": (False, 1e-5), "8 bits": (True, 0.01)}
 """How far similarities may be off. Rounding to a 127th of the largest, about .45 in 32 dimensions, moves each number of
-both vectors by .001 (root mean square), and so a similarity by .0015; with 250 of them some are off by three times that.
+both vectors by .001 (root mean square), and so a similarity by .0015; of 250 some are off by three times that.
 """
 
 

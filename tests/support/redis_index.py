@@ -1,4 +1,4 @@
-"""Vector indexes in Redis as several processes would open them: on fakeredis, a server with vector sets, or a cluster."""
+"""Vector indexes in Redis as several processes would open them: on fakeredis, on a server, or on a cluster."""
 
 from contextlib import asynccontextmanager
 
