@@ -45,10 +45,14 @@ if TYPE_CHECKING:
 
 EXPLORED: Final = 256
 """Candidates that a search keeps while it walks the graph (EF). Redis's own 100 finds fewer of the nearest."""
+BUILT: Final = 64
+"""Candidates that an addition keeps while it looks for a vector's neighbours. With Redis's own 200 an addition takes its
+one thread twice as long, and searches find no more of the nearest; measured in docs/scaling.md."""
 _SPARE: Final = 8
 """Neighbours asked for beyond ``k``: equals are put in the order of their ids, and some may have expired."""
 _LOOKS: Final = 3
-"""Random members that each addition checks. Where as many come as go, that keeps the expired below a third."""
+"""Random members that each addition checks. Where as many come as go, that keeps the expired at about a third: Redis
+draws by walking its graph, and comes by some twice as often as by others."""
 _NEVER: Final = 253_402_300_799
 """The end of the year 9999 stands for an entry that does not expire: each has a time, and each set."""
 _KNOWN_SCOPES: Final = 65_536
@@ -73,9 +77,9 @@ _REMOVE: Final = _FORGET + "for _, id in ipairs(ARGV) do forget(id) end return 1
 _ADD: Final = (
     _FORGET
     + """
-local id, vector, attributes, root, expires, now, quantisation, looks = unpack(ARGV)
+local id, vector, attributes, root, expires, now, quantisation, built, looks = unpack(ARGV)
 forget(id)
-redis.call('VADD', KEYS[1], 'FP32', vector, id, quantisation, 'SETATTR', attributes)
+redis.call('VADD', KEYS[1], 'FP32', vector, id, quantisation, 'EF', built, 'SETATTR', attributes)
 if root ~= id then redis.call('HINCRBY', KEYS[2], root, 1) end
 for _, key in ipairs(KEYS) do
     redis.call('EXPIREAT', key, expires, 'NX')
@@ -183,6 +187,7 @@ class RedisIndex:
             expires,
             math.floor(self._now()),
             self._quantisation,
+            BUILT,
             _LOOKS,
         )
 
