@@ -1,7 +1,7 @@
 """What the vector sets of a real Redis cost: additions, searches and memory, at sizes of one scope.
 
-    python benchmarks/scale_vectors.py [--server redis-server] [--members 1000 10000] [--numbers q8] [--embeddings E.npy]
-                                       [--building 64 200] [--background] [--json]
+    python benchmarks/scale_vectors.py [--server redis-server] [--members 1000 10000] [--numbers q8]
+                                       [--embeddings E.npy] [--building 64 200] [--background] [--json]
 
 Starts the redis-server that ``--server`` names (Redis 8; ``.ci/redis8`` prints the path of one), and fills one scope. A
 line is told whenever that has come to a number of ``--members``:
@@ -9,9 +9,9 @@ line is told whenever that has come to a number of ``--members``:
 - What an addition took of the server's one thread for commands, on the way from the last number to this one, in
   microseconds of its CPU (INFO cpu), which other work on the machine moves less than time by the clock. So also the
   whole script of ``index/redis.py``, as a proxy sends it, for the last ``ADDED`` of them.
-- For ``QUERIES`` searches, as ``index/redis.py`` sends them: the CPU of that thread and of all threads of the server, the
-  time by the clock until the caller has its neighbours, and how often the nearest was the nearest of all: found, or not
-  further from the query than it by more than ``TIE``, since numbers of 8 bits do not tell such apart.
+- For ``QUERIES`` searches, as ``index/redis.py`` sends them: the CPU of that thread and of all threads of the server,
+  the time by the clock until the caller has its neighbours, and how often the nearest was the nearest of all: found, or
+  not further from the query than it by more than ``TIE``, since numbers of 8 bits do not tell such apart.
 - Memory for each member.
 
 ``--building`` names the candidates that an addition keeps (EF) and tells all that for each; without it, it is what the

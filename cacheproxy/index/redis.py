@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 EXPLORED: Final = 256
 """Candidates that a search keeps while it walks the graph (EF). Redis's own 100 finds fewer of the nearest."""
 BUILT: Final = 64
-"""Candidates that an addition keeps while it looks for a vector's neighbours. With Redis's own 200 an addition takes its
-one thread twice as long, and searches find no more of the nearest; measured in docs/scaling.md."""
+"""Candidates that an addition keeps while it looks for a vector's neighbours. With Redis's own 200 it takes Redis's one
+thread twice as long, and searches find no more of the nearest; docs/scaling.md has it measured."""
 _SPARE: Final = 8
 """Neighbours asked for beyond ``k``: equals are put in the order of their ids, and some may have expired."""
 _LOOKS: Final = 3

@@ -290,7 +290,7 @@ def trips(commands, prefix):
     return [name for each in asked for pattern, name in patterns.items() if re.match(pattern, each)]
 
 
-async def test_a_similar_hit_in_vector_sets_costs_one_round_trip_more_where_redis_is_older_than_8_2(
+async def test_vector_sets_cost_similar_questions_one_round_trip_and_another_where_redis_is_older_than_8_2(
     open_proxy, http, redis8_server, semantic, prefix
 ):
     question = "How do I get back the card that I lost"
@@ -304,3 +304,6 @@ async def test_a_similar_hit_in_vector_sets_costs_one_round_trip_more_where_redi
         with watched(redis8_server) as commands:
             assert (await cached(http, f"{question} !", served)).cache == ("Hit", "semantic")
         assert trips(commands, prefix) == ["look up", *search, *load]
+        with watched(redis8_server) as commands:
+            assert (await cached(http, "Which trains go to Naples", served)).status == NOT_CACHED
+        assert trips(commands, prefix) == ["look up", *search]  # what was near is remembered
