@@ -5,7 +5,8 @@
 
 Embeddings of a million real questions are not to be had off line. The vectors are random unit vectors around random
 centres, ten to a centre: two of one centre have a cosine of about 0.88, as two wordings of one question do, and two of
-others about zero. A query is a stored vector moved a little, to 0.94. Recall@1 is how often the nearest is that of a search of all vectors.
+others about zero. A query is a stored vector moved a little, to 0.94. Recall@1 is how often the nearest is that of a
+search of all vectors.
 
 ``index`` measures ``index/faiss.py`` as a proxy uses it: one ``add`` for each entry, then searches one at a time, on
 one thread. With ``--graph``, on the same vectors: what numbers of 8 bits cost (the arithmetic of Redis vector sets, in
