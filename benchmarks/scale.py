@@ -5,13 +5,13 @@
 
 Embeddings of a million real questions are not to be had off line. The vectors are random unit vectors around random
 centres, ten to a centre: two of one centre have a cosine of about 0.88, as two wordings of one question do, and two of
-others about zero. A query is a stored vector moved a little, to 0.94. Real questions lie closer together, which makes
-an approximate search harder than it is here. Recall@1 is how often the nearest is that of a search of all vectors.
+others about zero. A query is a stored vector moved a little, to 0.94. Recall@1 is how often the nearest is that of a
+search of all vectors.
 
 ``index`` measures ``index/faiss.py`` as a proxy uses it: one ``add`` for each entry, then searches one at a time, on
 one thread. With ``--graph``, on the same vectors: what numbers of 8 bits cost (the arithmetic of Redis vector sets, in
 numpy) and what a graph of Redis's default shape finds (16 links, 200 candidates when building, 256 when searching;
-FAISS's own HNSW, since no Redis 8 is here).
+FAISS's own HNSW; ``scale_vectors.py`` measures Redis's).
 
 ``redis`` starts a redis-server of its own and measures the store in it: memory for an entry of about 1 KiB with its
 vector, round trips of each operation, how long a replica takes to be filled at start, and how far a second process

@@ -1,7 +1,7 @@
 """Where a company-sized cache saturates first: a small queueing simulation, with measured service times as its inputs.
 
     python benchmarks/scale_simulation.py [--requests-per-s 100000] [--workers 64] [--shards 96] [--gpus 8]
-                                          [--insert-us 2000] [--replicas] [--json]
+                                          [--insert-us 814] [--redis-8-0] [--replicas] [--json]
 
 Requests arrive at random (Poisson). Each walks through stations: a proxy's worker, a Redis shard, an embedding GPU, a
 thread that searches a vector set. A station is a number of servers, each with a queue of its own, one of which is
@@ -51,9 +51,11 @@ class Costs:
     """A shard, for the prompts of eight neighbours: likewise."""
     write: float = 107 * US
     """A shard, for an entry and its vector: likewise."""
-    insert: float = 2_000 * US
-    """A shard, for putting a vector into a graph of 100,000: benchmarks/scale.py index --graph. Redis searches on
-    threads beside, and adds on its own."""
+    insert: float = 814 * US
+    """A shard, for putting a vector into a graph of 48,500: benchmarks/scale_vectors.py. Redis searches on threads
+    beside, and adds on its own."""
+    hand_on: float = 309 * US
+    """A shard, for handing a search to such a thread, answering, and telling attributes: likewise."""
     lease: float = 4 * US
     """A shard, for taking and releasing a lease on a miss. Assumed."""
     record: float = 3 * US
@@ -64,8 +66,8 @@ class Costs:
     """A worker, for an entry that another one stored, of which it keeps a replica: benchmarks/scale.py redis."""
     pass_over: float = 9 * US
     """The same where all have one index: likewise."""
-    search: float = 1_400 * US
-    """A thread, for a search of a graph of 100,000 vectors: benchmarks/scale.py index --graph."""
+    search: float = 1_403 * US
+    """A thread, for a search of such a graph: likewise."""
 
 
 @dataclass
@@ -102,6 +104,8 @@ class Size:
     embeddings_per_s: float
     followers_of_vectors: bool
     """Whether every worker keeps a replica of all vectors, and so is told of every change."""
+    trips_of_a_search: int
+    """How often a search goes over the network: once, and with Redis 8.0 once more for attributes."""
 
 
 def path(kind: str, size: Size, costs: Costs) -> Iterator[tuple[str, float, float]]:
@@ -117,7 +121,8 @@ def path(kind: str, size: Size, costs: Costs) -> Iterator[tuple[str, float, floa
     yield "GPUs", 1 / size.embeddings_per_s, NETWORK_S + BATCH_S
     yield "workers", costs.similar, 0.0
     if not size.followers_of_vectors:
-        yield "search threads", costs.search, NETWORK_S
+        yield "shards", costs.hand_on, NETWORK_S * size.trips_of_a_search
+        yield "search threads", costs.search, 0.0
     yield "shards", costs.load, NETWORK_S
     if kind == "miss":
         yield "shards", costs.lease, NETWORK_S
@@ -188,10 +193,19 @@ def main() -> None:
     parser.add_argument("--search-threads", type=int, default=128)
     parser.add_argument("--embeddings-per-s", type=float, default=14_200, help="of one GPU")
     parser.add_argument("--insert-us", type=float, default=Costs.insert / US, help="of a vector, by a shard")
+    parser.add_argument("--redis-8-0", action="store_true", help="a search is two round trips")
     parser.add_argument("--replicas", action="store_true", help="each worker holds all vectors, as with index: faiss")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    size = Size(asked.workers, asked.shards, asked.gpus, asked.search_threads, asked.embeddings_per_s, asked.replicas)
+    size = Size(
+        asked.workers,
+        asked.shards,
+        asked.gpus,
+        asked.search_threads,
+        asked.embeddings_per_s,
+        asked.replicas,
+        2 if asked.redis_8_0 else 1,
+    )
     for share in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5):
         told = simulate(share * asked.requests_per_s, size, Costs(insert=asked.insert_us * US), asked.requests)
         if asked.json:

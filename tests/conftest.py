@@ -2,7 +2,7 @@
 
 import pytest
 from hypothesis import settings
-from support.redis_server import needs_redis, running_cluster, running_sentinels, running_server
+from support.redis_server import needs_redis, needs_redis8, running_cluster, running_sentinels, running_server
 
 # No test asserts how long something took, and one commit has one verdict.
 settings.register_profile("suite", deadline=None, derandomize=True)
@@ -22,6 +22,22 @@ def redis_cluster(tmp_path_factory):
     """Three masters and three replicas, likewise shared."""
     needs_redis()
     with running_cluster(tmp_path_factory.mktemp("redis-cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def redis8_server(tmp_path_factory):
+    """One that has vector sets, likewise shared."""
+    path = needs_redis8()
+    with running_server(tmp_path_factory.mktemp("redis8"), path=path) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis8_cluster(tmp_path_factory):
+    """A cluster that has them, likewise."""
+    path = needs_redis8()
+    with running_cluster(tmp_path_factory.mktemp("redis8-cluster"), path) as cluster:
         yield cluster
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fakeredis import FakeAsyncRedis, FakeServer
-from support.redis_server import new_prefix
+from support.redis_server import major_version, needs_redis, new_prefix
 from support.stores import make_entry
 
 from cacheproxy.core.keys import VirtualKey
@@ -108,18 +108,49 @@ async def test_a_cross_encoder_that_is_nowhere_is_refused(settings, tmp_path):
 # --- what a store on Redis has beside it
 
 
-@pytest.fixture
-async def shared(settings, redis_server):
+@asynccontextmanager
+async def opening_on(server, settings):
     """``shared(**changes)``: what is kept in Redis, under a prefix of this test's own, and its settings."""
     async with AsyncExitStack() as stack:
         prefix = new_prefix()
 
         async def open_shared(**changes):
             redis = RedisSettings(prefix=prefix, shards=1, **changes.pop("redis", {}))
-            chosen = settings.model_copy(update={"store": redis_server.url, "redis": redis, **changes})
+            chosen = settings.model_copy(update={"store": server.url, "redis": redis, **changes})
             return chosen, await stack.enter_async_context(open_kept(chosen))
 
         yield open_shared
+
+
+@pytest.fixture
+async def shared(settings, redis_server):
+    async with opening_on(redis_server, settings) as open_shared:
+        yield open_shared
+
+
+@pytest.fixture
+async def unable(shared):
+    """The same, in a Redis without vector sets."""
+    if major_version(needs_redis()) >= 8:
+        pytest.skip("the redis-server that is installed has vector sets")
+    return shared
+
+
+@pytest.fixture(params=["fakeredis", "redis8"])
+async def able(request, settings):
+    """The same, in a Redis that has them."""
+    if request.param == "redis8":
+        async with opening_on(request.getfixturevalue("redis8_server"), settings) as open_shared:
+            yield open_shared
+        return
+    async with opening_on(request.getfixturevalue("redis_server"), settings) as open_shared:
+        client = FakeAsyncRedis(protocol=2)
+
+        async def open_able(**changes):
+            chosen, kept = await open_shared(**changes)
+            return chosen, replace(kept, redis=replace(kept.redis, client=client))
+
+        yield open_able
 
 
 async def test_vectors_are_searched_in_each_process_unless_there_are_too_many(shared):
@@ -127,23 +158,22 @@ async def test_vectors_are_searched_in_each_process_unless_there_are_too_many(sh
     assert isinstance(await open_index(chosen, kept, HashedEmbedder()), FaissIndex)
 
 
-async def test_a_redis_without_vector_sets_was_told_in_an_unknown_command(shared):
-    chosen, kept = await shared(index=IndexName.REDIS)
-    with pytest.raises(ConfigError, match=r"Redis 8.2 or newer.*set index to faiss") as told:
+async def test_a_redis_without_vector_sets_was_told_in_an_unknown_command(unable):
+    chosen, kept = await unable(index=IndexName.REDIS)
+    with pytest.raises(ConfigError, match=r"Redis 8.0 or newer.*set index to faiss") as told:
         await open_index(chosen, kept, HashedEmbedder())
     assert "\n" not in str(told.value)
 
 
-async def test_many_entries_in_a_redis_without_vector_sets_stay_in_each_process(shared, caplog):
-    chosen, kept = await shared(cache=CacheSettings(max_entries=2_000_000))
+async def test_many_entries_in_a_redis_without_vector_sets_stay_in_each_process(unable, caplog):
+    chosen, kept = await unable(cache=CacheSettings(max_entries=2_000_000))
     assert isinstance(await open_index(chosen, kept, HashedEmbedder()), FaissIndex)
-    assert "Redis 8.2" in caplog.text
+    assert "Redis 8.0" in caplog.text
 
 
-async def test_many_entries_are_searched_in_a_redis_that_can(shared):
-    chosen, kept = await shared(cache=CacheSettings(max_entries=2_000_000))
-    can = replace(kept, redis=replace(kept.redis, client=FakeAsyncRedis()))
-    assert isinstance(await open_index(chosen, can, HashedEmbedder()), RedisIndex)
+async def test_many_entries_are_searched_in_a_redis_that_can(able):
+    chosen, kept = await able(cache=CacheSettings(max_entries=2_000_000))
+    assert isinstance(await open_index(chosen, kept, HashedEmbedder()), RedisIndex)
 
 
 @pytest.mark.parametrize("index", [IndexName.REDIS, IndexName.AUTO])
@@ -157,20 +187,19 @@ async def test_a_redis_that_goes_before_its_vector_sets_are_tried_is_waited_for(
         await open_index(chosen, gone, HashedEmbedder())
 
 
-async def test_what_the_store_held_is_put_into_vector_sets_once(shared):
-    embedder, redis = HashedEmbedder(), FakeAsyncRedis()
-    chosen, kept = await shared(index=IndexName.REDIS)
-    can = replace(kept, redis=replace(kept.redis, client=redis))
+async def test_what_the_store_held_is_put_into_vector_sets_once(able):
+    embedder = HashedEmbedder()
+    chosen, kept = await able(index=IndexName.REDIS)
     await kept.store.claim_embedding(embedder.model, embedder.dimension)
     vector = await embedder.embed("What is a?")
     entry = make_entry("a", expires_at=float("inf"))
     await kept.store.put(entry)
     await kept.store.set_vector(entry.id, vector, entry.id)
     for _ in range(2):
-        index = await open_index(chosen, can, embedder)
+        index = await open_index(chosen, kept, embedder)
         assert [near.entry_id for near in await index.nearest(entry.scope, vector, 1)] == [entry.id]
         await index.remove(entry.id, entry.scope)
-        index = await open_index(chosen, can, embedder)
+        index = await open_index(chosen, kept, embedder)
         assert list(await index.nearest(entry.scope, vector, 1)) == []
         await index.add(IndexRow(entry.id, entry.scope, vector, entry.id))
 

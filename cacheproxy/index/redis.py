@@ -8,6 +8,7 @@ expired is not told, and is removed when it is met: by a search, or by one of a 
 takes, as Redis itself expires keys. A set that nobody adds to goes with its last entry.
 
 Redis computes similarities, in float32 and, unless not quantised, from vectors of 8-bit numbers; see docs/scaling.md.
+From 8.2 on it tells the attributes with what a search found; Redis 8.0 is asked for them in a second round trip.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from cacheproxy.index.flat import unit
 from cacheproxy.model import Neighbor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from redis.asyncio import Redis, RedisCluster
 
@@ -44,10 +45,14 @@ if TYPE_CHECKING:
 
 EXPLORED: Final = 256
 """Candidates that a search keeps while it walks the graph (EF). Redis's own 100 finds fewer of the nearest."""
+BUILT: Final = 64
+"""Candidates that an addition keeps while it looks for a vector's neighbours. With Redis's own 200 it takes Redis's one
+thread twice as long, and searches find no more of the nearest; docs/scaling.md has it measured."""
 _SPARE: Final = 8
 """Neighbours asked for beyond ``k``: equals are put in the order of their ids, and some may have expired."""
 _LOOKS: Final = 3
-"""Random members that each addition checks. Where as many come as go, that keeps the expired below a third."""
+"""Random members that each addition checks. Where as many come as go, that keeps the expired at about a third: Redis
+draws by walking its graph, and comes by some twice as often as by others."""
 _NEVER: Final = 253_402_300_799
 """The end of the year 9999 stands for an entry that does not expire: each has a time, and each set."""
 _KNOWN_SCOPES: Final = 65_536
@@ -64,17 +69,17 @@ local function forget(id)
     local attributes = redis.call('VGETATTR', KEYS[1], id)
     if not attributes then return end
     local root = cjson.decode(attributes).root
+    redis.call('VREM', KEYS[1], id)  -- before what takes memory, which a full Redis lets a script do only after a write
     if root and redis.call('HINCRBY', KEYS[2], root, -1) <= 0 then redis.call('HDEL', KEYS[2], root) end
-    redis.call('VREM', KEYS[1], id)
 end
 """
 _REMOVE: Final = _FORGET + "for _, id in ipairs(ARGV) do forget(id) end return 1"
 _ADD: Final = (
     _FORGET
     + """
-local id, vector, attributes, root, expires, now, quantisation, looks = unpack(ARGV)
+local id, vector, attributes, root, expires, now, quantisation, built, looks = unpack(ARGV)
 forget(id)
-redis.call('VADD', KEYS[1], 'FP32', vector, id, quantisation, 'SETATTR', attributes)
+redis.call('VADD', KEYS[1], 'FP32', vector, id, quantisation, 'EF', built, 'SETATTR', attributes)
 if root ~= id then redis.call('HINCRBY', KEYS[2], root, 1) end
 for _, key in ipairs(KEYS) do
     redis.call('EXPIREAT', key, expires, 'NX')
@@ -87,11 +92,17 @@ end
 return 1
 """
 )
+_TELL: Final = """
+local attributes = {}
+for at, id in ipairs(ARGV) do attributes[at] = redis.call('VGETATTR', KEYS[1], id) end
+return attributes
+"""
 _TRY: Final = """
+redis.call('DEL', KEYS[1])  -- a full Redis lets a script take memory after a write
 redis.call('VADD', KEYS[1], 'VALUES', 2, 1, 0, 'a', 'SETATTR', '{}')
-redis.call('VSIM', KEYS[1], 'VALUES', 2, 1, 0, 'WITHSCORES', 'WITHATTRIBS')
+local found = redis.pcall('VSIM', KEYS[1], 'VALUES', 2, 1, 0, 'WITHSCORES', 'WITHATTRIBS')
 redis.call('DEL', KEYS[1])
-return 1
+return found.err and 0 or 1
 """
 
 
@@ -130,18 +141,22 @@ class RedisIndex:
         self._name = f"{hashlib.sha256(model.encode()).hexdigest()[:12]}:{self._quantisation.lower()}"
         self._filled_key = f"{prefix}:near:{self._name}:filled"
         self._not_empty: dict[bytes, None] = {}
+        self._tells_attributes = True
 
     async def prepare(self) -> None:
-        """Raises ``ConfigError`` when this Redis has no vector sets as they are needed here, else as ``add``."""
+        """Find out what this Redis's vector sets can do.
+
+        Raises ``ConfigError`` when it has none, else as ``add``.
+        """
         key = f"{self._prefix}:{{vector-sets}}:tried:{self._name}"
         with translating(_UNAVAILABLE, doing="try the vector sets"):
             try:
-                await self._client.eval(_TRY, 1, key)
+                self._tells_attributes = bool(await self._client.eval(_TRY, 1, key))
             except _ON_ITS_WAY:
                 raise
             except ResponseError as error:
                 raise ConfigError(
-                    "index redis needs the vector sets of Redis 8.2 or newer, which this server does not have "
+                    "index redis needs the vector sets of Redis 8.0 or newer, which this server does not have "
                     f"({str(error).strip()}): upgrade it, or set index to faiss"
                 ) from None
 
@@ -172,6 +187,7 @@ class RedisIndex:
             expires,
             math.floor(self._now()),
             self._quantisation,
+            BUILT,
             _LOOKS,
         )
 
@@ -193,7 +209,8 @@ class RedisIndex:
     async def nearest(self, scope: bytes, vector: Vector, k: int) -> Sequence[Neighbor]:
         """At most ``k`` entries of the scope, most similar first, equals in the order of their ids.
 
-        One round trip, or two where so much of what was near had expired that it hid what has not.
+        A search is one round trip, or two on Redis 8.0. So much of what is near may have expired that it hides what
+        has not: then it is searched for once more.
         """
         query = unit(vector, self._dimension or vector.size).astype("<f4").tobytes()
         if k < 1:
@@ -227,21 +244,28 @@ class RedisIndex:
         return f"{tagged}:near:{self._name}", f"{tagged}:aliases:{self._name}"
 
     async def _search(self, scope: bytes, query: bytes, k: int, *only: str) -> list[_Found]:
+        told = ("WITHSCORES", "WITHATTRIBS") if self._tells_attributes else ("WITHSCORES",)
         with translating(_UNAVAILABLE, doing="search the index"):
             reply = await self._client.execute_command(
-                "VSIM", self._keys(scope)[0], "FP32", query, "WITHSCORES", "WITHATTRIBS",
-                "COUNT", k + _SPARE, "EF", EXPLORED, *only,
-            )  # fmt: skip
-        return [_found(*each) for each in _members(reply)]
+                "VSIM", self._keys(scope)[0], "FP32", query, *told, "COUNT", k + _SPARE, "EF", EXPLORED, *only
+            )
+        width = 1 + len(told)
+        members, scores = reply[::width], reply[1::width]
+        if self._tells_attributes:
+            attributes = reply[2::width]
+        else:
+            attributes = await self._run(_TELL, scope, *members) if members else []
+        rows = zip(members, scores, attributes, strict=True)
+        return [_found(*row) for row in rows if row[-1] is not None]  # None: removed since the search
 
-    async def _run(self, script: str, scope: bytes, *arguments: str | bytes | int) -> None:
+    async def _run(self, script: str, scope: bytes, *arguments: str | bytes | int) -> Any:
         digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()  # the name that Redis gives a script
         keys = self._keys(scope)
-        with translating(_UNAVAILABLE, doing="change the index"):
+        with translating(_UNAVAILABLE, doing="run a script of the index"):
             try:
-                await self._client.evalsha(digest, len(keys), *keys, *arguments)
+                return await self._client.evalsha(digest, len(keys), *keys, *arguments)
             except NoScriptError:
-                await self._client.eval(script, len(keys), *keys, *arguments)
+                return await self._client.eval(script, len(keys), *keys, *arguments)
 
     def _remember(self, scope: bytes) -> None:
         if len(self._not_empty) >= _KNOWN_SCOPES:
@@ -249,16 +273,8 @@ class RedisIndex:
         self._not_empty[scope] = None
 
 
-def _members(reply: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """Member, score, attributes: a mapping in the newer protocol, one flat list in the older."""
-    if isinstance(reply, dict):
-        return ((member, score, attributes) for member, (score, attributes) in reply.items())
-    flat = iter(reply)
-    return zip(flat, flat, flat, strict=True)
-
-
-def _found(member: Any, score: Any, attributes: Any) -> _Found:
-    entry_id = member.decode() if isinstance(member, bytes) else str(member)
+def _found(member: bytes, score: bytes, attributes: bytes) -> _Found:
+    entry_id = member.decode()
     known = jsontext.parse(attributes)
     cosine = 2.0 * float(score) - 1.0  # Redis scores from 0, opposite, to 1
     return _Found(entry_id, float(np.clip(cosine, 0.0, 1.0)), known.get("root", entry_id), known["expires"])

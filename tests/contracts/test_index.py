@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.redis_index import redis_index
+from support.redis_index import REDISES, indexes_in
 
 from cacheproxy.errors import PortUnavailable
 from cacheproxy.index.faiss import FaissIndex
@@ -12,9 +12,17 @@ from cacheproxy.model import IndexRow
 A, B = b"scope a", b"scope b"
 
 
-@pytest.fixture(params=[FlatIndex, FaissIndex, redis_index], ids=["flat", "faiss", "redis"])
-def index(request):
-    return request.param()
+IN_PROCESS = {"flat": FlatIndex, "faiss": FaissIndex}
+
+
+@pytest.fixture(params=[*IN_PROCESS, *REDISES, "redis8, 8 bits"])
+async def index(request):
+    name, *quantised = request.param.split(", ")
+    if name in IN_PROCESS:
+        yield IN_PROCESS[name]()
+        return
+    async with indexes_in(name, request) as indexes:
+        yield await indexes.open(quantised=bool(quantised))
 
 
 def row(entry_id, scope, *numbers, root=None):

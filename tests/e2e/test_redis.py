@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from contextlib import ExitStack, contextmanager
 from itertools import count
@@ -91,22 +92,38 @@ async def test_what_one_proxy_learnt_the_others_serve(redis_url, open_proxy, htt
     assert again.text == first.text
 
 
-async def test_what_one_proxy_learnt_answers_similar_questions_of_the_others(open_proxy, http, redis_server, semantic):
-    one, other = open_proxy(redis_server.url, **semantic), open_proxy(redis_server.url, **semantic)
+INDEXES = {
+    "an index in each proxy": ("redis_server", "faiss"),
+    "vector sets": ("redis8_server", "redis"),
+    "vector sets of a cluster": ("redis8_cluster", "redis"),
+}
+
+
+@pytest.fixture(params=INDEXES.values(), ids=INDEXES)
+def searched(request, semantic):
+    """A Redis, and settings by which similar questions are searched there, or in each proxy."""
+    fixture, index = request.param
+    return request.getfixturevalue(fixture), {**semantic, "index": index}
+
+
+async def test_what_one_proxy_learnt_answers_similar_questions_of_the_others(open_proxy, http, searched):
+    store, semantic = searched
+    one, other = open_proxy(store.url, **semantic), open_proxy(store.url, **semantic)
     first = await http.ask("How do I get back the card that I lost", base=one.url)
     again = await eventually(http, "How do I get back the card that I lost ?", other, status=200)
     assert again.cache == ("Hit", "semantic")
     assert again.text == first.text
 
 
-async def test_a_purge_reaches_every_proxy_s_memory_and_index(open_proxy, http, redis_server, semantic, purge):
+async def test_a_purge_reaches_every_proxy_s_memory_and_index(open_proxy, http, searched, purge):
+    store, semantic = searched
     question, similar = "How do I get back the card that I lost", "How do I get back the card that I lost ?"
-    proxies = [open_proxy(redis_server.url, **semantic) for _ in range(2)]
+    proxies = [open_proxy(store.url, **semantic) for _ in range(2)]
     await http.ask(question, base=proxies[0].url)
     for served in proxies:
         for asked in (question, similar):
             await eventually(http, asked, served, status=200)
-    purge(redis_server.url)
+    purge(store.url)
     for served in proxies:
         for asked in (question, similar):
             await eventually(http, asked, served, status=NOT_CACHED)
@@ -125,27 +142,29 @@ async def test_what_was_said_to_be_wrong_is_withdrawn_by_every_proxy(open_proxy,
 
 
 async def test_a_proxy_that_was_killed_catches_up_and_never_serves_what_was_purged_meanwhile(
-    open_proxy, spawn, http, redis_server, simulated, semantic, purge, prefix
+    open_proxy, spawn, http, searched, simulated, purge, prefix
 ):
     """With -9: what it held in memory is gone, and so must be what its index is filled with at its next start."""
     kept, similar = "How do I get back the card that I lost", "How do I get back the card that I lost ?"
+    store, semantic = searched
     settings = {
         "CACHEPROXY_REDIS__PREFIX": prefix,
+        "CACHEPROXY_INDEX": semantic["index"],
         "CACHEPROXY_POLICY": "threshold",
         "CACHEPROXY_THRESHOLD": "0.8",
         "CACHEPROXY_EMBEDDER__URL": semantic["embedder"]["url"],
         "CACHEPROXY_DEADLINES__STORE_MS": "20000",
         "CACHEPROXY_DEADLINES__EMBEDDER_MS": "20000",
     }
-    arguments = ["serve", "--store", redis_server.url, "--upstream-url", f"{simulated}/v1"]
-    stays = open_proxy(redis_server.url, **semantic)
+    arguments = ["serve", "--store", store.url, "--upstream-url", f"{simulated}/v1"]
+    stays = open_proxy(store.url, **semantic)
     first = spawn(*arguments, **settings)
     served = first.served()
     await http.ask("What is purged", base=served.url)
     await eventually(http, "What is purged", served, status=200)
     await eventually(http, "What is purged ?", served, status=200)
     first.kill()
-    purge(redis_server.url)
+    purge(store.url)
     await http.ask(kept, base=stays.url)
     await eventually(http, similar, stays, status=200)
     again = spawn(*arguments, **settings).served()
@@ -261,3 +280,30 @@ async def test_an_exact_hit_costs_one_round_trip_and_none_once_it_is_in_memory(o
         asked.append([each for each in commands if prefix in each and each.split(" ")[1] == FIND.digest])
         assert [each for each in commands if prefix in each and each.startswith("GET")] == []
     assert [len(each) for each in asked] == [1, 0]
+
+
+def trips(commands, prefix):
+    """What a similar question asked for, in turn; not what a script does, nor what following the others takes."""
+    find = f"EVALSHA {FIND.digest}"
+    patterns = {find: "look up", "VSIM": "search", "EVALSHA .*:near:": "attributes", "HMGET": "load"}
+    asked = [each for each in commands if prefix in each]
+    return [name for each in asked for pattern, name in patterns.items() if re.match(pattern, each)]
+
+
+async def test_vector_sets_cost_similar_questions_one_round_trip_and_another_where_redis_is_older_than_8_2(
+    open_proxy, http, redis8_server, semantic, prefix
+):
+    question = "How do I get back the card that I lost"
+    proxies = [open_proxy(redis8_server.url, **semantic, index="redis") for _ in range(2)]
+    await http.ask(question, base=proxies[0].url)
+    for served in proxies:  # credential and scope are known from now on, and the server knows the scripts
+        await eventually(http, f"{question} ?", served, status=200)
+    version = redis8_server.client.info("server")["redis_version"]
+    search = ["search"] if tuple(map(int, version.split(".")))[:2] >= (8, 2) else ["search", "attributes"]
+    for served, load in zip(proxies, ([], ["load"]), strict=True):  # the first one has the answer in memory
+        with watched(redis8_server) as commands:
+            assert (await cached(http, f"{question} !", served)).cache == ("Hit", "semantic")
+        assert trips(commands, prefix) == ["look up", *search, *load]
+        with watched(redis8_server) as commands:
+            assert (await cached(http, "Which trains go to Naples", served)).status == NOT_CACHED
+        assert trips(commands, prefix) == ["look up", *search]  # what was near is remembered

@@ -1,11 +1,15 @@
 """redis-server processes on loopback: one server, a cluster of six, and a master that three Sentinels watch.
 
+They run the redis-server on PATH, or another whose path is given.
+
 They keep nothing on disk and end with whoever started them. Every test takes a prefix of its own, so that all of them
 can share a server.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import signal
 import socket
@@ -31,6 +35,19 @@ def needs_redis():
     if path is None:
         pytest.skip("redis-server is not installed")
     return path
+
+
+def needs_redis8():
+    """The path of a redis-server that has vector sets; skips the test where there is none."""
+    path = os.environ.get("CACHEPROXY_TEST_REDIS8") or shutil.which("redis-server")
+    if path is None or major_version(path) < 8:
+        pytest.skip("no redis-server 8: name one with CACHEPROXY_TEST_REDIS8 (.ci/redis8 fetches one)")
+    return path
+
+
+def major_version(path):
+    told = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+    return int(re.search(r"v=(\d+)", told)[1])
 
 
 def new_prefix():
@@ -59,7 +76,8 @@ def eventually(holds, what):
 class RedisServer:
     """One redis-server process. ``options`` are its settings, as pairs of name and value."""
 
-    def __init__(self, folder, options=(), *, port=None, sentinel_config=None):
+    def __init__(self, folder, options=(), *, path=None, port=None, sentinel_config=None):
+        self._path = path or needs_redis()
         self._folder = folder
         self._options = list(options)
         self._sentinel_config = sentinel_config
@@ -93,14 +111,13 @@ class RedisServer:
         raise AssertionError("redis-server does not start")
 
     def _command(self):
-        path = needs_redis()
         if self._sentinel_config is not None:
             config = self._folder / f"sentinel-{self.port}.conf"
             config.write_text(f"port {self.port}\nbind 127.0.0.1\n{self._sentinel_config}")
-            return [path, str(config), "--sentinel"]
+            return [self._path, str(config), "--sentinel"]
         options = {"port": self.port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": self._folder}
         options |= {"cluster-config-file": f"nodes-{self.port}.conf", **dict(self._options)}
-        return [path, *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
+        return [self._path, *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
 
     def freeze(self):
         """From now on it accepts connections and answers nothing."""
@@ -123,9 +140,9 @@ class RedisServer:
 
 
 @contextmanager
-def running_server(folder, *options):
+def running_server(folder, *options, path=None):
     """A server for as long as the block lasts."""
-    server = RedisServer(folder, options)
+    server = RedisServer(folder, options, path=path)
     try:
         yield server
     finally:
@@ -135,11 +152,11 @@ def running_server(folder, *options):
 class RedisCluster:
     """Three masters, each with a replica."""
 
-    def __init__(self, folder, stack):
+    def __init__(self, folder, stack, path=None):
         options = {"cluster-enabled": "yes", "cluster-node-timeout": NODE_TIMEOUT_MS, "repl-diskless-sync-delay": "0"}
         self.nodes = []
         for _ in range(6):
-            node = RedisServer(folder, {**options, "cluster-port": free_port()}.items())
+            node = RedisServer(folder, {**options, "cluster-port": free_port()}.items(), path=path)
             stack.callback(node.kill)
             self.nodes.append(node)
         self.form()
@@ -226,9 +243,9 @@ def _text(value):
 
 
 @contextmanager
-def running_cluster(folder):
+def running_cluster(folder, path=None):
     with ExitStack() as stack:
-        yield RedisCluster(folder, stack)
+        yield RedisCluster(folder, stack, path)
 
 
 @contextmanager
