@@ -13,9 +13,10 @@ import json
 import resource
 import shutil
 import sys
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from hot_path import YARDSTICKS
+from hot_path import YARDSTICKS, respaced
 from load import ANSWER, Arm, body, questions
 
 if TYPE_CHECKING:
@@ -27,24 +28,46 @@ if TYPE_CHECKING:
 
 STORED: Final = 200
 """So many questions are asked again and again by the hits."""
-_FRESH: Final = "@" * 10
+_DIGITS: Final = 10
+_FRESH: Final = "@" * _DIGITS
 """Where the number goes that makes a question one that was never asked."""
+_RESPACED: Final = "#" * (8 * _DIGITS)
+"""Where the number goes in blanks, which make another text of the same words."""
+_EACH: Final = 100_000_000
+"""Numbers for each of wrk's threads, which know nothing of each other."""
 
 _SCRIPT: Final = f"""
-local made, at = {{}}, 0
+local threads = 0
+function setup(thread)
+  thread:set("first", threads * {_EACH})
+  threads = threads + 1
+end
+
+local asked, blanks, at = {{}}, {{}}, 0
 function init(args)
+  at = first
+  for digit = 0, 9 do
+    local written = ""
+    for bit = 0, 3 do written = written .. (math.floor(digit / 2 ^ bit) % 2 == 1 and "\\\\t" or "  ") end
+    blanks[tostring(digit)] = written
+  end
   wrk.headers["Content-Type"] = "application/json"
   wrk.headers["Authorization"] = "Bearer benchmark"
   for line in io.lines(args[1]) do
     local whole = wrk.format("POST", "/v1/chat/completions", nil, line)
     local from, to = whole:find("{_FRESH}", 1, true)
-    made[#made + 1] = from and {{whole:sub(1, from - 1), whole:sub(to + 1)}} or whole
+    local respaced = not from
+    if respaced then from, to = whole:find("{_RESPACED}", 1, true) end
+    asked[#asked + 1] = from and {{whole:sub(1, from - 1), whole:sub(to + 1), respaced}} or whole
   end
 end
 function request()
   at = at + 1
-  local parts = made[at % #made + 1]
-  return type(parts) == "string" and parts or parts[1] .. string.format("%0{len(_FRESH)}d", at) .. parts[2]
+  local parts = asked[at % #asked + 1]
+  if type(parts) == "string" then return parts end
+  local number = string.format("%0{_DIGITS}d", at)
+  if parts[3] then number = number:gsub("%d", blanks) end
+  return parts[1] .. number .. parts[2]
 end
 function done(summary, latency)
   local errors = summary.errors
@@ -67,6 +90,16 @@ http {{
 """
 
 
+class Asked(StrEnum):
+    """What is asked."""
+
+    STORED = "stored"
+    SIMILAR = "similar"
+    """The words of one that is stored, spaced as they never were since the generator was made."""
+    NEW = "new"
+    """Never asked since the generator was made."""
+
+
 class Pressed(NamedTuple):
     """What was answered as it should be, in what time, and the processor time that asking took."""
 
@@ -84,8 +117,8 @@ class Generator(Protocol):
     def start_upstream(self, servers: Servers, port: int) -> subprocess.Popen[str]:
         """The same answer to everything."""
 
-    async def press(self, port: int, *, fresh: bool, concurrency: int, seconds: float) -> Pressed:
-        """Ask what is stored, or what was never asked since this was made."""
+    async def press(self, port: int, asked: Asked, *, concurrency: int, seconds: float) -> Pressed:
+        """Ask for so long on so many connections."""
 
 
 class Own:
@@ -94,16 +127,20 @@ class Own:
     name = "python"
 
     def __init__(self) -> None:
-        self._stored = itertools.cycle(stored())
-        self._novel = (body(f"{text} {number}") for number in itertools.count() for text in questions())
+        numbers = itertools.count(1)
+        self._bodies = {
+            Asked.STORED: itertools.cycle(stored()),
+            Asked.SIMILAR: (body(respaced(text, number)) for number in numbers for text in questions()[:STORED]),
+            Asked.NEW: (body(f"{text} {number}") for number in numbers for text in questions()),
+        }
 
     def start_upstream(self, servers: Servers, port: int) -> subprocess.Popen[str]:
         """See ``Generator``."""
         return servers.start(sys.executable, YARDSTICKS, "stub", str(port))
 
-    async def press(self, port: int, *, fresh: bool, concurrency: int, seconds: float) -> Pressed:
+    async def press(self, port: int, asked: Asked, *, concurrency: int, seconds: float) -> Pressed:
         """See ``Generator``."""
-        arm = Arm("miss", port, self._novel) if fresh else Arm("hit", port, self._stored)
+        arm = Arm(asked, port, self._bodies[asked])
         before = _cpu_s(resource.RUSAGE_SELF)
         await arm.measure(concurrency, seconds)
         rate = arm.rate(concurrency)
@@ -111,16 +148,20 @@ class Own:
 
 
 class Light:
-    """wrk and nginx, with what they read and write in ``folder``."""
+    """wrk, with so many threads, and nginx, with what they read and write in ``folder``."""
 
     name = "wrk"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, threads: int = 1) -> None:
         self._folder = folder
+        self._threads = threads
         self._script = folder / "script.lua"
         self._script.write_text(_SCRIPT, "utf-8")
-        self._stored = self._written("stored", stored())
-        self._novel = self._written("novel", [body(f"{text} {_FRESH}") for text in questions()])
+        self._bodies = {
+            Asked.STORED: self._written("stored", stored()),
+            Asked.SIMILAR: self._written("similar", [body(text + _RESPACED) for text in questions()[:STORED]]),
+            Asked.NEW: self._written("new", [body(f"{text} {_FRESH}") for text in questions()]),
+        }
 
     def _written(self, name: str, bodies: Sequence[bytes]) -> Path:
         path = self._folder / name
@@ -133,11 +174,11 @@ class Light:
         path.write_text(_CONFIGURATION.format(folder=self._folder, port=port, answer=json.dumps(ANSWER)), "utf-8")
         return servers.start("nginx", "-p", str(self._folder), "-c", str(path))
 
-    async def press(self, port: int, *, fresh: bool, concurrency: int, seconds: float) -> Pressed:
-        """See ``Generator``. One thread: a second one would take turns with the workers on the cores."""
-        command = ["wrk", "--threads", "1", "--connections", str(concurrency), "--duration", f"{round(seconds)}s"]
-        bodies = self._novel if fresh else self._stored
-        command += ["--script", str(self._script), f"http://127.0.0.1:{port}", str(bodies)]
+    async def press(self, port: int, asked: Asked, *, concurrency: int, seconds: float) -> Pressed:
+        """See ``Generator``."""
+        command = ["wrk", "--threads", str(self._threads), "--connections", str(concurrency)]
+        command += ["--duration", f"{round(seconds)}s", "--script", str(self._script)]
+        command += [f"http://127.0.0.1:{port}", str(self._bodies[asked])]
         before = _cpu_s(resource.RUSAGE_CHILDREN)  # of those that ended: of this one alone, as the others live on
         wrk = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         told = json.loads((await wrk.communicate())[0].splitlines()[-1])

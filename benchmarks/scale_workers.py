@@ -1,15 +1,17 @@
 """Requests per second of one worker and of several, and what the line to the shared embedding model costs.
 
     python benchmarks/scale_workers.py [--workers 1 2] [--rounds 3] [--seconds 4] [--concurrency 64]
-                                       [--generator wrk|python] [--json]
+                                       [--mode exact|semantic] [--generator wrk|python] [--threads 1] [--json]
     python benchmarks/scale_workers.py --line
 
 The load generator, the upstream and the workers share one machine, so more workers cannot give more than the cores that
 are left. wrk asks and nginx answers where both are installed (Debian: ``wrk``, ``nginx-light``), since they take few;
-``--generator python`` asks and answers with what the other benchmarks use. Each round starts each number of workers
-anew with an empty store, one after the other, and asks first what is stored and then what is new; ratios are the
-medians of the rounds'. How many were hits and misses is told by the proxy itself. One worker is the usual single
-process, without a supervisor.
+``--generator python`` asks and answers with what the other benchmarks use. wrk has one thread, since a second one
+would take turns with the workers on few cores; ``--threads`` gives it more. Each round starts each number of workers
+anew with an empty store, one after the other, and asks first what is stored, then, with ``--mode semantic``, the same
+in another spacing, and then what is new; ratios are the medians of the rounds'. How many were hits and misses is told
+by the proxy itself. One worker is the usual single process, without a supervisor; it has the embedding model in
+itself, while several share a process for it that counts as everything else.
 
 Told as cores, which is processor time over time: what the workers with their supervisor, the generator, the upstream
 and everything else on the machine took. ``cpu_ms`` is the workers' for a request, ``busiest`` the busiest worker's
@@ -37,7 +39,7 @@ import numpy as np
 import psutil
 import uvloop
 from aiohttp import ClientSession, web
-from generators import Generator, Light, Own, Pressed, missing, stored
+from generators import Asked, Generator, Light, Own, Pressed, missing, stored
 from hot_path import Servers, _fill, _free_port, _until_open
 from load import MOST_STRAYS
 from prometheus_client.parser import text_string_to_metric_families
@@ -49,6 +51,12 @@ from cacheproxy.jsontext import dump
 if TYPE_CHECKING:
     from cacheproxy.ports import Embedder
 
+_ARMS = {
+    "Hit": (Asked.STORED, ("Hit", "exact")),
+    "Similar": (Asked.SIMILAR, ("Hit", "semantic")),
+    "Miss": (Asked.NEW, ("Miss", "none")),
+}
+"""What is asked in each, and how the proxy counts what it then does: status and layer."""
 _TEXTS = 3_000
 _READY_S = 60.0
 
@@ -99,38 +107,45 @@ async def measure(generator: Generator, workers: int, options: argparse.Namespac
             *("env", "CACHEPROXY_DEADLINES__STORE_MS=2000"),
             *(sys.executable, "-m", "cacheproxy", "serve", "--listen", f"127.0.0.1:{port}"),
             *("--admin-listen", f"127.0.0.1:{admin}", "--upstream-url", f"http://127.0.0.1:{upstream}/v1"),
-            *("--data-dir", data_dir, "--mode", "exact", "--workers", str(workers)),
+            *("--data-dir", data_dir, "--mode", options.mode, "--workers", str(workers)),
+            # The plain policy, which answers alike whatever came before: a certified one changes as verdicts come.
+            *("--policy", "threshold"),
             stdout=os.open(os.devnull, os.O_WRONLY),
         )
         proxy = psutil.Process(started.pid)
         serving = await _ready(port, workers, proxy)
         await _fill(port, stored())
-        await generator.press(port, fresh=False, concurrency=options.concurrency, seconds=1)  # each has it in memory
+        # Each has it in memory.
+        await generator.press(port, Asked.STORED, concurrency=options.concurrency, seconds=1)
         told: dict[str, Pressing] = {}
-        for status in ("Hit", "Miss"):
-            known = await _answered(admin, status)
+        for arm in _arms(options):
+            asked, counted = _ARMS[arm]
+            known = await _answered(admin, *counted)
             began = [_seconds([each]) for each in (*serving, proxy, answering)]
             busy = _busy_s()
-            pressed = await generator.press(
-                port, fresh=status == "Miss", concurrency=options.concurrency, seconds=options.seconds
-            )
+            pressed = await generator.press(port, asked, concurrency=options.concurrency, seconds=options.seconds)
             busy = _busy_s() - busy
             ended = [_seconds([each]) for each in (*serving, proxy, answering)]
             *each, supervisor, answered = [after - before for after, before in zip(ended, began, strict=True)]
             whole = sum(each) + (supervisor if workers > 1 else 0.0)
-            if (right := await _answered(admin, status) - known) < (1 - MOST_STRAYS) * pressed.requests:
-                raise AssertionError(f"only {right:.0f} of {pressed.requests} answers were a {status}")
+            if (right := await _answered(admin, *counted) - known) < (1 - MOST_STRAYS) * pressed.requests:
+                raise AssertionError(f"only {right:.0f} of {pressed.requests} answers were {' '.join(counted)}")
             others = max(0.0, busy - whole - answered - pressed.cpu_s)
-            told[status] = Pressing(pressed, whole, answered, others, max(each) / sum(each))
+            told[arm] = Pressing(pressed, whole, answered, others, max(each) / sum(each))
         return told
 
 
-async def _answered(admin: int, status: str) -> float:
+def _arms(options: argparse.Namespace) -> list[str]:
+    return [arm for arm in _ARMS if arm != "Similar" or options.mode == "semantic"]
+
+
+async def _answered(admin: int, status: str, layer: str) -> float:
     """How many requests ended like this, says the proxy."""
     async with ClientSession() as session, session.get(f"http://127.0.0.1:{admin}/metrics") as response:
         families = text_string_to_metric_families(await response.text())
     samples = (sample for family in families for sample in family.samples)
-    return sum(s.value for s in samples if s.name == "cacheproxy_requests_total" and s.labels["status"] == status)
+    ended = (sample for sample in samples if sample.name == "cacheproxy_requests_total")
+    return sum(s.value for s in ended if (s.labels["status"], s.labels["layer"]) == (status, layer))
 
 
 def _busy_s() -> float:
@@ -146,12 +161,12 @@ async def compare(options: argparse.Namespace) -> dict[str, Any]:
     rounds: list[dict[int, dict[str, Pressing]]] = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(options.rounds):
-            generator: Generator = Light(Path(folder)) if options.generator == "wrk" else Own()
+            generator: Generator = Light(Path(folder), options.threads) if options.generator == "wrk" else Own()
             rounds.append({workers: await measure(generator, workers, options) for workers in options.workers})
             print(f"round {number + 1} of {options.rounds} done", file=sys.stderr)
     rows = [
         {"workers": workers, "arm": arm, **_row([each[workers][arm] for each in rounds])}
-        for arm in ("Hit", "Miss")
+        for arm in _arms(options)
         for workers in options.workers
     ]
     alone = {row["arm"]: row for row in rows if row["workers"] == 1}
@@ -258,6 +273,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4, help="of each arm in each round")
     parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--mode", choices=("exact", "semantic"), default="exact")
+    parser.add_argument("--threads", type=int, default=1, help="of wrk")
     parser.add_argument("--generator", choices=("wrk", "python"), help="wrk, with nginx, where both are installed")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--line", action="store_true")

@@ -38,6 +38,9 @@ _MASKED_KV_TOKENS: Final = 65_536
 """Without FlashAttention a mask over the whole cache is kept, of this many tokens at most unless told otherwise."""
 _PAGE: Final = 32
 _FLASH_PAGE: Final = 256
+_MASKED_GRAPH_TOKENS: Final = (32, 2_048)
+"""Without FlashAttention a recorded graph is for a multiple of so many tokens of a step, and of the cache: what is not
+there is masked. On an H200 recorded graphs gave a model of 1B 1.7 times the tokens per second at 64 callers."""
 _STOP_S: Final = 10.0
 
 
@@ -53,6 +56,8 @@ class BatchOptions:
     """Asks that may wait for their turn; beyond it ``Overloaded``."""
     kv_tokens: int | None = None
     """Tokens that the key-value cache holds."""
+    graphs: bool = True
+    """Record a GPU's work once and replay it: faster, and without logprobs. Quantised weights do without."""
 
 
 @dataclass(slots=True, eq=False)
@@ -95,7 +100,7 @@ class BatchedEngine:
         self._sampling: Any = None
         self.counts = Counts()
         self.context = min(loaded.context, _kv_tokens(loaded, options) or loaded.context)
-        self.gives_logprobs = not _captures(loaded)
+        self.gives_logprobs = not _captures(loaded, options)
 
     @property
     def load(self) -> Load:
@@ -137,7 +142,10 @@ class BatchedEngine:
     def check(self, ask: Ask) -> None:
         """Refuse what cannot be done. Raises ``BadRequest``."""
         if ask.logprobs is not None and not self.gives_logprobs:
-            raise BadRequest("logprobs cannot be given while the GPU replays recorded graphs; leave them out")
+            raise BadRequest(
+                "logprobs cannot be given while the GPU replays recorded graphs; leave them out, or start the backend "
+                "with --no-graphs"
+            )
         if len(ask.prompt) + ask.max_tokens > self.context:
             raise BadRequest(f"the prompt and its answer take more than the {self.context} tokens that there are")
 
@@ -305,6 +313,8 @@ class BatchedEngine:
         flash = "flash" in loaded.model.config._attn_implementation  # noqa: SLF001 - it has no other name
         page = _FLASH_PAGE if flash else _PAGE
         kv_tokens = _kv_tokens(loaded, options)
+        captures = _captures(loaded, options)
+        masked_step, masked_cache = (0, 0) if flash or not captures else _MASKED_GRAPH_TOKENS
         manager = loaded.model.init_continuous_batching(
             generation(do_sample=False, eos_token_id=sorted(loaded.end_tokens) or -1, pad_token_id=0),
             ContinuousBatchingConfig(
@@ -313,11 +323,14 @@ class BatchedEngine:
                 max_batch_tokens=options.max_batch_tokens or (None if flash else 512),
                 max_requests_per_batch=options.max_running,
                 max_memory_percent=0.8,
+                use_cuda_graph=captures,
+                q_padding_interval_size=masked_step,
+                kv_padding_interval_size=masked_cache,
                 auto_switch_to_flash=False,  # decided when the model was loaded
             ),
         )
         noted = self._sampling.noted if self._sampling is not None else {}
-        self._sampling = manager.logit_processor = PerAskSampling(captured=_captures(loaded))
+        self._sampling = manager.logit_processor = PerAskSampling(captured=captures)
         self._sampling.noted = noted
         manager.warmup()
         manager.start()
@@ -364,9 +377,10 @@ def _kv_tokens(loaded: Loaded, options: BatchOptions) -> int | None:
     return max(loaded.context, min(options.max_running * loaded.context, _MASKED_KV_TOKENS))
 
 
-def _captures(loaded: Loaded) -> bool:
-    """Whether the library will record the GPU's work as graphs: it does with FlashAttention."""
-    return loaded.device.startswith("cuda") and "flash" in loaded.model.config._attn_implementation  # noqa: SLF001
+def _captures(loaded: Loaded, options: BatchOptions) -> bool:
+    """Whether the GPU's work is recorded as graphs. Quantised layers look at their values, which no graph can."""
+    quantised = getattr(loaded.model, "is_quantized", False)
+    return options.graphs and loaded.device.startswith("cuda") and not quantised
 
 
 def _failure(cause: BaseException | None) -> PortUnavailable:

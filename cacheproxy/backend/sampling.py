@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from cacheproxy.backend.engine import Ask
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from cacheproxy.backend.engine import Ask
 
 _ROWS: Final = 4
 _TEMPERATURE, _TOP_P, _TOP_K, _SEED = range(_ROWS)
@@ -26,6 +26,8 @@ _MASK: Final = 0xFFFFFFFF
 _HALF: Final = 0x80000000
 ASK: Final = "ask"
 """The keyword under which an ask travels with its request."""
+_NOBODY: Final = Ask((), max_tokens=1)
+"""Stands for the library's own requests, with which it warms up: they come without one."""
 
 
 class PerAskSampling:
@@ -56,7 +58,7 @@ class PerAskSampling:
     def prepare_tensor_args(self, requests_in_batch: list[Any], arg_storage: torch.Tensor) -> torch.Tensor:
         """Lay down how each request with a new token wants it chosen: shape (4, requests), as 32-bit integers."""
         self._batch = [
-            (future.state.request_id, future.state.logit_processor_kwargs[ASK])
+            (future.state.request_id, future.state.logit_processor_kwargs.get(ASK, _NOBODY))
             for future in requests_in_batch
             if future.has_new_token
         ]

@@ -48,6 +48,9 @@ def backend(
         int | None,
         typer.Option(help="Tokens in the key-value cache.", min=1, show_default="as the device allows"),
     ] = None,
+    graphs: Annotated[
+        bool, typer.Option(help="Record a GPU's work and replay it: faster, and without logprobs.")
+    ] = True,
     check: Annotated[
         bool, typer.Option("--check", help="Compare the quantised model with full precision, and end.")
     ] = False,
@@ -68,7 +71,7 @@ def backend(
         model=ModelOptions(model, device, one_of(Dtype, "--dtype", dtype), one_of(Quantize, "--quantize", quantize)),
         listen=address,
         name=name,
-        batch=BatchOptions(max_batch_tokens, max_running, max_waiting, kv_tokens),
+        batch=BatchOptions(max_batch_tokens, max_running, max_waiting, kv_tokens, graphs),
         drafting=Drafting(assistant, prompt_lookup),
         embedding_model=embedding_model,
     )

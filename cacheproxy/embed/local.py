@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -52,8 +52,6 @@ _ACCELERATOR_LAUNCH_TOKENS: Final = 4_096
 """An accelerator wants few launches. Not measured: far from both ends."""
 
 _SMALLEST: Final = 1e-6
-_SPECIAL_TOKENS: Final = 8
-"""More than any tokenizer puts around a text."""
 
 log = logging.getLogger(__name__)
 
@@ -67,36 +65,33 @@ class _Read(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Encoder:
-    """A loaded model. Blocking, and for one thread at a time: tokenizers keep state."""
+    """A loaded model. Blocking, and for one thread at a time, but for ``ids``."""
 
-    tokenizer: Callable[..., Any]
-    forward: Callable[[Sequence[str]], tuple[NDArray[np.float32], Sequence[NDArray[np.float32]]]]
-    """Texts to sentence embeddings of shape (texts, dimension) and to those of each one's tokens, which are left out
-    where nobody wants them; not normalised."""
-    prompt: str
-    """What the model wants in front of every text; usually nothing."""
+    ids: Callable[[Sequence[str]], Sequence[Sequence[int]]]
+    """The tokens of texts, special ones included."""
+    forward: Callable[
+        [Sequence[str], Sequence[Sequence[int]]], tuple[NDArray[np.float32], Sequence[NDArray[np.float32]]]
+    ]
+    """Texts and their tokens to sentence embeddings of shape (texts, dimension) and to those of each one's tokens,
+    which are left out where nobody wants them; not normalised."""
     window: int
     """Tokens that the model reads, special tokens included."""
     max_chars: int
     """A longer text is not tokenised: its tokens cannot hold it. (An unknown word of any length is one token, but then
     the vector does not stand for the text.)"""
     pack: Callable[[Sequence[int]], list[list[int]]]
-    count: Callable[[str], int]
-    """Tokens of a text, special tokens included; for any thread."""
 
     def compute(self, texts: Sequence[str]) -> Iterator[list[tuple[int, _Read | ProxyError]]]:
         """What is read out of each text, or what is wrong with it, in batches packed by padded tokens."""
-        # A lone surrogate has no place in UTF-8, which is what the tokenizer reads.
-        texts = [text.encode("utf-8", "replace").decode() for text in texts]
-        # One short text, the usual case without load, needs no counting: a token is at least one byte.
-        short = len(texts) == 1 and len((self.prompt + texts[0]).encode()) <= self.window - _SPECIAL_TOKENS
-        lengths = [1] if short else self._lengths(texts)
-        if refused := [(position, self.too_long()) for position, n in enumerate(lengths) if n > self.window]:
+        ids = self.ids(texts)
+        if refused := [(position, self.too_long()) for position, own in enumerate(ids) if len(own) > self.window]:
             yield list(refused)
-        fitting = [position for position, n in enumerate(lengths) if n <= self.window]
-        for batch in self.pack([lengths[position] for position in fitting]):
+        fitting = [position for position, own in enumerate(ids) if len(own) <= self.window]
+        for batch in self.pack([len(ids[position]) for position in fitting]):
             positions = [fitting[place] for place in batch]
-            rows, tokens = self.forward([texts[position] for position in positions])
+            rows, tokens = self.forward(
+                [texts[position] for position in positions], [ids[position] for position in positions]
+            )
             yield [
                 (position, _read(row, tokens[place] if tokens else None))
                 for place, (position, row) in enumerate(zip(positions, rows, strict=True))
@@ -104,17 +99,6 @@ class _Encoder:
 
     def too_long(self) -> TurnTooLong:
         return TurnTooLong(f"the text is over the embedding model's window of {self.window} tokens")
-
-    def _lengths(self, texts: Sequence[str]) -> list[int]:
-        tokens = self.tokenizer(
-            [self.prompt + text for text in texts],
-            truncation=False,
-            padding=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )
-        return [len(ids) for ids in tokens["input_ids"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +171,7 @@ class LocalEmbedder:
 
     def count_tokens(self, text: str) -> int:
         """Tokens that the model reads of a text, special tokens included."""
-        return self._encoder.count(text)
+        return len(self._encoder.ids([text])[0])
 
     async def aclose(self) -> None:
         """Answer every caller with ``PortUnavailable`` and take no more."""
@@ -256,8 +240,12 @@ def _load(asked: str, asked_device: str, max_items: int, max_padded_tokens: int,
         from sentence_transformers import SentenceTransformer  # noqa: PLC0415
         from sentence_transformers.util import batch_to_device  # noqa: PLC0415
 
+        from cacheproxy.embed.tokenizing import Tokenizing  # noqa: PLC0415
+
         _silence_progress_bars()
         device = _device(asked_device)
+        # cuDNN's attention makes a plan for each shape that it meets, and batches have many shapes.
+        torch.backends.cuda.enable_cudnn_sdp(False)
         model = SentenceTransformer(
             str(_folder(name)),
             device=device,
@@ -267,11 +255,14 @@ def _load(asked: str, asked_device: str, max_items: int, max_padded_tokens: int,
         model.eval()
         prompt = model.prompts.get(model.default_prompt_name or "") or ""
         window = model.max_seq_length or model.tokenizer.model_max_length
+        tokenizing = Tokenizing(model, prompt)
         special = np.array(model.tokenizer.all_special_ids)
 
         @torch.inference_mode()
-        def forward(texts: Sequence[str]) -> tuple[NDArray[np.float32], Sequence[NDArray[np.float32]]]:
-            features = batch_to_device(model.preprocess(list(texts), prompt=prompt or None), model.device)
+        def forward(
+            texts: Sequence[str], ids: Sequence[Sequence[int]]
+        ) -> tuple[NDArray[np.float32], Sequence[NDArray[np.float32]]]:
+            features = batch_to_device(tokenizing.features(texts, ids), model.device)
             read = model(features)
             vectors: NDArray[np.float32] = read["sentence_embedding"].float().cpu().numpy()
             if not with_tokens:
@@ -281,9 +272,8 @@ def _load(asked: str, asked_device: str, max_items: int, max_padded_tokens: int,
             return vectors, [row[kept] for row, kept in zip(rows, real, strict=True)]
 
         encoder = _Encoder(
-            tokenizer=model.tokenizer,
+            ids=tokenizing.ids,
             forward=forward,
-            prompt=prompt,
             window=window,
             max_chars=window * max(map(len, model.tokenizer.get_vocab())),
             pack=partial(
@@ -292,22 +282,12 @@ def _load(asked: str, asked_device: str, max_items: int, max_padded_tokens: int,
                 max_padded_tokens=max_padded_tokens,
                 launch_tokens=_CPU_LAUNCH_TOKENS if device == "cpu" else _ACCELERATOR_LAUNCH_TOKENS,
             ),
-            count=_counter(model.tokenizer, prompt),
         )
-        dimension = forward(["warm"])[0].shape[1]
-        forward(["the first batch of several allocates what the next ones reuse"] * 8)
+        warm = ["warm", *["the first batch of several allocates what the next ones reuse"] * 8]
+        dimension = forward(warm[:1], tokenizing.ids(warm[:1]))[0].shape[1]
+        forward(warm[1:], tokenizing.ids(warm[1:]))
     log.info("embedding model %s on %s: %d dimensions, window of %d tokens", name, device, dimension, window)
     return _Loaded(name, device, dimension, encoder)
-
-
-def _counter(tokenizer: Any, prompt: str) -> Callable[[str], int]:
-    """Counts tokens with a copy that cuts and pads nothing, and keeps no state."""
-    from tokenizers import Tokenizer  # noqa: PLC0415 - see the module's docstring
-
-    copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    copy.no_truncation()
-    copy.no_padding()
-    return lambda text: len(copy.encode((prompt + text).encode("utf-8", "replace").decode()))
 
 
 def _device(asked: str) -> str:

@@ -180,6 +180,12 @@ def _quiet():
 
 
 @pytest.fixture(scope="session")
+def known():
+    """What the model knows: answers by question."""
+    return KNOWN
+
+
+@pytest.fixture(scope="session")
 def tokenizer():
     texts = [text for conversation, answer in lessons() for text in (answer, json.dumps(conversation))]
     return make_tokenizer(texts)

@@ -87,6 +87,14 @@ def test_recorded_or_not_the_same_is_drawn():
     assert picks(*mixed, captured=True) == picks(*mixed)
 
 
+def test_what_the_library_warms_up_with_comes_without_an_ask():
+    """It failed to warm up, and recorded its graphs while requests waited."""
+    state = SimpleNamespace(request_id="warm", position_offset=0, logit_processor_kwargs={})
+    rows = torch.ones((4, 1), dtype=torch.int32)
+    PerAskSampling(captured=True).prepare_tensor_args([SimpleNamespace(state=state, has_new_token=True)], rows)
+    assert torch.equal(drawn(SCORES.expand(1, -1), rows, cut=True), SCORES.expand(1, -1))
+
+
 def test_rows_without_a_request_are_greedy():
     rows = torch.ones((4, 2), dtype=torch.int32)
     PerAskSampling(captured=True).fill_defaults(rows)
