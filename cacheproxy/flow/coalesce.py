@@ -91,7 +91,7 @@ class Flight:
         self._listeners: set[Listener] = set()
         self._waiters: list[asyncio.Future[None]] = []
         self._on_end: list[Callable[[Outcome], None]] = []
-        self._on_empty: Callable[[], None] = lambda: None
+        self._on_empty: Callable[[], None] | None = None
 
     def listen(self) -> Listener:
         """A new listener, from the first piece on."""
@@ -145,6 +145,7 @@ class Flight:
         callbacks, self._on_end = self._on_end, []
         for callback in callbacks:
             callback(outcome)
+        self._on_empty = None  # it knows the flight: together they would stay until the garbage collector looks
 
     # What its listeners do.
 
@@ -180,7 +181,7 @@ class Flight:
     def _leave(self, listener: Listener) -> None:
         self._listeners.discard(listener)
         self._wake()
-        if not self._listeners and not self.ended:
+        if self._on_empty is not None and not self._listeners and not self.ended:
             self._on_empty()
 
     def _wake(self) -> None:

@@ -17,12 +17,12 @@ import sqlite3
 import threading
 import time
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cacheproxy.errors import ConfigError, PortUnavailable, ProxyError, translating
 from cacheproxy.store.dbfile import is_corruption, open_connections, suspect
 from cacheproxy.store.together import Done, Failed, Outcome, Share, attempt, run_together
+from cacheproxy.values import value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -43,13 +43,14 @@ _FOREIGN: Final[dict[type[BaseException], type[ProxyError]]] = {
 }
 _MAX_TOGETHER: Final = 512
 """A transaction of so many pieces of work takes no more: bounds how long the first waits for the last."""
-_LINGER_S: Final = 0.002
-"""How long a writer that is busy anyway waits for company before a commit."""
+_LINGER_S: Final = 0.01
+"""How long a writer that is busy anyway waits for company before a commit. Most of what a transaction costs is its
+statements and its commit, however much is in it: an entry among thirty takes half the time of one among eight."""
 _MAX_WAITING: Final = 4096
 _MAX_WAITING_BYTES: Final = 64 << 20
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@value(frozen=True, slots=True, eq=False)
 class _Job:
     work: Work[Any]
     answer: asyncio.Future[Any]

@@ -26,6 +26,7 @@ from cacheproxy.store.follower import Follower, trim_log
 from cacheproxy.store.readers import Readers
 from cacheproxy.store.sqlite_labels import forget_stale
 from cacheproxy.store.vectors import EmbeddingName, Placed
+from cacheproxy.values import value
 
 if TYPE_CHECKING:
     import sqlite3
@@ -53,7 +54,7 @@ class _New(NamedTuple):
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class _Written:
     """What a transaction did to the table."""
 

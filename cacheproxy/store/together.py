@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
+from cacheproxy.values import value
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Hashable, Sequence
@@ -19,7 +21,7 @@ V = TypeVar("V")
 Work: TypeAlias = "Callable[[sqlite3.Connection], T]"
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Done(Generic[T]):
     """A piece of work succeeded, and what it wrote is committed."""
 
@@ -36,7 +38,7 @@ class Failed:
 Outcome: TypeAlias = Done[Any] | Failed
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Share(Generic[T, V]):
     """A piece of work that can be done for many at once: its part is ``item``.
 
@@ -92,8 +94,8 @@ def _run_and_commit(connection: sqlite3.Connection, works: Sequence[Work[Any]]) 
             written = first.write(connection, items)
         else:
             written = [first(connection)]
-        for place, value in zip(places, written, strict=True):
-            values[place] = value
+        for place, wrote in zip(places, written, strict=True):
+            values[place] = wrote
     connection.execute("COMMIT")
     return values
 

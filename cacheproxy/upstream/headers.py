@@ -40,7 +40,7 @@ _RESPONSE: Final = HOP_BY_HOP | {"x-cache-status"}  # ours is set in its place
 _PERSONAL: Final = frozenset(
     {"set-cookie", "openai-organization", "openai-project", "anthropic-organization-id", "anthropic-workspace-id"}
 )
-_CONTENT_LENGTH: Final = frozenset({"content-length"})
+_CONTENT_LENGTH: Final = "content-length"
 _NOTHING: Final[frozenset[str]] = frozenset()
 
 
@@ -57,8 +57,7 @@ def forwarded(
     answers can be read and stored; other paths keep both as they are. ``body_changed`` removes Content-Length.
     ``drop`` names further headers in lower case, for instance a credential that is replaced.
     """
-    pairs = list(headers)
-    kept = _kept(pairs, (_CACHED_REQUEST if cacheable else _REQUEST) | drop, body_changed=body_changed)
+    kept = _kept(list(headers), _CACHED_REQUEST if cacheable else _REQUEST, drop, body_changed=body_changed)
     return _asking_identity(kept) if cacheable else kept
 
 
@@ -66,25 +65,28 @@ def returned(
     headers: Iterable[tuple[str, str]], *, body_changed: bool = False, drop: frozenset[str] = _NOTHING
 ) -> list[tuple[str, str]]:
     """The headers of an upstream's answer as they go to the caller; parameters as in ``forwarded``."""
-    return _kept(list(headers), _RESPONSE | drop if drop else _RESPONSE, body_changed=body_changed)
+    return _kept(list(headers), _RESPONSE, drop, body_changed=body_changed)
 
 
 def shared(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """The headers of an answer for a caller who shares it: without what concerns only the one whose request it was."""
-    return _kept(list(headers), _PERSONAL, body_changed=False)
+    return _kept(list(headers), _PERSONAL, _NOTHING, body_changed=False)
 
 
-def _kept(pairs: Sequence[tuple[str, str]], dropped: frozenset[str], *, body_changed: bool) -> list[tuple[str, str]]:
+def _kept(
+    pairs: Sequence[tuple[str, str]], dropped: frozenset[str], more: frozenset[str], *, body_changed: bool
+) -> list[tuple[str, str]]:
     names = [name.lower() for name, _ in pairs]
     if "connection" in names:
         values = [value for name, (_, value) in zip(names, pairs, strict=True) if name == "connection"]
-        dropped = dropped | {token.strip().lower() for value in values for token in value.split(",")}
-    if body_changed:
-        dropped = dropped | _CONTENT_LENGTH
+        more = more | {token.strip().lower() for value in values for token in value.split(",")}
     return [
         pair
         for name, pair in zip(names, pairs, strict=True)
-        if name not in dropped and not name.startswith(CONTROL_PREFIX)
+        if name not in dropped
+        and name not in more
+        and not name.startswith(CONTROL_PREFIX)
+        and not (body_changed and name == _CONTENT_LENGTH)
     ]
 
 

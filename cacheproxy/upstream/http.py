@@ -233,23 +233,40 @@ class _HttpResponse:
         self._url = url
         self._deadlines = deadlines
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        content = self._response.content
-        waited_s = self._deadlines.first_byte_s
-        begun = False
-        try:
-            while chunk := await content.readany():
-                if not begun:
-                    begun = True
-                    waited_s = self._deadlines.between_bytes_s
-                    self._expect_within(waited_s)
-                yield chunk
-        except (aiohttp.ClientError, OSError) as error:
-            raise _translated(error, self._url, waited_s) from error
+    def chunks(self) -> AsyncIterator[bytes]:
+        return _Body(self._response, self._url, self._deadlines)
 
     async def leave(self) -> None:
         """Read no more of it."""
         await self._response.__aexit__(None, None, None)
+
+
+class _Body:
+    """An answer's body as it comes. A class, since the loop makes a note of each asynchronous generator."""
+
+    __slots__ = ("_begun", "_deadlines", "_response", "_url")
+
+    def __init__(self, response: aiohttp.ClientResponse | QuickAnswer, url: URL, deadlines: Deadlines) -> None:
+        self._response = response
+        self._url = url
+        self._deadlines = deadlines
+        self._begun = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk = await self._response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            waited_s = self._deadlines.between_bytes_s if self._begun else self._deadlines.first_byte_s
+            raise _translated(error, self._url, waited_s) from error
+        if not chunk:
+            raise StopAsyncIteration
+        if not self._begun:
+            self._begun = True
+            self._expect_within(self._deadlines.between_bytes_s)
+        return chunk
 
     def _expect_within(self, seconds: float) -> None:
         """From now on the rest of the body must come in reads that are at most so far apart."""

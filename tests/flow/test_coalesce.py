@@ -1,6 +1,8 @@
 """Equal requests in flight share one upstream call."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 from hypothesis import given, settings
@@ -297,3 +299,23 @@ async def test_abandoned_flights_are_finished_when_the_operator_says_so(tasks):
     flight.listen().leave()
     await asyncio.sleep(0.01)
     assert not flight.ended
+
+
+async def test_a_flight_that_has_ended_is_gone_without_the_garbage_collector(tasks):
+    async def pump(flight):
+        flight.land(STREAM)
+        flight.end(DONE)
+
+    flights = Flights(tasks, abandon_s=60, finish_abandoned=False, limit_bytes=1000)
+    gc.disable()
+    try:
+        flight = flights.start("key", pump, streaming=True)
+        listener = flight.listen()
+        await listener.end()
+        listener.leave()
+        await until(lambda: not len(tasks))
+        left = weakref.ref(flight)
+        del flight, listener
+        assert left() is None
+    finally:
+        gc.enable()
