@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from cacheproxy.server.data_plane import DataPlane
 
 _BACKLOG: Final = 1024
+_ACCEPTED_AT_ONCE: Final = 16
+"""uvloop accepts one connection from a socket in each turn of its loop, and a turn takes long while many are served: of
+256 callers that came at once the last one waited two seconds. So each socket is listened at so many times."""
 _OPERATORS_S: Final = 1.0
 _LOOK_S: Final = 0.05
 
@@ -41,7 +44,7 @@ class Slots:
     def __init__(self, runner: web.BaseRunner, sockets: Sequence[int]) -> None:
         self._runner = runner
         self._sockets = sockets
-        self._taken: dict[int, web.SockSite] = {}
+        self._taken: dict[int, list[web.SockSite]] = {}
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
@@ -57,12 +60,16 @@ class Slots:
         """Accept from these sockets, by their places, and from no others."""
         for slot in slots:
             if slot not in self._taken:
-                # A copy: it is closed with the site, and the socket itself stays.
-                site = web.SockSite(self._runner, socket.socket(fileno=os.dup(self._sockets[slot])), backlog=_BACKLOG)
-                await site.start()
-                self._taken[slot] = site
+                self._taken[slot] = []
+                for _ in range(_ACCEPTED_AT_ONCE):
+                    # A copy: it is closed with the site, and the socket itself stays.
+                    copy = socket.socket(fileno=os.dup(self._sockets[slot]))
+                    site = web.SockSite(self._runner, copy, backlog=_BACKLOG)
+                    await site.start()
+                    self._taken[slot].append(site)
         for slot in self._taken.keys() - set(slots):
-            await self._taken.pop(slot).stop()
+            for site in self._taken.pop(slot):
+                await site.stop()
 
     async def take_all(self) -> None:
         """Accept from every one."""

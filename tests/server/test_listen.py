@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from contextlib import ExitStack
 
 import aiohttp
 import pytest
+import uvloop
 from aiohttp import web
 
 from cacheproxy.address import Address
@@ -198,3 +201,23 @@ async def test_a_connection_that_stays_idle_is_closed_in_the_end(shared, session
         async with session.get(f"http://{address}/") as response:
             await response.read()
         await slots.retire()
+
+
+def test_who_comes_with_many_others_waits_for_no_turn_of_each():
+    """uvloop accepts one in each turn of its loop: under load the last of 256 waited two seconds."""
+
+    async def accepted(many, turns):
+        address, sockets = bind(ANYWHERE, 1)
+        sockets[0].listen(many)
+        callers = CallersSlots(plane(), [each.fileno() for each in sockets], drain_s=0.0)
+        with ExitStack() as stack:
+            stack.callback(close, sockets)
+            for _ in range(many):
+                stack.enter_context(socket.create_connection((address.host, address.port)))
+            async with callers:
+                await callers.take([0])
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                return len(callers._server.connections)
+
+    assert uvloop.run(accepted(64, turns=20)) == 64
