@@ -40,7 +40,7 @@ class Costs:
     """Mean seconds of one server's work."""
 
     hit: float = 105 * US
-    """A worker, for a hit: docs/benchmarks.md."""
+    """A worker, for a hit: docs/scaling.md says whence."""
     miss: float = 416 * US
     """A worker, for a miss in mode exact: likewise."""
     similar: float = 400 * US
@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=96)
     parser.add_argument("--gpus", type=int, default=8)
     parser.add_argument("--search-threads", type=int, default=128)
-    parser.add_argument("--embeddings-per-s", type=float, default=14_200, help="of one GPU")
+    parser.add_argument("--embeddings-per-s", type=float, default=8_056, help="of one GPU: docs/backend.md")
     parser.add_argument("--insert-us", type=float, default=Costs.insert / US, help="of a vector, by a shard")
     parser.add_argument("--redis-8-0", action="store_true", help="a search is two round trips")
     parser.add_argument("--replicas", action="store_true", help="each worker holds all vectors, as with index: faiss")
