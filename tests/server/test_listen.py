@@ -203,6 +203,28 @@ async def test_a_connection_that_stays_idle_is_closed_in_the_end(shared, session
         await slots.retire()
 
 
+async def test_without_time_left_what_is_under_way_is_cut_at_once(session):
+    """aiohttp took no time left for time without end, and a proxy whose time to drain was over never ended."""
+    begun = asyncio.Event()
+
+    async def endless(_incoming):
+        begun.set()
+        await asyncio.Event().wait()
+
+    address, sockets = bind(ANYWHERE, 1)
+    try:
+        callers = CallersSlots(plane(endless), [each.fileno() for each in sockets], drain_s=0.0)
+        async with asyncio.timeout(30):
+            async with callers:
+                await callers.take_all()
+                asking = asyncio.ensure_future(session.post(f"http://{address}/"))
+                await begun.wait()
+            with pytest.raises(aiohttp.ClientError):
+                await asking
+    finally:
+        close(sockets)
+
+
 def test_who_comes_with_many_others_waits_for_no_turn_of_each():
     """uvloop accepts one in each turn of its loop: under load the last of 256 waited two seconds."""
 
