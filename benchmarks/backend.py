@@ -3,7 +3,6 @@
     python benchmarks/backend.py                          a small model with random weights, made here
     python benchmarks/backend.py --shape 1b --device cuda
     python benchmarks/backend.py --model ./my-model --json figures.json
-    python benchmarks/backend.py --only embeddings
 
 Speed does not depend on the weights' values, so models of any shape are made with random ones. All arms run in one
 call on one machine; the servers answer over HTTP with streams, from which the time to first token is taken. The limits
@@ -30,15 +29,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import numpy as np
 import psutil
 import torch
-from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-from cacheproxy.embed.local import _folder, open_local
-from cacheproxy.lab.questions import SAMPLE, read_questions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -275,39 +269,6 @@ def backend_command(folder: str, port: int, options: argparse.Namespace, *more: 
     return [*map(str, command), *running, *more]
 
 
-# --- embeddings
-
-
-async def embeddings(figures: Figures, options: argparse.Namespace) -> None:
-    """Texts per second by batch size: our embedder (on GPUs in bfloat16), and SentenceTransformer.encode in float32."""
-    texts = [question.text for question in read_questions(SAMPLE)]
-    embedder = await open_local(options.embedding_model, device=options.device)
-    plain = SentenceTransformer(str(_folder(embedder.model)), device=embedder.device)
-    for size in (1, 8, 64, 256):
-        some = texts[: max(size * 2, 64)]
-
-        async def ours(some: list[str] = some, size: int = size) -> None:
-            for start in range(0, len(some), size):
-                await asyncio.gather(*map(embedder.embed, some[start : start + size]))
-
-        await ours()
-        started = time.perf_counter()
-        await ours()
-        rate = len(some) / (time.perf_counter() - started)
-        plain.encode(some, batch_size=size, show_progress_bar=False)
-        started = time.perf_counter()
-        for start in range(0, len(some), size):
-            plain.encode(some[start : start + size], batch_size=size, show_progress_bar=False)
-        raw = len(some) / (time.perf_counter() - started)
-        figures.add(
-            "embeddings", batch=size, texts_per_s=round(rate, 1), plain_encode=round(raw, 1), share=round(rate / raw, 2)
-        )
-    ours_own = np.stack(await asyncio.gather(*map(embedder.embed, texts[:256])))
-    cosines = (ours_own * plain.encode(texts[:256], normalize_embeddings=True, show_progress_bar=False)).sum(axis=1)
-    figures.add("embeddings alike", texts=len(cosines), lowest_cosine=round(float(cosines.min()), 5))
-    await embedder.aclose()
-
-
 # --- all of it
 
 
@@ -324,19 +285,14 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=2, help="requests per caller")
     parser.add_argument("--max-running", type=int, help="of the backend; its own default if left out")
-    parser.add_argument("--embedding-model", default="sentence-transformers/all-MiniLM-L6-v2")
-    parser.add_argument("--only", choices=("answers", "embeddings"))
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     figures = Figures()
-    if options.only != "embeddings":
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = options.model or str(Path(scratch) / "model")
-            if options.model is None:
-                make_model(options.shape, folder)
-            measure(figures, folder, Path(scratch) / "servers.log", options)
-    if options.only != "answers":
-        asyncio.run(embeddings(figures, options))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.model or str(Path(scratch) / "model")
+        if options.model is None:
+            make_model(options.shape, folder)
+        measure(figures, folder, Path(scratch) / "servers.log", options)
     if options.json:
         options.json.write_text(
             json.dumps({"device": device_name(options.device), "figures": figures}, indent=1) + "\n"

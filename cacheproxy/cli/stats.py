@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.table import Table
@@ -23,12 +23,15 @@ from cacheproxy.cli.common import (
     wall_clock,
 )
 from cacheproxy.cli.economics import told_economics
-from cacheproxy.core.certificate import interval, proven
+from cacheproxy.core.certificate import proven
 from cacheproxy.core.judge_noise import PAIRS, Noise
 from cacheproxy.core.labels import LABELS_KEPT, Label, Source
 from cacheproxy.events import GROUPINGS, Tally
 from cacheproxy.model import Layer
 from cacheproxy.settings import Settings
+
+if TYPE_CHECKING:
+    from cacheproxy.server.api.decision_shapes import JudgeTold
 
 _HARDLY_ANYTHING_USD: Final = 0.01
 OFFERED: Final = tuple(name for name in GROUPINGS if name != "layer")  # which is a column of its own
@@ -108,21 +111,6 @@ class Promise:
         return f"pool {self.pool}: {self.labels} verdicts; {measured if self.audits else 'no hit audited yet'}"
 
 
-@dataclass(frozen=True, slots=True)
-class Judge:
-    """How often the judge called two fresh answers to one question different, which should say the same."""
-
-    pairs: int
-    disagreed: int
-    low: float
-    """At least so often, at 95% confidence."""
-    high: float
-
-    def __str__(self) -> str:
-        share = f"{self.disagreed} of {self.pairs} pairs, {self.low:.2%} to {self.high:.2%} at 95% confidence"
-        return f"judge: {f'called two fresh answers different in {share}' if self.pairs else 'not measured yet'}"
-
-
 def stats(
     *,
     by: Annotated[str, typer.Option(help=f"Group by any of {', '.join(OFFERED)}.", metavar="A,B")] = "model",
@@ -150,7 +138,7 @@ def stats(
                 "rows": [as_json(row) for row in rows],
                 "total": as_json(total),
                 "promises": [asdict(promise) for promise in promises],
-                "judge": asdict(judge),
+                "judge": judge.model_dump(mode="json"),
             }
         )
     else:
@@ -158,7 +146,7 @@ def stats(
         for promise in promises:
             say(str(promise))
         if promises:
-            say(str(judge))
+            say(_of_judge(judge))
 
 
 def report(tallies: Sequence[Tally]) -> tuple[list[Row], Row]:
@@ -197,16 +185,23 @@ def as_json(row: Row) -> dict[str, Any]:
 
 async def _read(
     settings: Settings, by: Sequence[str], since: float
-) -> tuple[Sequence[Tally], Sequence[Promise], Judge]:
+) -> "tuple[Sequence[Tally], Sequence[Promise], JudgeTold]":
     from cacheproxy import derive, opening  # noqa: PLC0415 - the adapters are heavy, and --help needs none of them
+    from cacheproxy.server.api.decision_shapes import JudgeTold  # noqa: PLC0415 - likewise
 
     async with opening.open_books(settings) as (ledger, labels):
         tallies = await ledger.tallies(by, since=since)
         kept = {name: await labels.recent(name, LABELS_KEPT) for name in await labels.pools()}
     name = derive.judge_name(settings)
     noise = Noise.of([pair.right for pair in kept.pop(PAIRS, ()) if pair.root == name])
-    judge = Judge(noise.pairs, noise.disagreed, *interval(noise.disagreed, noise.pairs))
-    return tallies, [promise_of(pool, found) for pool, found in kept.items()], judge
+    return tallies, [promise_of(pool, found) for pool, found in kept.items()], JudgeTold.of(noise)
+
+
+def _of_judge(told: "JudgeTold") -> str:
+    if not told.pairs:
+        return "judge: not measured yet"
+    share = f"{told.disagreed} of {told.pairs} pairs, {told.low:.2%} to {told.high:.2%} at 95% confidence"
+    return f"judge: called two fresh answers different in {share}"
 
 
 def promise_of(pool: str, labels: Sequence[Label]) -> Promise:

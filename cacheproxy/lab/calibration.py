@@ -90,7 +90,8 @@ def certificate_of(
 ) -> Certificate:
     """Feed a pool with labels, oldest first, as the proxy does when it starts. There have been ``ever``, kept or not.
 
-    Scores are of models that did not see the label's answer.
+    The rule is the one that it would serve by, of the labels until the last count at which one is due. Scores are of
+    models that did not see the label's answer.
     """
     pool = Pool(budget=budget, prior=prior, guards_final=guards_final)
     earlier = pool.earlier = max(0, (ever or 0) - len(labels))
